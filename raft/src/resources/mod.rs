@@ -1,0 +1,29 @@
+//! The resources people write: Kubernetes-style objects, one kind per file with its spec, its
+//! validation, its status and its table columns.
+//!
+//! An object is kept as it was written (labels, annotations and a JSON body), so unknown fields survive,
+//! and is parsed into a [`Spec`] once, when it enters the state. Status is never stored: it is computed
+//! from the state and from what the answering node sees of the replicas.
+
+mod auth_policy;
+mod group;
+mod inference_service;
+mod kind;
+mod model_ref;
+mod object;
+mod plain;
+mod status;
+mod subjects;
+mod subscription;
+mod tenant;
+
+pub use auth_policy::AuthPolicySpec;
+pub use group::GroupSpec;
+pub use inference_service::{InferenceServiceSpec, REPLICAS_ANNOTATION};
+pub use kind::{Column, Kind, Scope};
+pub use model_ref::ModelRefSpec;
+pub use object::{FieldError, NewObject, Object, ObjectKey, Spec, validate};
+pub use status::{Condition, ReplicaHealth, Status, status};
+pub use subjects::{MeteringMetadata, Subjects};
+pub use subscription::{SubscriptionModel, SubscriptionSpec, TokenRateLimit};
+pub use tenant::TenantSpec;
