@@ -1,0 +1,125 @@
+//! The endpoint picker: one pool of replicas per LLMInferenceService, and the choice among them for one call.
+
+mod prefix;
+
+use raft::resources::ReplicaHealth;
+
+use crate::routing::Name;
+
+pub use prefix::PrefixHashes;
+
+/// Handle of all pools.
+#[derive(Clone)]
+pub struct Pools {}
+
+impl Pools {
+    /// Picks a replica of `pool` for a call, not among `tried`, and raises its in-flight count.
+    pub fn pick(&self, pool: &Name, call: &CallShape<'_>, tried: &[ReplicaId]) -> Result<Route, NoReplica> {
+        todo!("{pool:?} {} {tried:?}", call.prompt_tokens)
+    }
+
+    /// Every pool with its replicas, for status pages, metrics and tests.
+    pub fn snapshot(&self) -> Vec<PoolSnapshot> {
+        todo!()
+    }
+}
+
+impl ReplicaHealth for Pools {
+    fn replicas(&self, namespace: &str, name: &str) -> Option<(usize, usize)> {
+        todo!("{namespace}/{name}")
+    }
+
+    fn gateway_url(&self) -> String {
+        todo!()
+    }
+}
+
+/// What the choice depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct CallShape<'a> {
+    /// The prompt, as hashes of its growing prefixes.
+    pub prefix: &'a PrefixHashes,
+    /// The prompt's size, estimated.
+    pub prompt_tokens: u64,
+}
+
+/// A replica of a pool. Stays the same while its URL stays in the pool.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ReplicaId(pub u64);
+
+/// A chosen replica with its in-flight count raised. Dropping it lowers it.
+pub struct Route {}
+
+impl Route {
+    /// Which replica.
+    pub fn replica(&self) -> ReplicaId {
+        todo!()
+    }
+
+    /// Its base URL: `http://host:port`.
+    pub fn base(&self) -> &str {
+        todo!()
+    }
+
+    /// Tells the pool how the call went, as soon as that is known: breakers count it.
+    pub fn report(&self, outcome: Outcome) {
+        todo!("{outcome:?}")
+    }
+}
+
+/// How a call went at a replica.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It answered (whatever the status was, if it is the client's fault).
+    Answered,
+    /// It could not be reached, or failed before the first byte of an answer (5xx included).
+    FailedBeforeFirstByte,
+    /// It died or went silent in the middle of an answer.
+    FailedMidStream,
+}
+
+/// Why there is no replica. Each has its own answer: 503 for all but where said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NoReplica {
+    /// The service does not exist or names no replicas.
+    #[error("the model has no replicas")]
+    None,
+    /// It has, and none is healthy.
+    #[error("no replica of the model is healthy")]
+    Unhealthy,
+    /// Every healthy one was tried already.
+    #[error("every healthy replica of the model has failed this call")]
+    Exhausted,
+}
+
+/// A pool as seen from this node.
+#[derive(Clone, Debug)]
+pub struct PoolSnapshot {
+    /// The LLMInferenceService.
+    pub service: Name,
+    /// Its replicas, in the order of the annotation.
+    pub replicas: Vec<ReplicaSnapshot>,
+}
+
+/// A replica as seen from this node.
+#[derive(Clone, Debug)]
+pub struct ReplicaSnapshot {
+    /// Its id.
+    pub id: ReplicaId,
+    /// Its base URL.
+    pub url: String,
+    /// Whether it gets calls.
+    pub healthy: bool,
+    /// Why not.
+    pub reason: Option<String>,
+    /// Calls of this node in flight there.
+    pub in_flight: u64,
+    /// Waiting requests it last reported.
+    pub waiting: f64,
+    /// Running requests it last reported.
+    pub running: f64,
+    /// KV-cache use it last reported, 0 to 1.
+    pub kv_usage: f64,
+    /// Age of those numbers in seconds; `None` if there are none.
+    pub metrics_age_seconds: Option<f64>,
+}

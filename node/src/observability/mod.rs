@@ -1,0 +1,5 @@
+//! Metrics and logs.
+
+mod metrics;
+
+pub use metrics::Metrics;

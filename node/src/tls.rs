@@ -1,0 +1,1 @@
+//! Certificates: a local CA for `tollgate dev`, and PEM files for `tollgate serve`.
