@@ -186,7 +186,7 @@ pub struct QuotaGrant {
 }
 
 /// The answer to a command.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Reply {
     /// Done; nothing to tell.
     Done,

@@ -45,6 +45,25 @@ pub struct Column {
     pub priority: i32,
 }
 
+impl Column {
+    /// Age, as every kind but Group shows it.
+    pub(super) const AGE: Column =
+        Column { name: "Age", format: "date", description: "how long ago it was created", priority: 0 };
+
+    pub(super) const fn text(name: &'static str, description: &'static str) -> Column {
+        Column { name, format: "string", description, priority: 0 }
+    }
+
+    pub(super) const fn integer(name: &'static str, description: &'static str) -> Column {
+        Column { name, format: "integer", description, priority: 0 }
+    }
+
+    /// Shown with `-o wide` only.
+    pub(super) const fn wide(self) -> Column {
+        Column { priority: 1, ..self }
+    }
+}
+
 impl Kind {
     /// Every kind, in log order.
     pub const ALL: [Kind; 8] = [
@@ -72,7 +91,9 @@ impl Kind {
     pub fn version(self) -> &'static str {
         match self {
             Kind::Namespace | Kind::ServiceAccount | Kind::Group => "v1",
-            Kind::Tenant | Kind::InferenceService | Kind::ModelRef | Kind::Subscription | Kind::AuthPolicy => "v1alpha1",
+            Kind::Tenant | Kind::InferenceService | Kind::ModelRef | Kind::Subscription | Kind::AuthPolicy => {
+                "v1alpha1"
+            }
         }
     }
 

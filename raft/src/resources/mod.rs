@@ -6,15 +6,18 @@
 //! from the state and from what the answering node sees of the replicas.
 
 mod auth_policy;
+mod fields;
 mod group;
 mod inference_service;
 mod kind;
 mod model_ref;
+mod names;
 mod object;
 mod plain;
 mod status;
 mod subjects;
 mod subscription;
+mod table;
 mod tenant;
 
 pub use auth_policy::AuthPolicySpec;
@@ -22,8 +25,9 @@ pub use group::GroupSpec;
 pub use inference_service::{InferenceServiceSpec, REPLICAS_ANNOTATION};
 pub use kind::{Column, Kind, Scope};
 pub use model_ref::ModelRefSpec;
-pub use object::{FieldError, NewObject, Object, ObjectKey, Spec, validate};
-pub use status::{Condition, ReplicaHealth, Status, status};
+pub use object::{FieldError, NewObject, Object, ObjectKey, Spec, unknown_fields, validate};
+pub use status::{Condition, Phase, ReplicaHealth, Status, is_usable_reference, reference_phase, status};
 pub use subjects::{MeteringMetadata, Subjects};
 pub use subscription::{SubscriptionModel, SubscriptionSpec, TokenRateLimit};
-pub use tenant::TenantSpec;
+pub use table::row;
+pub use tenant::{DEFAULT_TENANT, ExternalOidc, TENANT_NAMESPACE, TenantSpec};

@@ -1,14 +1,15 @@
 //! What all kinds have in common: a key, metadata, a body, and a parsed spec.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{
-    AuthPolicySpec, GroupSpec, InferenceServiceSpec, Kind, ModelRefSpec, SubscriptionSpec, TenantSpec,
-};
+use super::fields::{Fields, Report};
+use super::{AuthPolicySpec, GroupSpec, InferenceServiceSpec, Kind, ModelRefSpec, SubscriptionSpec, TenantSpec};
+use super::{auth_policy, group, inference_service, model_ref, names, subscription, tenant};
 use crate::ids::Timestamp;
 
 /// Names an object. Keys sort by kind, namespace, name.
@@ -114,6 +115,117 @@ impl fmt::Display for FieldError {
 
 /// Checks everything about an object that does not depend on other objects. Errors: every mistake, with its path.
 pub fn validate(object: &NewObject) -> Result<Spec, Vec<FieldError>> {
-    super::plain::validate_metadata(object)?;
-    super::plain::parse(object)
+    let report = Report::default();
+    names::check_metadata(&report, object);
+    let spec = parse_body(&report, object.key.kind, &object.annotations, &object.body);
+    verdict(report, spec)
+}
+
+/// The paths of the fields of a `kind`'s `body` that nobody reads; they are kept nevertheless.
+pub fn unknown_fields(kind: Kind, body: &str) -> Vec<String> {
+    let report = Report::default();
+    parse_body(&report, kind, &BTreeMap::new(), body);
+    report.into_unknown()
+}
+
+impl Spec {
+    /// Understands a stored body. Never fails: a body that cannot be read is [`Spec::Unreadable`].
+    pub(crate) fn read(kind: Kind, annotations: &BTreeMap<String, String>, body: &str) -> Spec {
+        let report = Report::default();
+        let spec = parse_body(&report, kind, annotations, body);
+        verdict(report, spec).unwrap_or_else(|errors| {
+            let errors: Vec<String> = errors.iter().map(FieldError::to_string).collect();
+            Spec::Unreadable(errors.join("; "))
+        })
+    }
+}
+
+fn verdict(report: Report, spec: Option<Spec>) -> Result<Spec, Vec<FieldError>> {
+    let errors = report.into_errors();
+    match spec {
+        Some(spec) if errors.is_empty() => Ok(spec),
+        _ => Err(errors),
+    }
+}
+
+/// `None` only after noting a mistake.
+fn parse_body(report: &Report, kind: Kind, annotations: &BTreeMap<String, String>, body: &str) -> Option<Spec> {
+    let value: serde_json::Value = match serde_json::from_str(body) {
+        Ok(value) => value,
+        Err(error) => {
+            report.error("spec", format!("is not JSON: {error}"));
+            return None;
+        }
+    };
+    let known: &[&str] = match kind {
+        Kind::Group => &["users"],
+        Kind::ServiceAccount => &["secrets", "imagePullSecrets", "automountServiceAccountToken"],
+        Kind::Namespace
+        | Kind::Tenant
+        | Kind::InferenceService
+        | Kind::ModelRef
+        | Kind::Subscription
+        | Kind::AuthPolicy => &["spec"],
+    };
+    let body = Fields::of(report, "", &value, known)?;
+    match kind {
+        Kind::Namespace | Kind::ServiceAccount => Some(Spec::Plain),
+        Kind::Group => Some(Spec::Group(group::parse(&body))),
+        Kind::Tenant => Some(Spec::Tenant(tenant::parse(&body))),
+        Kind::InferenceService => Some(Spec::InferenceService(inference_service::parse(report, &body, annotations))),
+        Kind::ModelRef => model_ref::parse(&body).map(Spec::ModelRef),
+        Kind::Subscription => subscription::parse(&body).map(Spec::Subscription),
+        Kind::AuthPolicy => auth_policy::parse(&body).map(Spec::AuthPolicy),
+    }
+}
+
+// === Stored form: everything but the spec, which is read again ===
+
+#[derive(Serialize, Deserialize)]
+struct StoredObject<'a> {
+    key: Cow<'a, ObjectKey>,
+    uid: Uuid,
+    generation: u64,
+    resource_version: u64,
+    created: Timestamp,
+    updated: Timestamp,
+    labels: Cow<'a, BTreeMap<String, String>>,
+    annotations: Cow<'a, BTreeMap<String, String>>,
+    body: Cow<'a, str>,
+}
+
+impl Serialize for Object {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let stored = StoredObject {
+            key: Cow::Borrowed(&self.key),
+            uid: self.uid,
+            generation: self.generation,
+            resource_version: self.resource_version,
+            created: self.created,
+            updated: self.updated,
+            labels: Cow::Borrowed(&self.labels),
+            annotations: Cow::Borrowed(&self.annotations),
+            body: Cow::Borrowed(&self.body),
+        };
+        stored.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object, D::Error> {
+        let stored = StoredObject::deserialize(deserializer)?;
+        let spec = Spec::read(stored.key.kind, &stored.annotations, &stored.body);
+        Ok(Object {
+            key: stored.key.into_owned(),
+            uid: stored.uid,
+            generation: stored.generation,
+            resource_version: stored.resource_version,
+            created: stored.created,
+            updated: stored.updated,
+            labels: stored.labels.into_owned(),
+            annotations: stored.annotations.into_owned(),
+            body: stored.body.into_owned(),
+            spec,
+        })
+    }
 }

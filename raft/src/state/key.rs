@@ -1,9 +1,19 @@
-//! API keys. Only the hash of the secret is here.
+//! API keys: create, revoke, note their use. Only the hash of the secret is here.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::{Outcome, State};
+use crate::command::{NewKey, Refusal, Reply};
 use crate::ids::Timestamp;
+
+/// An ephemeral key is forgotten so long after it has expired. Other keys are kept for the record.
+const EPHEMERAL_KEPT: Duration = Duration::from_secs(30 * 60);
+/// How many ephemeral keys one creation may sweep away: more than it adds, so that they cannot pile up.
+const EPHEMERAL_SWEPT_MAX: usize = 4;
 
 /// An API key.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -56,6 +66,106 @@ impl ApiKey {
             KeyStatus::Expired
         } else {
             KeyStatus::Active
+        }
+    }
+}
+
+impl State {
+    pub(super) fn create_key(&mut self, index: u64, new: NewKey) -> Result<Outcome, Refusal> {
+        if self.keys.contains_key(&new.id) || self.keys_by_hash.contains_key(&new.hash) {
+            return Err(Refusal::Duplicate);
+        }
+        self.sweep_ephemeral_keys();
+        let key = Arc::new(ApiKey {
+            id: new.id,
+            hash: new.hash,
+            name: new.name,
+            description: new.description,
+            username: new.username,
+            groups: new.groups,
+            subscription: new.subscription,
+            created: self.time,
+            expires: new.expires,
+            ephemeral: new.ephemeral,
+            labels: new.labels,
+            revoked: None,
+            last_used: None,
+        });
+        self.index_key(&key);
+        self.keys.insert(key.id, Arc::clone(&key));
+        self.access_version = index;
+        Ok(Outcome::changed(Reply::Key(key)))
+    }
+
+    pub(super) fn revoke_key(&mut self, index: u64, id: Uuid, owner: Option<&str>) -> Result<Outcome, Refusal> {
+        let key = self.keys.get(&id).ok_or(Refusal::KeyNotFound)?;
+        let is_owned = owner.is_none_or(|owner| owner == key.username);
+        if !is_owned || key.status(self.time) != KeyStatus::Active {
+            return Err(Refusal::KeyNotFound);
+        }
+        let revoked = Arc::new(ApiKey { revoked: Some(self.time), ..(**key).clone() });
+        self.keys.insert(id, Arc::clone(&revoked));
+        self.access_version = index;
+        Ok(Outcome::changed(Reply::Key(revoked)))
+    }
+
+    pub(super) fn revoke_keys(&mut self, index: u64, username: &str) -> Outcome {
+        let active: Vec<Arc<ApiKey>> =
+            self.keys_of(username).filter(|key| key.status(self.time) == KeyStatus::Active).cloned().collect();
+        for key in &active {
+            let revoked = ApiKey { revoked: Some(self.time), ..(**key).clone() };
+            self.keys.insert(revoked.id, Arc::new(revoked));
+        }
+        if active.is_empty() {
+            return Outcome::unchanged(Reply::Revoked(0));
+        }
+        self.access_version = index;
+        Outcome::changed(Reply::Revoked(active.len() as u64))
+    }
+
+    /// Uses are reported by several nodes in any order: the latest stands. Unknown keys are skipped.
+    pub(super) fn touch_keys(&mut self, uses: &[(Uuid, Timestamp)]) -> Outcome {
+        let mut changed = false;
+        for (id, used) in uses {
+            if let Some(key) = self.keys.get_mut(id)
+                && key.last_used.is_none_or(|last| last < *used)
+            {
+                Arc::make_mut(key).last_used = Some(*used);
+                changed = true;
+            }
+        }
+        Outcome { reply: Reply::Done, changed }
+    }
+
+    /// Enters a key into what is derived from the keys.
+    pub(super) fn index_key(&mut self, key: &ApiKey) {
+        self.keys_by_hash.insert(key.hash, key.id);
+        self.keys_by_owner.entry(key.username.clone()).or_default().insert(key.id);
+        if key.ephemeral {
+            self.ephemeral_ends.insert((key.expires, key.id));
+        }
+    }
+
+    fn sweep_ephemeral_keys(&mut self) {
+        for _ in 0..EPHEMERAL_SWEPT_MAX {
+            let Some((ends, id)) = self.ephemeral_ends.get_min().copied() else { return };
+            if self.time < ends.plus(EPHEMERAL_KEPT) {
+                return;
+            }
+            self.ephemeral_ends.remove_min();
+            if let Some(key) = self.keys.remove(&id) {
+                self.forget_key(&key);
+            }
+        }
+    }
+
+    fn forget_key(&mut self, key: &ApiKey) {
+        self.keys_by_hash.remove(&key.hash);
+        if let Some(ids) = self.keys_by_owner.get_mut(&key.username) {
+            ids.remove(&key.id);
+            if ids.is_empty() {
+                self.keys_by_owner.remove(&key.username);
+            }
         }
     }
 }

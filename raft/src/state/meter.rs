@@ -3,10 +3,22 @@
 //! The invariant, after every command, for every meter in its open window:
 //! `settled + stranded + sum(granted) <= max(limit - debt carried in, what was granted before the limit was lowered)`.
 //! A node spends only what it was granted, so the cluster never admits beyond the limit; no clock takes part in the argument.
+//!
+//! Here is what a meter is and how time passes for it; [`batch`] has what nodes do to it.
+
+mod batch;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use super::State;
 use crate::ids::{NodeId, Timestamp};
 
 /// Names a meter: one limit of one subscription on one model, for one user.
@@ -22,13 +34,23 @@ pub struct MeterId {
     pub user: String,
 }
 
+impl MeterId {
+    /// The length of its windows, at least a second.
+    pub fn window(&self) -> Duration {
+        Duration::from_secs(u64::from(self.window_seconds.max(1)))
+    }
+}
+
 /// One meter.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Meter {
-    /// The current window; `None` before the first draw and after one ended without debt.
+    /// The current window; `None` before the first draw and after one ended.
     pub window: Option<MeterWindow>,
     /// Tokens used beyond what was free; the next window starts with so much less.
     pub debt: u64,
+    /// While no window is open: since when nothing was used. Every whole window that passes without use pays one limit of the debt,
+    /// as an empty window would have done.
+    pub idle_since: Timestamp,
 }
 
 /// A fixed window: opened by the first draw, closed when the state clock reaches its end.
@@ -42,18 +64,142 @@ pub struct MeterWindow {
     pub settled: u64,
     /// Tokens that nodes hold and may still spend.
     pub granted: OrdMap<NodeId, u64>,
-    /// Tokens granted to incarnations that are gone: neither spent nor free until the window ends.
-    pub stranded: u64,
+    /// Tokens granted to incarnations that are gone, by node: neither spent nor free until the window ends, or until the node's
+    /// next incarnation says from its journal what became of them.
+    pub stranded: OrdMap<NodeId, u64>,
+    /// What nodes wanted and other nodes hold: the mark that asks everybody to give back what is not in use.
+    pub wanted: OrdMap<NodeId, u64>,
+}
+
+/// Where a meter stands, for headers and refusals. All in tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MeterReading {
+    /// The limit.
+    pub limit: u64,
+    /// Charged in the current window, or owed if none is open.
+    pub used: u64,
+    /// Held by nodes: in use by calls in progress, in their books, or stranded.
+    pub held: u64,
+    /// `limit - used - held`.
+    pub free: u64,
+    /// Owed beyond this window.
+    pub debt: u64,
+    /// When the window ends, by the state clock; `None` if none is open.
+    pub ends: Option<Timestamp>,
 }
 
 impl MeterWindow {
     /// What may still be granted under `limit`.
     pub fn free(&self, limit: u64) -> u64 {
-        limit.saturating_sub(self.settled).saturating_sub(self.stranded).saturating_sub(self.outstanding())
+        limit.saturating_sub(self.settled).saturating_sub(self.held())
     }
 
     /// Tokens that nodes hold, spent or not.
     pub fn outstanding(&self) -> u64 {
-        self.granted.values().sum()
+        sum(&self.granted)
+    }
+
+    /// Tokens that are neither settled nor free: outstanding and stranded.
+    pub fn held(&self) -> u64 {
+        self.outstanding().saturating_add(sum(&self.stranded))
+    }
+}
+
+fn sum(amounts: &OrdMap<NodeId, u64>) -> u64 {
+    amounts.values().fold(0, |sum, amount| sum.saturating_add(*amount))
+}
+
+impl Meter {
+    /// Where it stands under `limit`.
+    pub(super) fn reading(&self, limit: u64) -> MeterReading {
+        match &self.window {
+            Some(window) => MeterReading {
+                limit,
+                used: window.settled,
+                held: window.held(),
+                free: window.free(limit),
+                debt: self.debt,
+                ends: Some(window.ends),
+            },
+            None => {
+                let used = self.debt.min(limit);
+                MeterReading { limit, used, held: 0, free: limit - used, debt: self.debt - used, ends: None }
+            }
+        }
+    }
+
+    /// Closes a window that has ended by `time`, and lets idle time pay debt. Without a limit one idle window pays everything:
+    /// nobody is left to collect it. How often this is called changes nothing as long as the limit stays the same.
+    pub(super) fn pass_time(&mut self, id: &MeterId, time: Timestamp, limit: Option<u64>) {
+        if let Some(window) = self.window.take_if(|window| window.ends <= time) {
+            self.idle_since = window.ends;
+        }
+        if self.window.is_some() || self.debt == 0 {
+            return;
+        }
+        let length = id.window().as_millis();
+        let passed = u64::try_from(time.since(self.idle_since).as_millis() / length).unwrap_or(u64::MAX);
+        if passed > 0 {
+            self.debt = self.debt.saturating_sub(limit.map_or(u64::MAX, |limit| limit.saturating_mul(passed)));
+            let paid = u64::try_from(length).unwrap_or(u64::MAX).saturating_mul(passed);
+            self.idle_since = self.idle_since.plus(Duration::from_millis(paid));
+        }
+    }
+
+    /// Whether it says no more than a meter that does not exist.
+    fn is_blank(&self) -> bool {
+        self.window.is_none() && self.debt == 0
+    }
+
+    /// When time will change it next.
+    fn due(&self, id: &MeterId) -> Timestamp {
+        match &self.window {
+            Some(window) => window.ends,
+            None => self.idle_since.plus(id.window()),
+        }
+    }
+
+    fn is_recalled(&self) -> bool {
+        self.window.as_ref().is_some_and(|window| !window.wanted.is_empty())
+    }
+}
+
+impl State {
+    /// Stores a meter, or forgets it if it is blank, and keeps what is derived in step.
+    pub(super) fn put_meter(&mut self, id: &MeterId, meter: Meter) {
+        let due = (!meter.is_blank()).then(|| meter.due(id));
+        let due_before = self.meters.get(id).map(|before| before.due(id));
+        if due != due_before {
+            if let Some(time) = due_before {
+                self.meters_due.remove(&(time, id.clone()));
+            }
+            if let Some(time) = due {
+                self.meters_due.insert((time, id.clone()));
+            }
+        }
+        if meter.is_recalled() {
+            self.recalled.insert(id.clone());
+        } else {
+            self.recalled.remove(id);
+        }
+        match due {
+            Some(_) => self.meters.insert(id.clone(), Arc::new(meter)),
+            None => self.meters.remove(id),
+        };
+    }
+
+    /// Looks at up to `max` meters whose time has come. Whether a meter was swept or not makes no difference to anybody who uses it:
+    /// this only keeps the map from growing.
+    fn sweep_meters(&mut self, max: usize) {
+        for _ in 0..max {
+            let Some((due, id)) = self.meters_due.get_min().cloned() else { return };
+            if self.time < due {
+                return;
+            }
+            let limit = self.limit_of(&id);
+            let mut meter = self.meters.get(&id).map(|meter| Meter::clone(meter)).unwrap_or_default();
+            meter.pass_time(&id, self.time, limit);
+            self.put_meter(&id, meter);
+        }
     }
 }

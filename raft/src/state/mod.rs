@@ -1,38 +1,44 @@
 //! The replicated state, pure: no clock, no chance, no I/O, no `async`. Equal logs give equal states.
 //!
 //! All of it is kept in persistent maps, so a clone (a View, the start of a snapshot) shares structure and costs nothing.
+//! One entity per file: what it is, and how each of its commands changes it. The steps come in the same order each time:
+//! check what must hold, change, reply.
 
+mod founding;
 mod key;
 mod meter;
 mod node;
 mod object;
+mod recent;
 mod snapshot;
 mod token;
 mod view;
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet, Vector};
 use uuid::Uuid;
 
-use crate::command::{Command, Reply};
+use crate::command::{Command, Refusal, Reply};
 use crate::ids::{NodeId, RequestId, Timestamp};
 use crate::resources::{Object, ObjectKey};
 
 pub use key::{ApiKey, KeyStatus};
-pub use meter::{Meter, MeterId, MeterWindow};
+pub use meter::{Meter, MeterId, MeterReading, MeterWindow};
 pub use node::NodeLedger;
+pub use snapshot::SnapshotError;
 pub use token::Token;
 pub use view::View;
 
 /// Everything the cluster agrees on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct State {
     /// The log index of the last command applied.
     pub applied: u64,
     /// The state clock: the latest stamp applied. It never goes back.
     pub time: Timestamp,
-    /// The log index of the last change to `objects`, `keys` or `tokens`: what depends only on them is rebuilt when it moves.
+    /// The log index of the last change to `objects`, `keys` (their last use aside) or `tokens`: what depends only on them is
+    /// rebuilt when it moves.
     pub access_version: u64,
     /// Resources.
     pub objects: OrdMap<ObjectKey, Arc<Object>>,
@@ -44,10 +50,22 @@ pub struct State {
     pub tokens: OrdMap<[u8; 32], Arc<Token>>,
     /// The quota ledger.
     pub meters: OrdMap<MeterId, Arc<Meter>>,
+    /// The meters of which some node wants tokens that other nodes hold: every node gives back what it is not using of them.
+    pub recalled: OrdSet<MeterId>,
     /// Each node's last batch, so that a retry is harmless.
     pub nodes: OrdMap<NodeId, Arc<NodeLedger>>,
     /// Replies to recent requests, so that a retry is harmless; the oldest are forgotten.
     pub recent: OrdMap<RequestId, (u64, Reply)>,
+
+    // What follows is derived from the above and rebuilt when a snapshot is read.
+    /// API key ids by their owner.
+    keys_by_owner: OrdMap<String, OrdSet<Uuid>>,
+    /// Ephemeral API keys by their end, so that they can be forgotten in time.
+    ephemeral_ends: OrdSet<(Timestamp, Uuid)>,
+    /// Meters by when they have to be looked at again.
+    meters_due: OrdSet<(Timestamp, MeterId)>,
+    /// Keys of `recent`, oldest first.
+    recent_order: Vector<RequestId>,
 }
 
 /// What applying one command did.
@@ -55,13 +73,64 @@ pub struct State {
 pub struct Outcome {
     /// The answer for the proposer.
     pub reply: Reply,
-    /// Whether anything in the state changed.
+    /// Whether anything in the state changed, `applied` and `time` aside.
     pub changed: bool,
+}
+
+impl Outcome {
+    fn changed(reply: Reply) -> Outcome {
+        Outcome { reply, changed: true }
+    }
+
+    fn unchanged(reply: Reply) -> Outcome {
+        Outcome { reply, changed: false }
+    }
+}
+
+impl From<Result<Outcome, Refusal>> for Outcome {
+    fn from(result: Result<Outcome, Refusal>) -> Outcome {
+        result.unwrap_or_else(|refusal| Outcome::unchanged(Reply::Refused(refusal)))
+    }
 }
 
 impl State {
     /// Applies one log entry: moves the state clock, and does what the command says or says why not.
     pub fn apply(&mut self, index: u64, request: RequestId, time: Timestamp, command: Command) -> Outcome {
-        todo!("{index} {request:?} {time} {command:?}")
+        self.move_to(index, time);
+        if let Command::Quota(batch) = command {
+            // A node's batches are numbered, so their replies need no place among the recent ones.
+            return self.apply_quota(index, &batch).into();
+        }
+        if let Some(reply) = self.earlier_reply(request) {
+            return Outcome::unchanged(reply);
+        }
+        let outcome = Outcome::from(self.change(index, command));
+        self.remember(index, request, outcome.reply.clone());
+        outcome
+    }
+
+    fn change(&mut self, index: u64, command: Command) -> Result<Outcome, Refusal> {
+        match command {
+            Command::CreateObject { object, uid } => self.create_object(index, object, uid),
+            Command::UpdateObject { object, resource_version } => self.update_object(index, object, resource_version),
+            Command::DeleteObject { key, resource_version, uid } => {
+                self.delete_object(index, &key, resource_version, uid)
+            }
+            Command::CreateKey(key) => self.create_key(index, key),
+            Command::RevokeKey { id, owner } => self.revoke_key(index, id, owner.as_deref()),
+            Command::RevokeKeys { username } => Ok(self.revoke_keys(index, &username)),
+            Command::TouchKeys(uses) => Ok(self.touch_keys(&uses)),
+            Command::CreateToken(token) => self.create_token(index, token),
+            Command::Quota(batch) => self.apply_quota(index, &batch),
+        }
+    }
+
+    /// Time and index only ever grow, whatever a leader with a bad clock stamps.
+    fn move_to(&mut self, index: u64, time: Timestamp) {
+        if self.time == Timestamp::default() {
+            self.date_founding(time);
+        }
+        self.applied = self.applied.max(index);
+        self.time = self.time.max(time);
     }
 }

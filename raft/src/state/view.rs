@@ -1,8 +1,11 @@
-//! What readers get: the state at one log index, immutable and cheap to hold.
+//! What readers get: the state at one log index, immutable and cheap to hold, and the questions they ask of it.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
-use super::State;
+use super::{ApiKey, Meter, MeterId, MeterReading, State, Token};
+use crate::ids::Timestamp;
+use crate::resources::{DEFAULT_TENANT, Kind, Object, ObjectKey, Spec, TENANT_NAMESPACE, TenantSpec};
 
 /// The state at one moment. Reads never wait and never see half a change.
 #[derive(Clone, Debug, Default)]
@@ -19,5 +22,75 @@ impl Deref for View {
     type Target = State;
     fn deref(&self) -> &State {
         &self.0
+    }
+}
+
+impl State {
+    /// An object.
+    pub fn object(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
+        self.objects.get(key)
+    }
+
+    /// All objects of a kind, by namespace and name.
+    pub fn objects_of(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
+        let from = ObjectKey::new(kind, "", "");
+        self.objects.range(from..).map(|(_, object)| object).take_while(move |object| object.key.kind == kind)
+    }
+
+    /// All objects of a kind in a namespace, by name.
+    pub fn objects_in<'a>(&'a self, kind: Kind, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Object>> {
+        let from = ObjectKey::new(kind, namespace, "");
+        let is_here = move |object: &&Arc<Object>| object.key.kind == kind && object.key.namespace == namespace;
+        self.objects.range(from..).map(|(_, object)| object).take_while(is_here)
+    }
+
+    /// The API key whose secret hashes to `hash`, whatever its status.
+    pub fn key_by_hash(&self, hash: &[u8; 32]) -> Option<&Arc<ApiKey>> {
+        self.keys.get(self.keys_by_hash.get(hash)?)
+    }
+
+    /// All API keys of a user, by id, whatever their status.
+    pub fn keys_of<'a>(&'a self, username: &str) -> impl Iterator<Item = &'a Arc<ApiKey>> + use<'a> {
+        let ids = self.keys_by_owner.get(username);
+        ids.into_iter().flatten().filter_map(|id| self.keys.get(id))
+    }
+
+    /// The bearer token that hashes to `hash`, whether or not it has expired.
+    pub fn token_by_hash(&self, hash: &[u8; 32]) -> Option<&Arc<Token>> {
+        self.tokens.get(hash)
+    }
+
+    /// The names of the Group objects that list `user`, sorted.
+    pub fn groups_of(&self, user: &str) -> Vec<String> {
+        let lists = |object: &&Arc<Object>| match &object.spec {
+            Spec::Group(group) => group.users.iter().any(|name| name == user),
+            _ => false,
+        };
+        self.objects_of(Kind::Group).filter(lists).map(|object| object.key.name.clone()).collect()
+    }
+
+    /// The tenant's settings; the defaults if there is no tenant or it cannot be read.
+    pub fn tenant(&self) -> TenantSpec {
+        match self.object(&ObjectKey::new(Kind::Tenant, TENANT_NAMESPACE, DEFAULT_TENANT)).map(|object| &object.spec) {
+            Some(Spec::Tenant(tenant)) => tenant.clone(),
+            _ => TenantSpec::default(),
+        }
+    }
+
+    /// The limit of a meter in tokens, as its MaaSSubscription says now; `None` if it says nothing (any more).
+    pub fn limit_of(&self, id: &MeterId) -> Option<u64> {
+        let (namespace, name) = &id.subscription;
+        match &self.object(&ObjectKey::new(Kind::Subscription, namespace, name))?.spec {
+            Spec::Subscription(spec) => spec.limit(&id.model.0, &id.model.1, id.window_seconds),
+            _ => None,
+        }
+    }
+
+    /// Where a meter stands at `now` (the state clock), whether or not anything was drawn from it; `None` if it has no limit.
+    pub fn reading(&self, id: &MeterId, now: Timestamp) -> Option<MeterReading> {
+        let limit = self.limit_of(id)?;
+        let mut meter = self.meters.get(id).map(|meter| Meter::clone(meter)).unwrap_or_default();
+        meter.pass_time(id, now, Some(limit));
+        Some(meter.reading(limit))
     }
 }

@@ -1,0 +1,200 @@
+//! What one node's batch does to the ledger: settle, give back, charge, draw.
+//!
+//! A node is never trusted to have held more than it was granted, and a repeated batch changes nothing: only the next number of the
+//! current incarnation counts.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use super::{Meter, MeterId, MeterWindow};
+use crate::command::{Draw, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply};
+use crate::ids::{NodeId, Timestamp};
+use crate::state::{NodeLedger, Outcome, State};
+
+/// Meters swept by every batch, beside two for each of its entries: an entry creates one at most, so they cannot pile up.
+const SWEPT_MIN: usize = 16;
+
+impl State {
+    pub(in crate::state) fn apply_quota(&mut self, index: u64, batch: &QuotaBatch) -> Result<Outcome, Refusal> {
+        let known = self.nodes.get(&batch.node).map(|node| (node.incarnation, node.sequence));
+        let last = known.unwrap_or_default();
+        let this = (batch.incarnation, batch.sequence);
+        if batch.sequence == 0 || this < last {
+            return Err(Refusal::StaleBatch { incarnation: batch.incarnation, sequence: batch.sequence });
+        }
+        if this == last
+            && let Some(node) = self.nodes.get(&batch.node)
+        {
+            return Ok(Outcome::unchanged(Reply::Quota(node.reply.clone())));
+        }
+        if known.is_some() && batch.incarnation > last.0 {
+            self.strand(batch.node);
+        }
+        // The node counts among those that share from its first draw on.
+        let ledger = NodeLedger { incarnation: batch.incarnation, sequence: batch.sequence, reply: Vec::new() };
+        self.nodes.insert(batch.node, Arc::new(ledger.clone()));
+        self.sweep_meters(SWEPT_MIN + 2 * batch.entries.len());
+        let reply: Vec<QuotaGrant> =
+            batch.entries.iter().map(|entry| self.apply_entry(index, batch.node, entry)).collect();
+        self.nodes.insert(batch.node, Arc::new(NodeLedger { reply: reply.clone(), ..ledger }));
+        Ok(Outcome::changed(Reply::Quota(reply)))
+    }
+
+    /// The node has started anew: what it held is neither spent nor free, and what it wanted nobody waits for.
+    /// Looks at every meter, which is fine for something as rare as a restart.
+    fn strand(&mut self, node: NodeId) {
+        let held = |meter: &Meter| {
+            meter
+                .window
+                .as_ref()
+                .is_some_and(|window| window.granted.contains_key(&node) || window.wanted.contains_key(&node))
+        };
+        let touched: Vec<MeterId> =
+            self.meters.iter().filter(|(_, meter)| held(meter)).map(|(id, _)| id.clone()).collect();
+        for id in touched {
+            let mut meter = self.meters.get(&id).map(|meter| Meter::clone(meter)).unwrap_or_default();
+            if let Some(window) = &mut meter.window {
+                window.wanted.remove(&node);
+                let amount = window.granted.remove(&node).unwrap_or(0);
+                if amount > 0 {
+                    let before = window.stranded.get(&node).copied().unwrap_or(0);
+                    window.stranded.insert(node, before.saturating_add(amount));
+                }
+            }
+            self.put_meter(&id, meter);
+        }
+    }
+
+    fn apply_entry(&mut self, index: u64, node: NodeId, entry: &QuotaEntry) -> QuotaGrant {
+        let id = &entry.meter;
+        let limit = self.limit_of(id);
+        let mut meter = self.meters.get(id).map(|meter| Meter::clone(meter)).unwrap_or_default();
+        meter.pass_time(id, self.time, limit);
+        let uncovered = meter.settle(node, entry);
+        meter.charge(entry.excess.saturating_add(uncovered), limit, self.time);
+        let granted = match (entry.draw, limit) {
+            (Some(draw), Some(limit)) => {
+                let sharers = self.nodes.len() as u64;
+                let opening = Opening { number: index, ends: self.time.plus(id.window()) };
+                meter.draw(node, draw, limit, sharers, opening)
+            }
+            (Some(_), None) | (None, _) => {
+                meter.stop_wanting(node);
+                0
+            }
+        };
+        let grant = match (&meter.window, limit) {
+            (Some(window), Some(_)) => QuotaGrant { granted, window: window.number, ends: window.ends },
+            _ => QuotaGrant { granted: 0, window: 0, ends: Timestamp::default() },
+        };
+        self.put_meter(id, meter);
+        grant
+    }
+}
+
+/// The window that a draw opens if none is open.
+struct Opening {
+    number: u64,
+    ends: Timestamp,
+}
+
+impl Meter {
+    /// Books what the node spent and gives back of this window's grants: of its own, then of what earlier incarnations of it left.
+    /// Returns what it spent beyond them. For a window that has closed nothing changes: its grants have lapsed.
+    fn settle(&mut self, node: NodeId, entry: &QuotaEntry) -> u64 {
+        let Some(window) = self.window.as_mut().filter(|window| window.number == entry.window) else { return 0 };
+        let spent = take(&mut window.granted, node, entry.spent);
+        let spent = spent + take(&mut window.stranded, node, entry.spent - spent);
+        window.settled = window.settled.saturating_add(spent);
+        let returned = take(&mut window.granted, node, entry.returned);
+        take(&mut window.stranded, node, entry.returned - returned);
+        entry.spent - spent
+    }
+
+    /// Books what was used beyond any grant: from free tokens, and what those do not cover as debt.
+    fn charge(&mut self, excess: u64, limit: Option<u64>, time: Timestamp) {
+        if excess == 0 {
+            return;
+        }
+        let covered = match &mut self.window {
+            Some(window) => {
+                let covered = window.free(limit.unwrap_or(0)).min(excess);
+                window.settled = window.settled.saturating_add(covered);
+                covered
+            }
+            None => {
+                self.idle_since = time;
+                0
+            }
+        };
+        self.debt = self.debt.saturating_add(excess - covered);
+    }
+
+    /// Grants all that is needed or nothing, and some more if plenty is free. A draw beyond the whole limit opens no window:
+    /// it can never be met.
+    fn draw(&mut self, node: NodeId, draw: Draw, limit: u64, sharers: u64, opening: Opening) -> u64 {
+        let need = draw.need.max(1);
+        if need > limit {
+            self.stop_wanting(node);
+            return 0;
+        }
+        let carried = if self.window.is_none() { self.debt.min(limit) } else { 0 };
+        self.debt -= carried;
+        let window = self.window.get_or_insert_with(|| MeterWindow::open(opening, carried));
+        let free = window.free(limit);
+        if need > free {
+            window.refuse(node, need, free);
+            return 0;
+        }
+        window.wanted.remove(&node);
+        // While somebody waits for tokens, nobody is given more than it needs.
+        let share = if window.wanted.is_empty() { (free - need) / (2 * sharers.max(1)) } else { 0 };
+        let granted = need + draw.extra.min(share);
+        let held = window.granted.get(&node).copied().unwrap_or(0);
+        window.granted.insert(node, held + granted);
+        granted
+    }
+
+    fn stop_wanting(&mut self, node: NodeId) {
+        if let Some(window) = &mut self.window {
+            window.wanted.remove(&node);
+        }
+    }
+}
+
+impl MeterWindow {
+    fn open(opening: Opening, carried: u64) -> MeterWindow {
+        MeterWindow {
+            number: opening.number,
+            ends: opening.ends,
+            settled: carried,
+            granted: OrdMap::new(),
+            stranded: OrdMap::new(),
+            wanted: OrdMap::new(),
+        }
+    }
+
+    /// Marks the meter if what other nodes hold could meet the draw; nothing is recalled in vain.
+    fn refuse(&mut self, node: NodeId, need: u64, free: u64) {
+        let own = self.granted.get(&node).copied().unwrap_or(0);
+        let others = self.outstanding() - own;
+        if others > 0 && need <= free.saturating_add(others) {
+            self.wanted.insert(node, need);
+        } else {
+            self.wanted.remove(&node);
+        }
+    }
+}
+
+/// Takes up to `amount` out of the node's part, and returns how much that was.
+fn take(parts: &mut OrdMap<NodeId, u64>, node: NodeId, amount: u64) -> u64 {
+    let part = parts.get(&node).copied().unwrap_or(0);
+    let taken = part.min(amount);
+    if taken == part {
+        parts.remove(&node);
+    } else {
+        parts.insert(node, part - taken);
+    }
+    taken
+}
