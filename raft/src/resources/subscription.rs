@@ -158,8 +158,8 @@ pub(super) fn status(object: &Object, spec: &SubscriptionSpec, state: &State) ->
         }));
     }
     let phase = phase(spec, state);
-    let missing = spec.model_refs.iter().map(|model| (model.namespace.as_str(), model.name.as_str()));
-    let ready = model_ref::references_condition(phase, missing, state, since);
+    let targets = spec.model_refs.iter().map(|model| (model.namespace.as_str(), model.name.as_str()));
+    let ready = model_ref::references_condition(phase, targets, state, since);
     let conditions = vec![ready, priority_condition(object, spec, state)];
     status::assemble(
         object,

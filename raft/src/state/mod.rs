@@ -11,6 +11,10 @@ mod node;
 mod object;
 mod recent;
 mod snapshot;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod token;
 mod view;
 

@@ -1,6 +1,6 @@
 //! The whole state as bytes and back. What is derived is left out and built again.
 //!
-//! Fields are only added behind a new format number; `tests/frozen_commands.rs` holds the bytes of every format.
+//! Another set of fields is another variant of [`Snapshot`]; `tests/frozen_commands.rs` holds the bytes of every format.
 
 use std::sync::Arc;
 
@@ -8,25 +8,20 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::{ApiKey, Meter, MeterId, NodeLedger, State, Token};
+use crate::codec;
 use crate::command::Reply;
 use crate::ids::{NodeId, RequestId, Timestamp};
 use crate::resources::Object;
 
-/// The format written here.
-const FORMAT: u32 = 1;
-
-/// Why bytes are no snapshot.
+/// The bytes are no snapshot, or one of a version that this one does not know.
 #[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
-    /// It was written by a version that this one does not know.
-    #[error("snapshot format {0} is not known here: upgrade this node")]
-    Format(u32),
-    /// It is damaged.
-    #[error("snapshot cannot be read: {0}")]
-    Damaged(#[from] bincode::error::DecodeError),
-    /// There is something behind its end.
-    #[error("snapshot has {0} bytes too many")]
-    Trailing(usize),
+#[error("snapshot cannot be read: {0}")]
+pub struct SnapshotError(#[from] codec::DecodeError);
+
+/// The formats there have been, oldest first. Only the last one is written.
+#[derive(Serialize, Deserialize)]
+enum Snapshot {
+    First(Stored),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -61,23 +56,13 @@ impl State {
             nodes: self.nodes.iter().map(|(id, node)| (*id, Arc::clone(node))).collect(),
             recent: recent.collect(),
         };
-        bincode::serde::encode_to_vec((FORMAT, stored), bincode::config::standard())
-            .expect("encoding into memory fails only for types that have no length, and there is none")
+        codec::to_payload(&Snapshot::First(stored))
     }
 
     /// The state that gave these bytes. Errors: the bytes are damaged or of an unknown format.
     pub fn from_bytes(bytes: &[u8]) -> Result<State, SnapshotError> {
-        let config = bincode::config::standard();
-        let (format, head): (u32, usize) = bincode::serde::decode_from_slice(bytes, config)?;
-        if format != FORMAT {
-            return Err(SnapshotError::Format(format));
-        }
-        let body = &bytes[head..];
-        let (stored, read): (Stored, usize) = bincode::serde::decode_from_slice(body, config)?;
-        match body.len() - read {
-            0 => Ok(stored.into_state()),
-            rest => Err(SnapshotError::Trailing(rest)),
-        }
+        let Snapshot::First(stored) = codec::from_large_payload(bytes)?;
+        Ok(stored.into_state())
     }
 }
 

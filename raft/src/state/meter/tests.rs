@@ -1,1 +1,266 @@
+//! The ledger as tables. A line is a batch with one entry, and what became of it:
+//! `TIME NODE.INCARNATION.SEQUENCE what -> granted: settled, held, owed`, `recalled` if the meter is marked then.
+//! `spent` and `returned` belong to the window that the node was last granted from.
 
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::command::{Command, Draw, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply};
+use crate::state::testing::{Log, meter, subscription};
+
+/// Runs a table against one meter of `limit` tokens per minute.
+fn check(limit: u64, table: &str) {
+    let mut log = Log::default();
+    log.create(subscription(limit, "60s"));
+    let mut windows = BTreeMap::new();
+    for line in table.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (batch, wanted) = line.split_once("->").expect("a line has a result");
+        let words: Vec<&str> = batch.split_whitespace().collect();
+        log.time = Timestamp(1_000_000 + words[0].parse::<u64>().expect("a time in seconds") * 1000);
+        if let Some(limit) = words[1].strip_prefix("limit=") {
+            log.update(subscription(limit.parse().expect("a limit"), "60s"));
+            continue;
+        }
+        let batch = parse(&words, &windows);
+        let node = batch.node;
+        let reply = log.reply(Command::Quota(batch));
+        if let Reply::Quota(grants) = &reply
+            && grants[0].granted > 0
+        {
+            windows.insert(node, grants[0].window);
+        }
+        assert_eq!(shown(&log.state, &reply), wanted.trim(), "after: {line}");
+    }
+}
+
+fn parse(words: &[&str], windows: &BTreeMap<NodeId, u64>) -> QuotaBatch {
+    let ids: Vec<u64> = words[1].split('.').map(|id| id.parse().expect("node.incarnation.sequence")).collect();
+    let node = NodeId(ids[0]);
+    let window = windows.get(&node).copied().unwrap_or(0);
+    let mut entry = QuotaEntry { meter: meter("ann", 60), window, spent: 0, returned: 0, excess: 0, draw: None };
+    for word in &words[2..] {
+        let (name, amount) = word.split_once('=').expect("name=amount");
+        let (amount, extra) = amount.split_once('+').unwrap_or((amount, "0"));
+        let (amount, extra) = (amount.parse().expect("an amount"), extra.parse().expect("an amount"));
+        match name {
+            "spent" => entry.spent = amount,
+            "returned" => entry.returned = amount,
+            "excess" => entry.excess = amount,
+            "draw" => entry.draw = Some(Draw { need: amount, extra }),
+            _ => panic!("unknown word {word}"),
+        }
+    }
+    QuotaBatch { node, incarnation: ids[1], sequence: ids[2], entries: vec![entry] }
+}
+
+fn shown(state: &State, reply: &Reply) -> String {
+    let granted = match reply {
+        Reply::Quota(grants) => grants[0].granted.to_string(),
+        Reply::Refused(Refusal::StaleBatch { .. }) => "stale".to_owned(),
+        other => panic!("{other:?}"),
+    };
+    let meter = state.meters.get(&meter("ann", 60)).map(|meter| Meter::clone(meter)).unwrap_or_default();
+    let (settled, held) = meter.window.as_ref().map_or((0, 0), |window| (window.settled, window.held()));
+    let recalled = if state.recalled.is_empty() { "" } else { ", recalled" };
+    format!("{granted}: {settled} settled, {held} held, {} owed{recalled}", meter.debt)
+}
+
+#[test]
+fn tokens_are_granted_spent_and_given_back() {
+    check(
+        100,
+        "
+        0   1.1.1 draw=40                   -> 40: 0 settled, 40 held, 0 owed
+        1   1.1.2 spent=25 returned=5       -> 0: 25 settled, 10 held, 0 owed
+        1   1.1.3 draw=65                   -> 65: 25 settled, 75 held, 0 owed
+        # All or nothing: everything is settled or held.
+        2   1.1.4 draw=1                    -> 0: 25 settled, 75 held, 0 owed
+        2   1.1.5 spent=75                  -> 0: 100 settled, 0 held, 0 owed
+        59  1.1.6 draw=1                    -> 0: 100 settled, 0 held, 0 owed
+        # The window ends 60 s after its first draw, to the millisecond; the next one starts with the next draw.
+        60  1.1.7 spent=0                   -> 0: 0 settled, 0 held, 0 owed
+        200 1.1.8 draw=100                  -> 100: 0 settled, 100 held, 0 owed
+        ",
+    );
+}
+
+#[test]
+fn more_than_needed_is_granted_only_up_to_half_a_fair_share_of_what_is_free() {
+    check(
+        1000,
+        "
+        # One node: half of what is left. Two nodes: a quarter.
+        0   1.1.1 draw=100+9999             -> 550: 0 settled, 550 held, 0 owed
+        0   2.1.1 draw=50+9999              -> 150: 0 settled, 700 held, 0 owed
+        0   2.1.2 draw=50+10                -> 60: 0 settled, 760 held, 0 owed
+        # Running low, a grant shrinks to what is needed.
+        0   2.1.3 draw=240+9999             -> 240: 0 settled, 1000 held, 0 owed
+        ",
+    );
+}
+
+#[test]
+fn a_batch_counts_once_however_often_it_arrives() {
+    check(
+        100,
+        "
+        0   1.1.1 draw=40                   -> 40: 0 settled, 40 held, 0 owed
+        0   1.1.1 draw=40                   -> 40: 0 settled, 40 held, 0 owed
+        1   1.1.2 spent=30 draw=20          -> 20: 30 settled, 30 held, 0 owed
+        2   1.1.2 spent=30 draw=20          -> 20: 30 settled, 30 held, 0 owed
+        # Older numbers and earlier incarnations are refused, and so is number 0.
+        3   1.1.1 draw=40                   -> stale: 30 settled, 30 held, 0 owed
+        4   1.2.1 returned=0                -> 0: 30 settled, 30 held, 0 owed
+        5   1.1.3 draw=1                    -> stale: 30 settled, 30 held, 0 owed
+        5   1.3.0 draw=1                    -> stale: 30 settled, 30 held, 0 owed
+        ",
+    );
+}
+
+#[test]
+fn what_a_restarted_node_held_is_stranded_until_it_says_what_became_of_it_or_the_window_ends() {
+    check(
+        100,
+        "
+        0   1.1.1 draw=40                   -> 40: 0 settled, 40 held, 0 owed
+        0   2.1.1 draw=20                   -> 20: 0 settled, 60 held, 0 owed
+        # The new incarnation cannot draw what the old one may have spent.
+        1   1.2.1 draw=41                   -> 0: 0 settled, 60 held, 0 owed, recalled
+        1   1.2.2 draw=10                   -> 10: 0 settled, 70 held, 0 owed
+        # Its journal shows 30 spent: 10 of the new grant and 20 of the old one; another node cannot claim the rest.
+        2   1.2.3 spent=30                  -> 0: 30 settled, 40 held, 0 owed
+        2   2.1.2 returned=40               -> 0: 30 settled, 20 held, 0 owed
+        3   1.2.4 returned=15               -> 0: 30 settled, 5 held, 0 owed
+        60  1.2.5 draw=100                  -> 100: 0 settled, 100 held, 0 owed
+        ",
+    );
+}
+
+#[test]
+fn a_node_is_not_believed_to_have_held_more_than_it_was_granted() {
+    check(
+        100,
+        "
+        0   1.1.1 draw=40                   -> 40: 0 settled, 40 held, 0 owed
+        0   2.1.1 draw=10                   -> 10: 0 settled, 50 held, 0 owed
+        # 25 beyond its grant are excess: charged to what is free.
+        1   2.1.2 spent=35                  -> 0: 35 settled, 40 held, 0 owed
+        2   2.1.3 returned=40               -> 0: 35 settled, 40 held, 0 owed
+        ",
+    );
+}
+
+#[test]
+fn excess_takes_what_is_free_and_the_rest_is_owed_to_the_next_window() {
+    check(
+        100,
+        "
+        0   1.1.1 draw=90                   -> 90: 0 settled, 90 held, 0 owed
+        1   1.1.2 spent=90 excess=30        -> 0: 100 settled, 0 held, 20 owed
+        # Without a window there is nothing free.
+        60  1.1.3 excess=5                  -> 0: 0 settled, 0 held, 25 owed
+        61  1.1.4 draw=75                   -> 75: 25 settled, 75 held, 0 owed
+        # Spent in a window that has closed changes nothing.
+        121 1.1.5 spent=75                  -> 0: 0 settled, 0 held, 0 owed
+        ",
+    );
+}
+
+#[test]
+fn debt_beyond_a_whole_limit_takes_several_windows_and_idle_windows_pay_it() {
+    check(
+        100,
+        "
+        0   1.1.1 draw=100                  -> 100: 0 settled, 100 held, 0 owed
+        1   1.1.2 spent=100 excess=250      -> 0: 100 settled, 0 held, 250 owed
+        # A window in which nothing is free pays one limit, and so does one that nobody opens.
+        60  1.1.3 draw=1                    -> 0: 100 settled, 0 held, 150 owed
+        179 1.1.4 spent=0                   -> 0: 0 settled, 0 held, 150 owed
+        180 1.1.5 spent=0                   -> 0: 0 settled, 0 held, 50 owed
+        181 1.1.6 draw=50                   -> 50: 50 settled, 50 held, 0 owed
+        ",
+    );
+}
+
+#[test]
+fn a_draw_that_other_nodes_could_meet_marks_the_meter_until_it_is_met_or_given_up() {
+    check(
+        100,
+        "
+        0   1.1.1 draw=80                   -> 80: 0 settled, 80 held, 0 owed
+        0   2.1.1 draw=30                   -> 0: 0 settled, 80 held, 0 owed, recalled
+        # While somebody waits, nobody gets more than it needs.
+        1   3.1.1 draw=1+10                 -> 1: 0 settled, 81 held, 0 owed, recalled
+        1   1.1.2 returned=50               -> 0: 0 settled, 31 held, 0 owed, recalled
+        1   2.1.2 draw=30                   -> 30: 0 settled, 61 held, 0 owed
+        # Given up, and ended with the window.
+        2   2.1.3 draw=50                   -> 0: 0 settled, 61 held, 0 owed, recalled
+        3   2.1.4 returned=0                -> 0: 0 settled, 61 held, 0 owed
+        4   2.1.5 draw=50                   -> 0: 0 settled, 61 held, 0 owed, recalled
+        60  3.1.2 returned=0                -> 0: 0 settled, 0 held, 0 owed
+        # Nothing is recalled in vain: what others hold would not be enough, or nobody holds anything.
+        61  1.1.3 draw=50                   -> 50: 0 settled, 50 held, 0 owed
+        61  1.1.4 spent=40                  -> 0: 40 settled, 10 held, 0 owed
+        62  2.1.6 draw=61                   -> 0: 40 settled, 10 held, 0 owed
+        62  2.1.7 draw=101                  -> 0: 40 settled, 10 held, 0 owed
+        62  1.1.5 draw=60                   -> 0: 40 settled, 10 held, 0 owed
+        ",
+    );
+}
+
+#[test]
+fn a_changed_limit_counts_at_once_and_takes_nothing_back() {
+    check(
+        100,
+        "
+        0   1.1.1 draw=80                   -> 80: 0 settled, 80 held, 0 owed
+        1   limit=50                        ->
+        1   1.1.2 draw=1                    -> 0: 0 settled, 80 held, 0 owed
+        2   1.1.3 spent=40 returned=40      -> 0: 40 settled, 0 held, 0 owed
+        3   1.1.4 draw=10                   -> 10: 40 settled, 10 held, 0 owed
+        4   limit=200                       ->
+        4   1.1.5 draw=150                  -> 150: 40 settled, 160 held, 0 owed
+        ",
+    );
+}
+
+#[test]
+fn a_draw_beyond_the_whole_limit_opens_no_window() {
+    check(100, "0 1.1.1 draw=101 -> 0: 0 settled, 0 held, 0 owed");
+}
+
+#[test]
+fn a_meter_without_a_limit_grants_nothing_and_is_forgotten() {
+    let mut log = Log { time: Timestamp(1_000_000), ..Log::default() };
+    let batch = |sequence, user: &str, draw| {
+        let draw = Some(Draw { need: draw, extra: 0 });
+        let entry = QuotaEntry { meter: meter(user, 60), window: 0, spent: 0, returned: 0, excess: 7, draw };
+        Command::Quota(QuotaBatch { node: NodeId(1), incarnation: 1, sequence, entries: vec![entry] })
+    };
+    let nothing = QuotaGrant { granted: 0, window: 0, ends: Timestamp(0) };
+    assert_eq!(log.reply(batch(1, "ann", 1)), Reply::Quota(vec![nothing]));
+    assert_eq!(log.state.reading(&meter("ann", 60), log.time), None);
+
+    // After one idle window nobody is left to collect the debt; another meter's batch sweeps it away.
+    log.time = log.time.plus(Duration::from_secs(60));
+    log.reply(batch(2, "bob", 1));
+    assert_eq!(log.state.meters.keys().map(|id| id.user.as_str()).collect::<Vec<_>>(), ["bob"]);
+}
+
+#[test]
+fn a_reading_needs_no_meter_and_sees_a_window_end_without_a_command() {
+    let mut log = Log { time: Timestamp(1_000_000), ..Log::default() };
+    log.create(subscription(100, "60s"));
+    let id = meter("ann", 60);
+    let fresh = MeterReading { limit: 100, used: 0, held: 0, free: 100, debt: 0, ends: None };
+    assert_eq!(log.state.reading(&id, log.time), Some(fresh));
+
+    let draw = Some(Draw { need: 30, extra: 0 });
+    let entry = QuotaEntry { meter: id.clone(), window: 0, spent: 0, returned: 0, excess: 80, draw };
+    log.reply(Command::Quota(QuotaBatch { node: NodeId(1), incarnation: 1, sequence: 1, entries: vec![entry] }));
+    let ends = log.time.plus(Duration::from_secs(60));
+    let open = MeterReading { limit: 100, used: 80, held: 0, free: 20, debt: 0, ends: Some(ends) };
+    assert_eq!(log.state.reading(&id, log.time), Some(open));
+    assert_eq!(log.state.reading(&id, ends), Some(fresh));
+    assert_eq!(log.state.reading(&meter("ann", 61), log.time), None);
+}
