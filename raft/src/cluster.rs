@@ -1,17 +1,44 @@
 //! The handle others use: propose, read, watch, who leads.
 
+mod ask;
+mod lease;
+mod state_clock;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use futures_util::future::join_all;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::codec;
 use crate::command::{Command, Reply};
+use crate::consensus::{self, LogStore, Machine, Member};
 use crate::doors::Doors;
-use crate::ids::NodeId;
-use crate::peers::PeerTls;
+use crate::ids::{NodeId, RequestId};
+use crate::peers::message::{Request, Response};
+use crate::peers::{self, PeerTls, Peers};
 use crate::state::View;
-use crate::storage::Disk;
+use crate::storage::{self, Disk, Writer};
+
+use ask::{Ask, Done};
+use lease::Lease;
+pub(crate) use state_clock::StateClock;
+
+/// How long a proposal is tried.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The largest command.
+const COMMAND_MAX: usize = 1 << 20;
+/// Proposals and barriers of this node under way at once. A node has one quota batch in flight and a few admin
+/// requests; beyond this bound somebody is flooding the admin API and is told so at once.
+const PROPOSALS_MAX: usize = 256;
+/// How long a stopping leader waits for another to take over.
+const HANDOVER: Duration = Duration::from_secs(2);
+/// How long one question of a fence may take.
+const FENCE_ATTEMPT: Duration = Duration::from_secs(1);
 
 /// How to run this node's part of the cluster.
 pub struct Settings {
@@ -21,11 +48,12 @@ pub struct Settings {
     pub cluster: String,
     /// Where this node listens for its peers: `host:port`.
     pub peer_listen: String,
-    /// Every member of a new cluster, this node included: where its peers reach it (`host:port`). Only read when the disk is empty.
+    /// Every member of a new cluster, this node included: where its peers reach it (`host:port`). Only read when the
+    /// disk is empty. A node that is not in it waits until it is added.
     pub members: BTreeMap<NodeId, String>,
     /// TLS between peers. `None` only on loopback with a single node or in a simulation.
     pub tls: Option<PeerTls>,
-    /// A node that has not heard from a leader for so long stops admitting. Default 5 s.
+    /// A node that has not heard from a leader for so long stops admitting. Default 5 s. All members must agree on it.
     pub serving_lease: Duration,
 }
 
@@ -55,6 +83,9 @@ pub enum ProposeError {
         /// The bound.
         max: usize,
     },
+    /// Nothing was sent: try again when others are done.
+    #[error("{0} changes are under way at this node already: try again")]
+    Busy(usize),
 }
 
 /// Where this node stands in the cluster.
@@ -70,74 +101,6 @@ pub struct Standing {
     pub applied: u64,
     /// The members and their peer addresses.
     pub members: BTreeMap<NodeId, String>,
-}
-
-/// This node's handle on the cluster. Cloning is cheap.
-#[derive(Clone)]
-pub struct Cluster {
-    inner: Arc<Inner>,
-}
-
-struct Inner;
-
-impl Cluster {
-    /// Opens the disk, joins or founds the cluster, and serves peers.
-    /// Errors: the disk cannot be read, the peer address is taken, TLS files are wrong.
-    pub async fn start(settings: Settings, disk: Arc<dyn Disk>, doors: Doors) -> Result<Cluster, StartError> {
-        let _ = (settings, disk, doors);
-        todo!()
-    }
-
-    /// Proposes a change, wherever the leader is, and waits until this node has applied it. Retries under one
-    /// request id until `DEADLINE` (10 s), so it takes effect at most once.
-    pub async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
-        todo!("{command:?}")
-    }
-
-    /// The newest view this node has.
-    pub fn view(&self) -> Arc<View> {
-        todo!()
-    }
-
-    /// Sees every newer view (intermediate ones may be skipped).
-    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
-        todo!()
-    }
-
-    /// Waits until this node's view contains everything that was acknowledged anywhere before the call (ReadIndex).
-    pub async fn read_barrier(&self) -> Result<Arc<View>, ProposeError> {
-        todo!()
-    }
-
-    /// Waits until every member has applied `index`, or has not heard from a leader for so long that it admits nobody.
-    pub async fn fence(&self, index: u64) {
-        todo!("{index}")
-    }
-
-    /// Whether this node has heard from a leader within the serving lease, and so may admit calls.
-    pub fn may_serve(&self) -> bool {
-        todo!()
-    }
-
-    /// Where this node stands.
-    pub fn standing(&self) -> Standing {
-        todo!()
-    }
-
-    /// How often this disk was started, from 1: the incarnation of quota batches.
-    pub fn incarnation(&self) -> u64 {
-        todo!()
-    }
-
-    /// This node.
-    pub fn node(&self) -> NodeId {
-        todo!()
-    }
-
-    /// Hands leadership over if this node has it, stops, and syncs the disk.
-    pub async fn shutdown(&self) {
-        todo!()
-    }
 }
 
 /// Why a node could not start.
@@ -157,4 +120,214 @@ pub enum StartError {
     /// Consensus refused to start.
     #[error("consensus: {0}")]
     Consensus(String),
+}
+
+/// This node's handle on the cluster. Cloning is cheap. When the last clone is dropped the node stops as abruptly as
+/// if its process had died; [`Cluster::shutdown`] is the polite way.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: NodeId,
+    incarnation: u64,
+    founders: BTreeMap<NodeId, String>,
+    member: Arc<Member>,
+    peers: Arc<Peers>,
+    lease: Lease,
+    proposals: Semaphore,
+    doors: Doors,
+    writer: Writer,
+    stopping: AtomicBool,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl Cluster {
+    /// Opens the disk, joins or founds the cluster, and serves peers.
+    /// Errors: the disk cannot be read or is another node's, the peer address is taken.
+    pub async fn start(settings: Settings, disk: Arc<dyn Disk>, doors: Doors) -> Result<Cluster, StartError> {
+        let Settings { node, cluster, peer_listen, members, tls, serving_lease } = settings;
+        let opened = storage::open(&disk, &cluster, node.0).await.map_err(StartError::Storage)?;
+        let listener = doors.net.listen(&peer_listen).await;
+        let listener = listener.map_err(|source| StartError::Listen { address: peer_listen, source })?;
+        let incarnation = opened.incarnation;
+        let (writer, writing) = Writer::start(Arc::clone(&disk));
+        let log = LogStore::new(&opened, Arc::clone(&disk), writer.clone());
+        let (machine, published) = Machine::new(opened.snapshot, disk).map_err(StartError::Storage)?;
+        let peers = Arc::new(Peers::new(node, cluster.clone(), tls.clone(), doors.clone()));
+        let started = consensus::start(node, &cluster, (log, machine), Arc::clone(&peers), &*doors.chance);
+        let raft = started.await.map_err(StartError::Consensus)?;
+        let member = Arc::new(Member::new(raft, published, Arc::clone(&doors.clock)));
+        let serving = tokio::spawn(peers::serve(listener, tls, cluster.clone(), node, member.clone()));
+        if members.contains_key(&node)
+            && consensus::found(member.raft(), &members).await.map_err(StartError::Consensus)?
+        {
+            tracing::info!(cluster, members = members.len(), "founding a new cluster");
+        }
+        let inner = Arc::new(Inner {
+            node,
+            incarnation,
+            founders: members,
+            member,
+            peers,
+            lease: Lease::new(serving_lease),
+            proposals: Semaphore::new(PROPOSALS_MAX),
+            doors,
+            writer,
+            stopping: AtomicBool::new(false),
+            tasks: Mutex::new(vec![writing, serving.abort_handle()]),
+        });
+        let renewing = tokio::spawn(lease::keep(Arc::downgrade(&inner))).abort_handle();
+        inner.tasks().push(renewing);
+        Ok(Cluster { inner })
+    }
+
+    /// Proposes a change, wherever the leader is, and waits until this node has applied it. Retries under one
+    /// request id until `DEADLINE` (10 s), so it takes effect at most once.
+    pub async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
+        let inner = &*self.inner;
+        let _permit = inner.proposals.try_acquire().map_err(|_| ProposeError::Busy(PROPOSALS_MAX))?;
+        let command = codec::to_payload(&command);
+        if command.len() > COMMAND_MAX {
+            return Err(ProposeError::TooLarge { bytes: command.len(), max: COMMAND_MAX });
+        }
+        let mut id = [0; 16];
+        inner.doors.chance.fill(&mut id);
+        let ask = Ask::Propose(RequestId(u128::from_le_bytes(id)), command.into());
+        let deadline = Instant::now() + DEADLINE;
+        let Done::Proposed(index, reply) = inner.ask_leader(ask, DEADLINE).await? else {
+            return Err(ProposeError::Unknown(DEADLINE));
+        };
+        inner.applied_by(index, deadline, DEADLINE).await?;
+        Ok(Applied { index, reply })
+    }
+
+    /// The newest view this node has.
+    pub fn view(&self) -> Arc<View> {
+        self.inner.member.published().view.borrow().clone()
+    }
+
+    /// Sees every newer view (intermediate ones may be skipped).
+    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.inner.member.published().view.clone()
+    }
+
+    /// Waits until this node's view contains everything that was acknowledged anywhere before the call (ReadIndex).
+    pub async fn read_barrier(&self) -> Result<Arc<View>, ProposeError> {
+        let _permit = self.inner.proposals.try_acquire().map_err(|_| ProposeError::Busy(PROPOSALS_MAX))?;
+        self.inner.barrier(DEADLINE).await?;
+        Ok(self.view())
+    }
+
+    /// Waits until every member has applied `index`, or has not heard from a leader for so long that it admits nobody.
+    /// `index` must have been acknowledged before the call.
+    pub async fn fence(&self, index: u64) {
+        let inner = &*self.inner;
+        let lease_over = Instant::now() + inner.lease.length();
+        let members = self.standing().members;
+        join_all(members.into_iter().map(|(node, address)| inner.fence_one(node, address, index, lease_over))).await;
+    }
+
+    /// Whether this node has heard from a leader within the serving lease, and so may admit calls. Cheap.
+    pub fn may_serve(&self) -> bool {
+        !self.inner.is_stopping() && self.inner.lease.holds(Instant::now())
+    }
+
+    /// Where this node stands.
+    pub fn standing(&self) -> Standing {
+        let mut standing = consensus::standing(self.inner.member.raft());
+        standing.applied = *self.inner.member.published().applied.borrow();
+        standing
+    }
+
+    /// How often this disk was started, from 1: the incarnation of quota batches.
+    pub fn incarnation(&self) -> u64 {
+        self.inner.incarnation
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.inner.node
+    }
+
+    /// Returns when this node can no longer take part (its disk failed, its log is damaged), with the reason. The process
+    /// should end then: what it holds in memory is no longer what it promised.
+    pub async fn failed(&self) -> String {
+        consensus::stopped(self.inner.member.raft()).await
+    }
+
+    /// Hands leadership over if this node has it, stops, and syncs the disk.
+    pub async fn shutdown(&self) {
+        let inner = &*self.inner;
+        if inner.stopping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        consensus::hand_over(inner.member.raft(), inner.node, HANDOVER).await;
+        if let Err(error) = inner.member.raft().shutdown().await {
+            tracing::warn!(%error, "the consensus core did not stop cleanly");
+        }
+        if let Err(error) = inner.writer.commit(Vec::new()).await {
+            tracing::warn!(%error, "the disk was not synced at shutdown");
+        }
+        inner.stop();
+    }
+}
+
+impl Inner {
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        consensus::leader(self.member.raft())
+    }
+
+    /// Where `node` listens: as the cluster agreed, or as this node was told at first.
+    fn address(&self, node: NodeId) -> Option<String> {
+        consensus::address(self.member.raft(), node).or_else(|| self.founders.get(&node).cloned())
+    }
+
+    /// Waits until `index` is applied here, until `deadline`, which is `within` after the caller began.
+    async fn applied_by(&self, index: u64, deadline: Instant, within: Duration) -> Result<(), ProposeError> {
+        match timeout_at(deadline, self.member.wait_applied(index)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(ProposeError::Stopping),
+            Err(_) => Err(ProposeError::Unknown(within)),
+        }
+    }
+
+    /// Waits until `node` has applied `index`, or until `lease_over`, when it stopped admitting if it has not.
+    async fn fence_one(&self, node: NodeId, address: String, index: u64, lease_over: Instant) {
+        let applied = async {
+            if node == self.node {
+                return drop(self.member.wait_applied(index).await);
+            }
+            loop {
+                let asked = self.peers.call(node, &address, Request::WaitApplied(index), FENCE_ATTEMPT).await;
+                if matches!(asked, Ok(Response::Applied)) {
+                    return;
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if timeout_at(lease_over, applied).await.is_err() {
+            tracing::warn!(%node, index, "did not confirm a change: waited until its serving lease was over");
+        }
+    }
+
+    fn tasks(&self) -> std::sync::MutexGuard<'_, Vec<AbortHandle>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self) {
+        self.tasks().drain(..).for_each(|task| task.abort());
+        self.peers.close();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
