@@ -72,6 +72,8 @@ pub(super) fn parse(
     }
 }
 
+const USE: &str = "use http://host:port or https://host:port";
+
 fn parse_replicas(report: &Report, list: &str) -> Vec<String> {
     let path = format!("metadata.annotations.{REPLICAS_ANNOTATION}");
     let mut urls: Vec<String> = Vec::new();
@@ -79,7 +81,9 @@ fn parse_replicas(report: &Report, list: &str) -> Vec<String> {
         match base_url(text) {
             Ok(url) if urls.contains(&url) => report.error(&path, format!("\"{text}\" is listed twice")),
             Ok(url) => urls.push(url),
-            Err(wrong) => report.error(&path, format!("\"{text}\" {wrong}: use http://host:port or https://host:port")),
+            // A URL with credentials is not repeated: errors are shown and logged.
+            Err(wrong) if text.contains('@') => report.error(&path, format!("a URL {wrong}: {USE}")),
+            Err(wrong) => report.error(&path, format!("\"{text}\" {wrong}: {USE}")),
         }
     }
     urls
@@ -87,6 +91,9 @@ fn parse_replicas(report: &Report, list: &str) -> Vec<String> {
 
 /// A base URL with its port written out and its host in lower case, so that equal ones are equal as text.
 fn base_url(text: &str) -> Result<String, &'static str> {
+    if text.contains('@') {
+        return Err("has credentials, which do not belong here");
+    }
     let (scheme, rest) = text.split_once("://").ok_or("has no scheme")?;
     let default_port = match scheme {
         "http" => 80,
@@ -94,9 +101,6 @@ fn base_url(text: &str) -> Result<String, &'static str> {
         _ => return Err("is neither http nor https"),
     };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
-    if authority.contains('@') {
-        return Err("has credentials, which do not belong here");
-    }
     if authority.contains(['/', '?', '#']) {
         return Err("has a path");
     }

@@ -19,6 +19,8 @@ mod subjects;
 mod subscription;
 mod table;
 mod tenant;
+#[cfg(test)]
+mod tests;
 
 pub use auth_policy::AuthPolicySpec;
 pub use group::GroupSpec;

@@ -101,7 +101,7 @@ pub enum Spec {
 /// One thing wrong with one field.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FieldError {
-    /// The field's path: `spec.modelRefs[0].tokenRateLimits[1].window`.
+    /// The field's path: `spec.modelRefs[0].tokenRateLimits[1].window`; empty for the body as a whole.
     pub path: String,
     /// What is wrong, with the value, and what would be right.
     pub message: String,
@@ -109,7 +109,8 @@ pub struct FieldError {
 
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
+        let colon = if self.path.is_empty() { "" } else { ": " };
+        write!(f, "{}{colon}{}", self.path, self.message)
     }
 }
 

@@ -213,6 +213,10 @@ fn ephemeral_keys_are_forgotten_half_an_hour_after_their_end() {
     log.reply(Command::CreateKey(new_key(9, "bob")));
     assert_eq!(log.state.keys.keys().copied().collect::<Vec<_>>(), [uid(7), uid(8), uid(9)]);
     assert_eq!((log.state.keys_of("ann").count(), log.state.key_by_hash(&[1; 32])), (1, None));
+    assert_eq!(
+        (log.state.keys_by_hash.len(), log.state.keys_by_owner.len(), log.state.ephemeral_ends.len()),
+        (3, 2, 0)
+    );
 }
 
 #[test]

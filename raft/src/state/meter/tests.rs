@@ -124,13 +124,14 @@ fn what_a_restarted_node_held_is_stranded_until_it_says_what_became_of_it_or_the
         "
         0   1.1.1 draw=40                   -> 40: 0 settled, 40 held, 0 owed
         0   2.1.1 draw=20                   -> 20: 0 settled, 60 held, 0 owed
-        # The new incarnation cannot draw what the old one may have spent.
-        1   1.2.1 draw=41                   -> 0: 0 settled, 60 held, 0 owed, recalled
-        1   1.2.2 draw=10                   -> 10: 0 settled, 70 held, 0 owed
-        # Its journal shows 30 spent: 10 of the new grant and 20 of the old one; another node cannot claim the rest.
-        2   1.2.3 spent=30                  -> 0: 30 settled, 40 held, 0 owed
-        2   2.1.2 returned=40               -> 0: 30 settled, 20 held, 0 owed
-        3   1.2.4 returned=15               -> 0: 30 settled, 5 held, 0 owed
+        # The new incarnation cannot draw what the old one may have spent, and nobody is asked to give it back.
+        1   1.2.1 draw=10                   -> 10: 0 settled, 70 held, 0 owed
+        1   2.1.2 draw=60                   -> 0: 0 settled, 70 held, 0 owed
+        # Its journal shows 25 spent: 10 of the new grant and 15 of the old one; another node cannot claim the rest.
+        2   1.2.2 spent=25                  -> 0: 25 settled, 45 held, 0 owed
+        2   2.1.3 returned=40               -> 0: 25 settled, 25 held, 0 owed
+        3   1.2.3 draw=4                    -> 4: 25 settled, 29 held, 0 owed
+        3   1.2.4 returned=24               -> 0: 25 settled, 5 held, 0 owed
         60  1.2.5 draw=100                  -> 100: 0 settled, 100 held, 0 owed
         ",
     );

@@ -1,0 +1,181 @@
+//! What commands, replies and snapshots look like as bytes: nodes of different versions share a log, so these never change.
+//! Lines are only added, with the change that adds the variant. A line that has to be edited is a broken upgrade.
+
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Write};
+
+use raft::command::{Command, Draw, NewKey, NewToken, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply};
+use raft::resources::{Kind, NewObject, ObjectKey};
+use raft::state::MeterId;
+use raft::{NodeId, RequestId, State, Timestamp};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+// Each line a name and the bytes in hex.
+const COMMANDS: &str = include_str!("frozen/commands.txt");
+const REPLIES: &str = include_str!("frozen/replies.txt");
+const REFUSALS: &str = include_str!("frozen/refusals.txt");
+const SNAPSHOTS: &str = include_str!("frozen/snapshots.txt");
+
+fn uid(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+fn object(kind: Kind, namespace: &str, name: &str, body: &str) -> NewObject {
+    NewObject {
+        key: ObjectKey::new(kind, namespace, name),
+        labels: BTreeMap::from([("l".to_owned(), "1".to_owned())]),
+        annotations: BTreeMap::from([("a".to_owned(), "2".to_owned())]),
+        body: body.to_owned(),
+    }
+}
+
+fn meter() -> MeterId {
+    MeterId {
+        subscription: ("models-as-a-service".to_owned(), "s".to_owned()),
+        model: ("n".to_owned(), "m".to_owned()),
+        window_seconds: 3600,
+        user: "ann".to_owned(),
+    }
+}
+
+fn commands() -> Vec<(&'static str, Command)> {
+    let subscription =
+        r#"{"spec":{"modelRefs":[{"name":"m","namespace":"n","tokenRateLimits":[{"limit":300,"window":"1h"}]}]}}"#;
+    let group = ObjectKey::new(Kind::Group, "", "g");
+    let key = NewKey {
+        id: uid(2),
+        hash: [3; 32],
+        name: "k".to_owned(),
+        description: "d".to_owned(),
+        username: "ann".to_owned(),
+        groups: vec!["g".to_owned()],
+        subscription: "s".to_owned(),
+        expires: Timestamp(90_000),
+        ephemeral: true,
+        labels: vec![("l".to_owned(), "1".to_owned())],
+    };
+    let token = NewToken {
+        hash: [4; 32],
+        username: "bot".to_owned(),
+        groups: vec!["g".to_owned()],
+        expires: Some(Timestamp(80_000)),
+        service_account: None,
+    };
+    let draw = Some(Draw { need: 250, extra: 9 });
+    let entry = QuotaEntry { meter: meter(), window: 7, spent: 1, returned: 2, excess: 3, draw };
+    let batch = QuotaBatch { node: NodeId(1), incarnation: 2, sequence: 3, entries: vec![entry] };
+    vec![
+        (
+            "create-object",
+            Command::CreateObject {
+                object: object(Kind::Subscription, "models-as-a-service", "s", subscription),
+                uid: uid(1),
+            },
+        ),
+        (
+            "update-object",
+            Command::UpdateObject {
+                object: object(Kind::Group, "", "g", r#"{"users":["ann"]}"#),
+                resource_version: Some(5),
+            },
+        ),
+        ("delete-object", Command::DeleteObject { key: group, resource_version: None, uid: Some(uid(1)) }),
+        ("create-key", Command::CreateKey(key)),
+        ("revoke-key", Command::RevokeKey { id: uid(9), owner: Some("ann".to_owned()) }),
+        ("revoke-keys", Command::RevokeKeys { username: "bob".to_owned() }),
+        ("touch-keys", Command::TouchKeys(vec![(uid(2), Timestamp(60_000))])),
+        ("create-token", Command::CreateToken(token)),
+        ("quota", Command::Quota(batch)),
+    ]
+}
+
+fn refusals() -> Vec<(&'static str, Refusal)> {
+    let key = ObjectKey::new(Kind::Tenant, "n", "t");
+    vec![
+        ("already-exists", Refusal::AlreadyExists(key.clone())),
+        ("object-not-found", Refusal::ObjectNotFound(key.clone())),
+        ("namespace-not-found", Refusal::NamespaceNotFound("n".to_owned())),
+        ("conflict", Refusal::Conflict { key: key.clone(), wanted: 1, current: 2 }),
+        ("uid-mismatch", Refusal::UidMismatch(key)),
+        ("key-not-found", Refusal::KeyNotFound),
+        ("duplicate", Refusal::Duplicate),
+        ("stale-batch", Refusal::StaleBatch { incarnation: 1, sequence: 2 }),
+    ]
+}
+
+/// A state to which all commands were applied, the quota twice: once drawing, once for an incarnation that starts anew.
+fn state() -> State {
+    let mut state = State::default();
+    for (index, (_, command)) in (1..).zip(commands()) {
+        state.apply(index, RequestId(u128::from(index)), Timestamp(50_000 + index), command);
+    }
+    let batch = QuotaBatch { node: NodeId(1), incarnation: 3, sequence: 1, entries: Vec::new() };
+    state.apply(20, RequestId(20), Timestamp(51_000), Command::Quota(batch));
+    state
+}
+
+fn replies() -> Vec<(&'static str, Reply)> {
+    let state = state();
+    let subscription = ObjectKey::new(Kind::Subscription, "models-as-a-service", "s");
+    let grant = QuotaGrant { granted: 1, window: 2, ends: Timestamp(3) };
+    vec![
+        ("done", Reply::Done),
+        ("object", Reply::Object(state.object(&subscription).expect("it was created").clone())),
+        ("key", Reply::Key(state.keys[&uid(2)].clone())),
+        ("revoked", Reply::Revoked(300)),
+        ("quota", Reply::Quota(vec![grant])),
+        ("refused", Reply::Refused(Refusal::KeyNotFound)),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+        text
+    })
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.chars().map(|digit| digit.to_digit(16).expect("hex") as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] * 16 + pair[1]).collect()
+}
+
+/// The same bytes as ever, and back.
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(values: &[(&str, T)], frozen: &str) {
+    let config = bincode::config::standard();
+    let mut now = String::new();
+    for (name, value) in values {
+        let bytes = bincode::serde::encode_to_vec(value, config).unwrap();
+        writeln!(now, "{name} {}", hex(&bytes)).unwrap();
+        let (read, used): (T, usize) = bincode::serde::decode_from_slice(&bytes, config).unwrap();
+        assert_eq!((&read, used), (value, bytes.len()), "{name} comes back as it was");
+    }
+    assert!(now == frozen, "the bytes changed; now they are\n{now}");
+}
+
+#[test]
+fn every_command_keeps_its_bytes() {
+    let named = commands();
+    assert!(named.iter().all(|(name, command)| *name == command.name()));
+    check(&named, COMMANDS);
+}
+
+#[test]
+fn every_reply_and_refusal_keeps_its_bytes() {
+    check(&replies(), REPLIES);
+    check(&refusals(), REFUSALS);
+}
+
+#[test]
+fn snapshots_of_every_format_can_be_read() {
+    let state = state();
+    assert_eq!((state.objects.len(), state.keys.len(), state.tokens.len(), state.meters.len()), (4, 1, 1, 1));
+    for line in SNAPSHOTS.lines() {
+        let (format, hex) = line.split_once(' ').expect("a format and bytes");
+        assert_eq!(State::from_bytes(&bytes(hex)).unwrap(), state, "{format}");
+    }
+    let now = hex(&state.to_bytes());
+    assert!(SNAPSHOTS.trim_end().ends_with(&format!(" {now}")), "the bytes changed; now they are\n{now}");
+}
