@@ -147,9 +147,9 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(values: &[(&str, T
     let config = bincode::config::standard();
     let mut now = String::new();
     for (name, value) in values {
-        let bytes = bincode::serde::encode_to_vec(value, config).unwrap();
-        writeln!(now, "{name} {}", hex(&bytes)).unwrap();
-        let (read, used): (T, usize) = bincode::serde::decode_from_slice(&bytes, config).unwrap();
+        let bytes = bincode::serde::encode_to_vec(value, config).expect("our types have bytes");
+        writeln!(now, "{name} {}", hex(&bytes)).expect("writing to a string does not fail");
+        let (read, used): (T, usize) = bincode::serde::decode_from_slice(&bytes, config).expect("it was just written");
         assert_eq!((&read, used), (value, bytes.len()), "{name} comes back as it was");
     }
     assert!(now == frozen, "the bytes changed; now they are\n{now}");

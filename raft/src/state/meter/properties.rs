@@ -235,8 +235,9 @@ impl World {
     }
 
     fn check(&mut self) {
-        for user in 0..USERS.len() {
-            let Some(found) = self.log.state.meters.get(&meter(USERS[user], WINDOW_SECONDS)).cloned() else { continue };
+        for (user, name) in USERS.iter().enumerate() {
+            let id = meter(name, WINDOW_SECONDS);
+            let Some(found) = self.log.state.meters.get(&id).cloned() else { continue };
             let mut covered_by_debt = found.debt;
             if let Some(window) = &found.window {
                 let account = self.accounts.get_mut(&(user, window.number)).expect("a window opens in a batch");
@@ -248,7 +249,7 @@ impl World {
             }
             // What is owed or was charged beyond grants was used beyond grants.
             assert!(covered_by_debt <= self.excess[user], "{found:?} of {}", self.excess[user]);
-            assert_eq!(self.log.state.recalled.contains(&meter(USERS[user], WINDOW_SECONDS)), found.is_recalled());
+            assert_eq!(self.log.state.recalled.contains(&id), found.is_recalled());
         }
         for (window, account) in &self.accounts {
             assert!(account.truly_spent + account.carried <= account.ceiling, "window {window:?}: {account:?}");
