@@ -22,6 +22,7 @@
 //! - KV events over ZMQ: prefix knowledge is learnt from the traffic.
 //! - Exact validation texts: statuses, envelopes and parameter names are kept, the sentences of pydantic are not.
 //! - Regex and grammar guided output is prose; only JSON schemas and choices are honoured.
+//! - The Rust front end's own statuses and texts (off by default in vLLM): of it only the manner of dying is shown.
 //! - TLS and HTTP/2: vLLM behind a gateway speaks plain HTTP/1.1.
 
 mod chance;

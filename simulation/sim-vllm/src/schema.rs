@@ -59,8 +59,7 @@ impl<'a> Writer<'a> {
                 let item = self.write(&schema["items"], depth + 1)?;
                 Ok(Value::Array(vec![item; length as usize]))
             }
-            Some("integer") => Ok(self.number(schema).floor().max(bound(schema, "minimum").unwrap_or(f64::MIN)) as i64)
-                .map(Value::from),
+            Some("integer") => Ok((self.number(schema) as i64).into()),
             Some("number") => Ok(json!(self.number(schema))),
             Some("boolean") => Ok(Value::Bool(self.chance.next() & 1 == 1)),
             Some("null") => Ok(Value::Null),

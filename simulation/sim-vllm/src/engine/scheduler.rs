@@ -95,10 +95,6 @@ impl Sequence {
         Self { pooling: true, ..Self::new(id, 0, prompt, Vec::new(), salt) }
     }
 
-    pub(crate) fn id(&self) -> u64 {
-        self.id
-    }
-
     /// Tokens that exist: the prompt and what was produced.
     fn known(&self) -> usize {
         self.prompt.len() + self.produced

@@ -12,6 +12,7 @@ use super::{
     sampling::Sampling,
     usage::UsageStyle,
 };
+use crate::script::Finish;
 
 /// Writes `chat.completion.chunk` events.
 pub(crate) struct ChatWriter {
@@ -63,15 +64,15 @@ impl ChatWriter {
     /// The first event of each choice: its role, and nothing of the answer.
     fn start(&mut self, parts: &[Part], out: &mut VecDeque<Bytes>) {
         self.started = true;
-        for index in 0..parts.len() {
+        for (index, part) in parts.iter().enumerate() {
             let mut event = String::with_capacity(self.head.len() + 160);
             let _ = write!(
                 event,
                 "{}{index},\"delta\":{{\"role\":\"assistant\",\"content\":\"\"}},\"logprobs\":null,\"finish_reason\":null}}]",
                 self.head
             );
-            self.push_usage(&mut event, &parts[index], 0);
-            let prompt = if self.return_token_ids { json!(*parts[index].prompt) } else { Value::Null };
+            self.push_usage(&mut event, part, 0);
+            let prompt = if self.return_token_ids { json!(*part.prompt) } else { Value::Null };
             let _ = write!(event, ",\"prompt_token_ids\":{prompt},\"prompt_text\":null}}\n\n");
             out.push_back(event.into());
         }
@@ -123,8 +124,9 @@ impl Writer for ChatWriter {
         let part = &parts[index];
         let finished = part.ending.is_some();
         let mut pieces = pieces(part, from, &self.tool_ids[index % self.tool_ids.len()]);
-        // What ends without text (a stop token, an abort, the end of a tool call) ends with an empty delta.
-        if finished && (pieces.is_empty() || !part.script.calls.is_empty()) {
+        // What ends of itself, or without text (a stop token, an abort, a tool call), ends with an empty delta.
+        let of_itself = part.finish() == Some(Finish::Stop) && part.script.stop_reason.is_null();
+        if finished && (pieces.is_empty() || of_itself || !part.script.calls.is_empty()) {
             pieces.push(Piece { delta: "{}".to_owned(), from: part.produced, to: part.produced });
         }
         let count = pieces.len();

@@ -81,7 +81,7 @@ pub(crate) async fn answer(call: Call) -> Result<Reply, ApiError> {
 }
 
 /// The prompts of a request: text, texts, token ids, or lists of those.
-fn read_prompts(prompt: Option<&Value>) -> Result<Vec<Vec<u32>>, ApiError> {
+pub(super) fn read_prompts(prompt: Option<&Value>) -> Result<Vec<Vec<u32>>, ApiError> {
     let missing =
         || ApiError::invalid("prompt", "Value error, Either prompt or prompt_embeds must be provided and non-empty.");
     let malformed = || ApiError::invalid("body.prompt", "Input should be a valid string");
@@ -116,7 +116,7 @@ fn read_ids(list: &[Value]) -> Result<Vec<u32>, ApiError> {
 fn whole(call: &Call, id: &str, parts: &[Part], sampling: &Sampling, show: Show) -> Value {
     let choices: Vec<Value> =
         parts.iter().enumerate().map(|(index, part)| choice(index, part, sampling, show)).collect();
-    let style = UsageStyle::of(call);
+    let style = UsageStyle::of(call).without_creation();
     let mut answer = json!({
         "id": id,
         "object": "text_completion",
@@ -185,7 +185,7 @@ impl CompletionWriter {
             fingerprint: call.shared.fingerprint.clone(),
             sampling: sampling.clone(),
             show,
-            usage: UsageStyle::of(call),
+            usage: UsageStyle::of(call).without_creation(),
             offsets: vec![0; parts],
         }
     }

@@ -68,6 +68,11 @@ impl ApiError {
         Self::status(StatusCode::INTERNAL_SERVER_ERROR, ENGINE_DIED)
     }
 
+    /// A Python exception in the front end: a client's fault that answers 500.
+    pub(crate) fn crash(message: &str) -> Self {
+        Self::status(StatusCode::INTERNAL_SERVER_ERROR, message)
+    }
+
     /// An error for a bare status.
     pub(crate) fn status(status: StatusCode, message: &str) -> Self {
         let kind = match status.as_u16() {

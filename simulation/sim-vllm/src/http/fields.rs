@@ -103,15 +103,17 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, Option<ApiError>
     match serde_json::from_str(text) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(Value::Null) => Err(Some(ApiError::invalid("body", "Field required"))),
-        Ok(other) => Err(Some(ApiError::status(
-            http::StatusCode::INTERNAL_SERVER_ERROR,
-            &format!("'{}' object has no attribute 'get'", python_type(&other)),
-        ))),
+        Ok(other) => Err(Some(ApiError::crash(&format!("'{}' object has no attribute 'get'", python_type(&other))))),
         // Python's JSON lets lone surrogates pass, and its tokenizer refuses them.
-        Err(error) if error.to_string().contains("surrogate") => Err(Some(ApiError::bad(
-            "TextEncodeInput must be Union[TextInputSequence, Tuple[InputSequence, InputSequence]]",
-        ))),
-        Err(error) => Err(Some(ApiError::invalid(format!("body.{}", error.column()), "JSON decode error"))),
+        Err(error) if ["surrogate", "end of hex escape"].iter().any(|part| error.to_string().contains(part)) => {
+            Err(Some(ApiError::bad(
+                "TextEncodeInput must be Union[TextInputSequence, Tuple[InputSequence, InputSequence]]",
+            )))
+        }
+        Err(error) => {
+            let column = if error.is_eof() { error.column() } else { error.column().saturating_sub(1) };
+            Err(Some(ApiError::invalid(format!("body.{column}"), &format!("JSON decode error: {error}"))))
+        }
     }
 }
 
@@ -124,5 +126,27 @@ fn python_type(value: &Value) -> &'static str {
         Value::String(_) => "str",
         Value::Array(_) => "list",
         Value::Object(_) => "dict",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn bodies_that_are_no_json_objects_are_told_apart() {
+        for (body, kind, param) in [
+            ("", "Bad Request", Some("body")),
+            ("null", "Bad Request", Some("body")),
+            ("[1]", "InternalServerError", None),
+            ("{", "Bad Request", Some("body.1")),
+            ("{}x", "Bad Request", Some("body.2")),
+            (r#"{"a":"\ud800"}"#, "BadRequestError", None),
+        ] {
+            let error = parse(body.as_bytes()).unwrap_err().unwrap();
+            assert_eq!((error.kind, error.param.as_deref()), (kind, param), "{body}: {}", error.message);
+        }
+        assert_eq!(parse(b"\xff").unwrap_err(), None);
+        assert_eq!(parse("\u{feff}{\"a\":1,\"a\":2}".as_bytes()).unwrap()["a"], 2);
     }
 }

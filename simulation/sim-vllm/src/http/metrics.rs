@@ -1,7 +1,7 @@
 //! `/metrics`: vLLM's names, labels and shapes, as scrapers read them.
 //!
-//! Of what the recorded server exposes, the Python process metrics, request size summaries and estimated FLOPs are
-//! left out: nothing that routes or scales looks at them.
+//! Of what the recorded server exposes, the Python process metrics, request size summaries, estimated FLOPs and counts
+//! of tool parser calls are left out: nothing that routes or scales looks at them.
 
 use std::fmt::Write;
 

@@ -9,13 +9,17 @@ mod call;
 mod chat;
 mod chat_stream;
 mod completions;
+mod embeddings;
 mod errors;
 mod events;
 mod fields;
 mod logprobs;
+mod messages;
 mod metrics;
 mod models;
 mod respond;
+mod responses;
+mod responses_stream;
 mod route;
 mod sampling;
 mod structured;
@@ -52,6 +56,10 @@ const BODY_MAX_BYTES: usize = 256 << 20;
 pub(crate) enum Reply {
     Json(Value),
     Events(Box<dyn EventSource>),
+    /// Text of a content type.
+    Text(&'static str, String),
+    /// 200 or 503, and nothing else.
+    Health,
 }
 
 /// Answers one request.
@@ -136,23 +144,7 @@ async fn handle(
     if !route.methods().contains(&head.method) {
         return Ok(Answer::json(StatusCode::METHOD_NOT_ALLOWED, &detail("Method Not Allowed")).allow(route.methods()));
     }
-    match route {
-        Route::Models => return Ok(Answer::json(StatusCode::OK, &models::list(shared))),
-        Route::Version => return Ok(Answer::json(StatusCode::OK, &models::version())),
-        Route::Load => {
-            let load = if shared.config.enable_server_load_tracking { shared.engine.open() } else { 0 };
-            return Ok(Answer::json(StatusCode::OK, &json!({"server_load": load})));
-        }
-        Route::Health | Route::Ping => {
-            let healthy = shared.is_healthy();
-            return Ok(Answer::empty(if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }));
-        }
-        Route::Metrics { content_type } => {
-            return Ok(Answer::text(StatusCode::OK, content_type, metrics::render(shared)));
-        }
-        _ => {}
-    }
-    let body = match read_json(head, body).await? {
+    let body = match read_json(head, route, body).await? {
         Ok(body) => body,
         Err(answer) => return Ok(answer),
     };
@@ -166,6 +158,9 @@ async fn handle(
     Ok(match Box::pin(answer(route, call)).await {
         Ok(Reply::Json(value)) => Answer::json(StatusCode::OK, &value),
         Ok(Reply::Events(events)) => Answer::events(events),
+        Ok(Reply::Text(content_type, text)) => Answer::text(StatusCode::OK, content_type, text),
+        Ok(Reply::Health) if shared.is_healthy() => Answer::empty(StatusCode::OK),
+        Ok(Reply::Health) => Answer::empty(StatusCode::SERVICE_UNAVAILABLE),
         Err(error) if *route == Route::Messages && !error.is_validation() => {
             let (status, value) = error.anthropic();
             Answer::json(status, &value)
@@ -178,15 +173,26 @@ async fn answer(route: &Route, call: Call) -> Result<Reply, ApiError> {
     match route {
         Route::Chat => chat::answer(call).await,
         Route::Completions => completions::answer(call).await,
+        Route::Responses => responses::answer(call).await,
+        Route::Response(id) => responses::stored(id),
+        Route::Messages => messages::answer(call).await,
+        Route::CountTokens => messages::count(&call),
+        Route::Embeddings => embeddings::embed(call).await,
+        Route::Score => embeddings::score(call).await,
+        Route::Rerank => embeddings::rerank(call).await,
         Route::Tokenize => models::tokenize(&call),
         Route::Detokenize => models::detokenize(&call),
-        _ => Err(ApiError::status(StatusCode::NOT_IMPLEMENTED, "not there yet")),
+        Route::Models => Ok(Reply::Json(models::list(&call.shared))),
+        Route::Version => Ok(Reply::Json(models::version())),
+        Route::Load => Ok(Reply::Json(models::load(&call.shared))),
+        Route::Health | Route::Ping => Ok(Reply::Health),
+        Route::Metrics { content_type } => Ok(Reply::Text(content_type, metrics::render(&call.shared))),
     }
 }
 
 /// Reads a JSON body, or answers why not.
-async fn read_json(head: &Parts, body: Incoming) -> Result<Result<Map<String, Value>, Answer>, Cut> {
-    if head.method == Method::GET {
+async fn read_json(head: &Parts, route: &Route, body: Incoming) -> Result<Result<Map<String, Value>, Answer>, Cut> {
+    if head.method == Method::GET || matches!(route, Route::Ping | Route::Response(_)) {
         return Ok(Ok(Map::new()));
     }
     let content_type = header(head, "content-type").unwrap_or_default();
@@ -194,6 +200,7 @@ async fn read_json(head: &Parts, body: Incoming) -> Result<Result<Map<String, Va
         return Ok(Err(Answer::json(StatusCode::BAD_REQUEST, &ApiError::media_type().openai())));
     }
     Ok(fields::parse(&read(body).await?).map_err(|error| match error {
+        Some(error) if error.status.is_server_error() => Answer::json(error.status, &error.openai()).anonymous(),
         Some(error) => Answer::json(error.status, &error.openai()),
         None => Answer::json(StatusCode::BAD_REQUEST, &detail("There was an error parsing the body")),
     }))

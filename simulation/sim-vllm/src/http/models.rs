@@ -45,6 +45,11 @@ pub(crate) fn version() -> Value {
     json!({"version": VERSION})
 }
 
+/// `GET /load`: calls in progress, where they are counted.
+pub(crate) fn load(shared: &Shared) -> Value {
+    json!({"server_load": if shared.config.enable_server_load_tracking { shared.engine.open() } else { 0 }})
+}
+
 /// `POST /tokenize`: a prompt, or messages under the chat template.
 ///
 /// # Errors

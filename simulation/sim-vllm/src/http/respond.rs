@@ -25,6 +25,8 @@ pub(crate) struct Answer {
     headers: Vec<(HeaderName, HeaderValue)>,
     content_type: Option<&'static str>,
     body: Body,
+    /// Never carries `x-request-id`.
+    anonymous: bool,
 }
 
 impl Answer {
@@ -33,7 +35,13 @@ impl Answer {
     }
 
     pub(crate) fn text(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Self {
-        Self { status, headers: Vec::new(), content_type: Some(content_type), body: Body::Whole(text.into()) }
+        Self {
+            status,
+            headers: Vec::new(),
+            content_type: Some(content_type),
+            body: Body::Whole(text.into()),
+            anonymous: false,
+        }
     }
 
     pub(crate) fn empty(status: StatusCode) -> Self {
@@ -48,6 +56,11 @@ impl Answer {
     pub(crate) fn allow(self, methods: &[Method]) -> Self {
         let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
         self.with(ALLOW, &names.join(", "))
+    }
+
+    /// The answer to a crash, which bypasses what adds the id of a request.
+    pub(crate) fn anonymous(self) -> Self {
+        Self { anonymous: true, ..self }
     }
 
     fn with(mut self, name: HeaderName, value: &str) -> Self {
@@ -71,7 +84,7 @@ impl Answer {
         if let Some(content_type) = self.content_type {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
-        if shared.config.enable_request_id_headers {
+        if shared.config.enable_request_id_headers && !self.anonymous {
             let id = request_id.unwrap_or_else(|| shared.hex() + &shared.hex());
             headers.extend(HeaderValue::from_str(&id).ok().map(|id| (HeaderName::from_static("x-request-id"), id)));
         }

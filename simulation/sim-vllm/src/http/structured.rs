@@ -1,4 +1,4 @@
-//! Structured outputs: `response_format` and `structured_outputs`.
+//! Structured outputs: `response_format`, `structured_outputs`, and `text.format` of the Responses API.
 //!
 //! JSON schemas and choices are honoured. A regex or grammar is only checked for balance; its answer is prose.
 
@@ -42,6 +42,11 @@ pub(crate) fn wish(fields: Fields<'_>, chance: &mut Chance) -> Result<Wish, ApiE
         if let Some(schema) = outputs.get("json") {
             return json_text(schema, chance);
         }
+    }
+    if let Some(format) = fields.object("text")?.map(|text| text.object("format")).transpose()?.flatten()
+        && format.text("type")? == Some("json_schema")
+    {
+        return json_text(format.get("schema").unwrap_or(&Value::Null), chance);
     }
     let Some(format) = fields.object("response_format")? else { return Ok(Wish::Prose) };
     match format.text("type")? {

@@ -90,6 +90,11 @@ impl Tools {
         self.raw.as_ref().filter(|_| self.choice != Choice::None)
     }
 
+    /// The same tools, never called.
+    pub(crate) fn silenced(self) -> Self {
+        Self { choice: Choice::None, ..self }
+    }
+
     fn chosen(&self, messages: &[Message]) -> Option<&(String, Value)> {
         match &self.choice {
             Choice::None => None,

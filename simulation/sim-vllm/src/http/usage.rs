@@ -11,7 +11,7 @@ pub(crate) struct Usage {
     pub(crate) prompt: i64,
     pub(crate) completion: i64,
     pub(crate) cached: i64,
-    /// Prompt tokens newly put into whole cache blocks; `None` when no block was touched.
+    /// Prompt tokens newly put into whole cache blocks; completions do not tell.
     pub(crate) created: Option<i64>,
 }
 
@@ -21,6 +21,7 @@ pub(crate) struct UsageStyle {
     pub(crate) details: bool,
     pub(crate) fault: Option<FaultKind>,
     block: usize,
+    creation: bool,
 }
 
 impl Usage {
@@ -35,7 +36,7 @@ impl Usage {
             created += (length / block * block).saturating_sub(part.cached) as i64;
         }
         usage.completion = parts.iter().map(|part| part.produced as i64).sum();
-        usage.created = (created > 0 || usage.cached > 0).then_some(created);
+        usage.created = Some(created);
         usage
     }
 
@@ -73,7 +74,13 @@ impl UsageStyle {
             details: call.shared.config.enable_prompt_tokens_details,
             fault: call.fault,
             block: call.shared.config.engine.block_size,
+            creation: true,
         }
+    }
+
+    /// The same, for an API that does not tell what went into the cache.
+    pub(crate) fn without_creation(self) -> Self {
+        Self { creation: false, ..self }
     }
 
     /// Whether usage is told at all.
@@ -84,6 +91,7 @@ impl UsageStyle {
     /// The usage of parts, as it is to be told.
     pub(crate) fn of_parts(&self, parts: &[Part], n: usize) -> Usage {
         let Usage { prompt, completion, cached, created } = Usage::of(parts, n, self.block);
+        let created = created.filter(|_| self.creation);
         match self.fault {
             Some(FaultKind::Usage(Lie::Wrong)) => {
                 Usage { prompt: prompt * 2 + 1, completion: completion * 3 + 7, cached, created }

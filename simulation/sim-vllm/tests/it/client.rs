@@ -9,38 +9,38 @@ use tokio::{
 
 /// What came back, as far as it came.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
     /// The answer ended as HTTP says; false when the connection was cut before.
-    pub complete: bool,
+    pub(crate) complete: bool,
     /// Length of the body at each read, and when.
-    pub reads: Vec<(Instant, usize)>,
+    pub(crate) reads: Vec<(Instant, usize)>,
 }
 
 /// One server-sent event.
 #[derive(Debug)]
-pub struct Event {
-    pub at: Instant,
-    pub name: Option<String>,
-    pub data: String,
+pub(crate) struct Event {
+    pub(crate) at: Instant,
+    pub(crate) name: Option<String>,
+    pub(crate) data: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    pub fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<Event> {
         let text = self.text();
         let mut end = 0;
         text.split_inclusive("\n\n")
@@ -55,12 +55,12 @@ impl Answer {
     }
 
     /// The JSON of the events that have some.
-    pub fn chunks(&self) -> Vec<Value> {
+    pub(crate) fn chunks(&self) -> Vec<Value> {
         self.events().iter().filter_map(|event| serde_json::from_str(&event.data).ok()).collect()
     }
 
     /// What a streamed chat answer says, of one kind (`content` or `reasoning`).
-    pub fn streamed(&self, kind: &str) -> String {
+    pub(crate) fn streamed(&self, kind: &str) -> String {
         self.chunks()
             .iter()
             .filter_map(|chunk| chunk["choices"][0]["delta"][kind].as_str().map(str::to_owned))
@@ -69,24 +69,24 @@ impl Answer {
 }
 
 /// A POST of JSON.
-pub fn post(path: &str, body: &Value) -> Vec<u8> {
+pub(crate) fn post(path: &str, body: &Value) -> Vec<u8> {
     post_with(path, "", body)
 }
 
 /// The same with header lines, each ending in CRLF.
-pub fn post_with(path: &str, headers: &str, body: &Value) -> Vec<u8> {
+pub(crate) fn post_with(path: &str, headers: &str, body: &Value) -> Vec<u8> {
     let body = body.to_string();
     let length = body.len();
     format!("POST {path} HTTP/1.1\r\nHost: sim\r\n{headers}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
         .into_bytes()
 }
 
-pub fn get(path: &str) -> Vec<u8> {
+pub(crate) fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: sim\r\n\r\n").into_bytes()
 }
 
 /// A chat request with one message.
-pub fn chat(text: &str, more: Value) -> Value {
+pub(crate) fn chat(text: &str, more: Value) -> Value {
     let mut body = json!({"model": "openai/gpt-oss-20b", "messages": [{"role": "user", "content": text}]});
     for (key, value) in more.as_object().unwrap() {
         body[key] = value.clone();
@@ -95,7 +95,7 @@ pub fn chat(text: &str, more: Value) -> Value {
 }
 
 /// A connection to a replica.
-pub fn connect(replica: &Replica) -> DuplexStream {
+pub(crate) fn connect(replica: &Replica) -> DuplexStream {
     let (near, far) = tokio::io::duplex(1 << 20);
     let replica = replica.clone();
     tokio::spawn(async move { replica.serve_connection(far).await });
@@ -103,12 +103,12 @@ pub fn connect(replica: &Replica) -> DuplexStream {
 }
 
 /// Sends bytes on a new connection and reads the answer.
-pub async fn send(replica: &Replica, request: &[u8]) -> Answer {
+pub(crate) async fn send(replica: &Replica, request: &[u8]) -> Answer {
     exchange(&mut connect(replica), request).await
 }
 
 /// Sends bytes and reads the answer to its end (or to the end of the connection).
-pub async fn exchange(io: &mut DuplexStream, request: &[u8]) -> Answer {
+pub(crate) async fn exchange(io: &mut DuplexStream, request: &[u8]) -> Answer {
     // A peer that is gone already shows when reading.
     let _ = io.write_all(request).await;
     let no_body = request.starts_with(b"HEAD ");

@@ -49,8 +49,8 @@ async fn a_stream_says_what_the_plain_call_says() {
     assert_eq!(usage["completion_tokens"], plain["usage"]["completion_tokens"]);
     assert_eq!(stream.events().last().unwrap().data, "[DONE]");
 
-    // One event for each token, the role before them, usage after them.
-    assert_eq!(chunks.len() as u64, usage["completion_tokens"].as_u64().unwrap() + 2);
+    // One event for each token, the role before them, the end and usage after them.
+    assert_eq!(chunks.len() as u64, usage["completion_tokens"].as_u64().unwrap() + 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,7 +159,7 @@ async fn a_small_cache_preempts_and_every_answer_is_whole() {
 }
 
 /// The first value of a metric.
-pub fn value(metrics: &str, name: &str) -> f64 {
+pub(crate) fn value(metrics: &str, name: &str) -> f64 {
     let line = metrics.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));
     line.rsplit_once(' ').unwrap().1.parse().unwrap()
 }
