@@ -12,6 +12,8 @@ pub mod node;
 pub mod observability;
 pub mod tls;
 
+mod files;
+
 use actors::Actors;
 use raft::Cluster;
 use raft::doors::Doors;

@@ -1,1 +1,195 @@
-//! One node, wired.
+//! A node: every part wired to every other, once, in order.
+//!
+//! No process globals: signals, logging and the runtime belong to the command line, so a node also runs inside
+//! `tollgate dev`, a test, or a simulation.
+
+mod bootstrap;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use actors::Actors;
+use raft::Cluster;
+use raft::doors::Doors;
+use raft::storage::Disk;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{error, info};
+
+use crate::accept::{self, Limits, Port};
+use crate::config::{Config, Files};
+use crate::observability::Metrics;
+use crate::tls::{self, TlsError};
+use crate::{Context, admin, gateway};
+
+/// A running node.
+pub struct Node {
+    context: Context,
+    gateway: Served,
+    admin: Served,
+    bootstrap: JoinHandle<()>,
+    drain: watch::Sender<bool>,
+}
+
+/// A port that is served.
+struct Served {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port.
+    #[error("cannot listen on {address}, which is {key} in the configuration: {source}")]
+    Listen {
+        /// As configured.
+        address: String,
+        /// The configuration's key.
+        key: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A certificate or a key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The administrator's token.
+    #[error(transparent)]
+    Bootstrap(#[from] bootstrap::TokenFileError),
+    /// The log, its disk, or its peers.
+    #[error(transparent)]
+    Cluster(#[from] raft::cluster::StartError),
+    /// An actor.
+    #[error(transparent)]
+    Actors(#[from] actors::StartError),
+}
+
+/// The node stopped by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the node stopped itself: {0}")]
+pub struct Failed(String);
+
+impl Node {
+    /// Starts a node on `disk`. It serves when this returns; whether it may admit calls yet, `/readyz` says.
+    /// Errors: a port is taken, a certificate or the disk cannot be used.
+    pub async fn start(config: &Config, doors: Doors, disk: Arc<dyn Disk>) -> Result<Node, StartError> {
+        // What a person may have to correct comes first, before anything is running that must be stopped again.
+        let peer_tls = config.peers.files.as_ref().map(|(ca, files)| tls::peers(ca, files)).transpose()?;
+        let token = bootstrap::read_or_create(&config.admin.bootstrap_token_file, doors.chance.as_ref())?;
+        let (gateway, admin) = (&config.gateway, &config.admin);
+        let gateway = open(&doors, "gateway.listen", &gateway.listen, gateway.tls.as_ref(), &gateway.limits).await?;
+        let admin = open(&doors, "admin.listen", &admin.listen, admin.tls.as_ref(), &admin.limits).await?;
+
+        let cluster = Cluster::start(cluster_settings(config, peer_tls), disk, doors.clone()).await?;
+        let upstream = gateway::Upstream::new(&doors, gateway::UpstreamSettings::default());
+        let actors = Actors::start(actors::Deps {
+            cluster: cluster.clone(),
+            doors: doors.clone(),
+            scrape: Arc::new(upstream.clone()),
+            settings: config.decisions.clone(),
+        })
+        .await?;
+        let context = Context { cluster, actors, doors, metrics: Metrics::new() };
+
+        let (drain, drained) = watch::channel(false);
+        let public = admin::public_router(context.clone());
+        let settings = gateway::Settings::new(upstream);
+        let gateway =
+            gateway.serve(|port| gateway::serve(context.clone(), settings, port, public, until(drained.clone())));
+        let router = admin::router(context.clone());
+        let admin = admin.serve(|port| accept::serve(port, router, until(drained)));
+        let bootstrap = tokio::spawn(bootstrap::propose(context.cluster.clone(), token));
+        info!(node = %context.cluster.node(), gateway = %gateway.address, admin = %admin.address, "serving");
+        Ok(Node { context, gateway, admin, bootstrap, drain })
+    }
+
+    /// Where the gateway listens, with the real port.
+    pub fn gateway_address(&self) -> SocketAddr {
+        self.gateway.address
+    }
+
+    /// Where the admin API listens, with the real port.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address
+    }
+
+    /// What its parts are given.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Runs until `stop`, then drains: stops accepting, lets calls in progress end, settles them, gives grants back,
+    /// hands leadership over. Errors: a part of the node failed for good; it drained all the same.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), Failed> {
+        let outcome = tokio::select! {
+            biased;
+            () = stop => Ok(()),
+            reason = self.context.cluster.failed() => Err(Failed(reason)),
+            reason = self.context.actors.failed() => Err(Failed(reason)),
+            _ = &mut self.gateway.task => Err(Failed("the gateway port is not served any more".to_owned())),
+            _ = &mut self.admin.task => Err(Failed("the admin port is not served any more".to_owned())),
+        };
+        if let Err(failed) = &outcome {
+            error!(%failed, "draining");
+        }
+        self.drain().await;
+        outcome
+    }
+
+    async fn drain(mut self) {
+        info!("draining");
+        self.bootstrap.abort();
+        self.drain.send_replace(true);
+        for task in [&mut self.gateway.task, &mut self.admin.task] {
+            // The port itself cuts what outlasts node.drain_timeout.
+            if !task.is_finished() {
+                let _ = task.await;
+            }
+        }
+        self.context.actors.drain().await;
+        self.context.cluster.shutdown().await;
+        info!("stopped");
+    }
+}
+
+/// A port that is open but not served.
+struct Open {
+    port: Port,
+    address: SocketAddr,
+}
+
+impl Open {
+    fn serve<F: Future<Output = ()> + Send + 'static>(self, serve: impl FnOnce(Port) -> F) -> Served {
+        Served { address: self.address, task: tokio::spawn(serve(self.port)) }
+    }
+}
+
+async fn open(
+    doors: &Doors,
+    key: &'static str,
+    address: &str,
+    files: Option<&Files>,
+    limits: &Limits,
+) -> Result<Open, StartError> {
+    let tls = files.map(tls::server).transpose()?;
+    let failed = |source| StartError::Listen { address: address.to_owned(), key, source };
+    let listener = doors.net.listen(address).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    Ok(Open { port: Port { listener, tls, limits: limits.clone() }, address: local })
+}
+
+fn cluster_settings(config: &Config, tls: Option<raft::peers::PeerTls>) -> raft::cluster::Settings {
+    raft::cluster::Settings {
+        node: config.node.id,
+        cluster: config.cluster.name.clone(),
+        peer_listen: config.peers.listen.clone(),
+        members: config.cluster.members.clone(),
+        tls,
+        serving_lease: config.cluster.serving_lease,
+    }
+}
+
+/// Resolves once draining begins, or when nobody is left who could begin it.
+async fn until(mut drained: watch::Receiver<bool>) {
+    let _ = drained.wait_for(|drained| *drained).await;
+}

@@ -1,5 +1,8 @@
 //! Metrics and logs.
 
+pub mod logging;
+
 mod metrics;
 
 pub use metrics::Metrics;
+pub(crate) use metrics::CallMetrics;

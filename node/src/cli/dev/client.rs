@@ -1,0 +1,141 @@
+//! A small client of the admin API: HTTPS, trusting the local authority and nobody else.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use raft::doors::Doors;
+use rustls_pki_types::ServerName;
+use serde_json::Value;
+use tokio_rustls::TlsConnector;
+
+use super::super::exit::Failure;
+use super::nodes::Nodes;
+use super::plan::{NodePlan, Plan};
+use crate::tls;
+
+/// A node that is not ready after so long will not be without help.
+const READY_MAX: Duration = Duration::from_secs(60);
+/// Replicas that do not answer after so long are mentioned on the page.
+const MODEL_MAX: Duration = Duration::from_secs(5);
+const CALL_MAX: Duration = Duration::from_secs(15);
+const RETRY: Duration = Duration::from_millis(25);
+
+/// Talks to the nodes' admin ports.
+pub(super) struct AdminClient {
+    doors: Doors,
+    tls: TlsConnector,
+    token: String,
+    ports: Vec<u16>,
+}
+
+/// An answer: its status and its body as JSON (`null` if it is none).
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Value,
+}
+
+impl AdminClient {
+    pub(super) fn new(plan: &Plan, doors: &Doors, token: String) -> Result<AdminClient, Failure> {
+        let tls = TlsConnector::from(tls::client(&plan.tls_dir().join("ca.crt"))?);
+        let ports = plan.nodes.iter().map(|node| node.admin_port).collect();
+        Ok(AdminClient { doors: doors.clone(), tls, token, ports })
+    }
+
+    /// One call to the first node, as the administrator. Errors: one line why there was no answer.
+    pub(super) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
+        self.call_as(&self.token, self.ports[0], method, path, body).await
+    }
+
+    /// One call to the first node, as the bearer of `token`.
+    pub(super) async fn post_as(&self, token: &str, path: &str, body: &Value) -> Result<Answer, String> {
+        self.call_as(token, self.ports[0], Method::POST, path, Some(body)).await
+    }
+
+    /// Waits until every node says that it is ready. Errors: one ended, or takes too long.
+    pub(super) async fn wait_until_ready(&self, plan: &Plan, nodes: &Nodes) -> Result<(), Failure> {
+        for node in &plan.nodes {
+            let started = tokio::time::Instant::now();
+            loop {
+                let last = match self.call_as(&self.token, node.admin_port, Method::GET, "/readyz", None).await {
+                    Ok(answer) if answer.status.is_success() => break,
+                    Ok(answer) => format!("/readyz answers {}", answer.status),
+                    Err(error) => error,
+                };
+                if let Some(reason) = nodes.gone() {
+                    return Err(Failure::unavailable(reason));
+                }
+                if started.elapsed() > READY_MAX {
+                    return Err(Failure::internal(format!(
+                        "node {} is not ready: {last}; its log is {}",
+                        node.id,
+                        node.log_file().display()
+                    )));
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every node sees the model's replicas. Returns whether they do.
+    pub(super) async fn wait_for_model(&self, plan: &Plan) -> bool {
+        let all = async {
+            for node in &plan.nodes {
+                while !self.model_is_ready(plan, node).await {
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        };
+        tokio::time::timeout(MODEL_MAX, all).await.is_ok()
+    }
+
+    async fn model_is_ready(&self, plan: &Plan, node: &NodePlan) -> bool {
+        let path = format!(
+            "/apis/maas.opendatahub.io/v1alpha1/namespaces/{}/maasmodelrefs/{}",
+            plan.model.namespace, plan.model.name
+        );
+        let answer = self.call_as(&self.token, node.admin_port, Method::GET, &path, None).await;
+        answer.is_ok_and(|answer| answer.body["status"]["phase"] == "Ready")
+    }
+
+    async fn call_as(
+        &self,
+        token: &str,
+        port: u16,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, String> {
+        let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+        let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, format!("127.0.0.1:{port}"))
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONTENT_TYPE, kind)
+            .body(Full::new(bytes))
+            .map_err(|error| error.to_string())?;
+        tokio::time::timeout(CALL_MAX, self.exchange(port, request))
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer from port {port} within {CALL_MAX:?}")))
+    }
+
+    async fn exchange(&self, port: u16, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+        let stream =
+            self.doors.net.connect("127.0.0.1", port).await.map_err(|error| format!("port {port}: {error}"))?;
+        let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
+        let stream = self.tls.connect(name, stream).await.map_err(|error| format!("port {port}: {error}"))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        let connection = tokio::spawn(connection);
+        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+        connection.abort();
+        Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+    }
+}

@@ -1,0 +1,41 @@
+//! `[gateway]`: the port for inference.
+
+use super::section::Reader;
+use super::{Files, Node, limits};
+use crate::accept::Limits;
+
+/// The port for inference.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// `listen`; default `127.0.0.1:8080`.
+    pub listen: String,
+    /// `public_url`: what callers put in front of paths, shown in statuses. Default: from `listen`.
+    pub public_url: String,
+    /// `certificate`, `key`; without them plain HTTP.
+    pub tls: Option<Files>,
+    /// Its limits.
+    pub limits: Limits,
+}
+
+impl Gateway {
+    pub(super) fn read(reader: &Reader<'_>, node: &Node) -> Gateway {
+        let section = reader.section("gateway");
+        let listen = section.address("listen", "127.0.0.1:8080");
+        let tls = Files::read(section);
+        let public_url = match section.text("public_url") {
+            Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
+                url.trim_end_matches('/').to_owned()
+            }
+            written => {
+                if let Some(url) = written {
+                    section.mistake(
+                        "public_url",
+                        format!("\"{url}\" is not a URL: write https://host or http://host:port"),
+                    );
+                }
+                format!("{}://{listen}", if tls.is_some() { "https" } else { "http" })
+            }
+        };
+        Gateway { listen, public_url, tls, limits: limits::read(section, node.drain_timeout) }
+    }
+}

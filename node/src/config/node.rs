@@ -1,0 +1,30 @@
+//! `[node]`: which node this is.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use raft::NodeId;
+
+use super::section::Reader;
+
+/// This node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// `id`, at least 1; default 1. A node whose disk was lost comes back under a new number.
+    pub id: NodeId,
+    /// `data_dir`: where everything it must remember is; default `data` beside the file.
+    pub data_dir: PathBuf,
+    /// `drain_timeout`: how long calls in progress may go on after a stop signal; default 30 s.
+    pub drain_timeout: Duration,
+}
+
+impl Node {
+    pub(super) fn read(reader: &Reader<'_>) -> Node {
+        let section = reader.section("node");
+        Node {
+            id: NodeId(section.integer("id", 1, 1..=i64::MAX.unsigned_abs())),
+            data_dir: section.path("data_dir").unwrap_or_else(|| section.base("data")),
+            drain_timeout: section.duration("drain_timeout", Duration::from_secs(30)),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Three nodes: any of them may be killed, at any time, the leader too.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::run::{CHAT, Dev, chat, signal};
+
+const SUBSCRIPTION: &str =
+    "/apis/maas.opendatahub.io/v1alpha1/namespaces/models-as-a-service/maassubscriptions/calculus-dev";
+const GROUPS: &str = "/apis/user.openshift.io/v1/groups";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_may_be_killed_while_calls_go_on() {
+    let mut dev = Dev::start("leader", &["--nodes", "3"]).await;
+
+    // What is created through one node is there through the others.
+    create_group(&dev, 1, "made-on-1").await;
+    for node in [2, 3] {
+        let found = dev.admin(node).get(&format!("{GROUPS}/made-on-1")).await.unwrap();
+        assert_eq!(found.status, 200, "node {node}: {}", found.text);
+    }
+
+    // The leader dies while a client calls the others in turns.
+    let leader = leader(&dev).await;
+    let others: Vec<u16> = (1..=3).filter(|node| *node != leader).collect();
+    let calls = Calls::start(others.iter().map(|node| dev.gateway(*node)).collect());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    signal("KILL", dev.pids()[usize::from(leader) - 1]);
+    let killed = Instant::now();
+    let path = format!("{GROUPS}?timeout=3s");
+    let body = group("made-after-the-kill");
+    let made = dev.admin(others[0]).post(&path, &body).await.unwrap();
+    let took = killed.elapsed();
+    assert_eq!(made.status, 201, "{}", made.text);
+    assert!(took < Duration::from_secs(3), "a write took {took:?} after the leader was killed");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    calls.stop().await;
+
+    // The printed command brings it back, and everything is there.
+    dev.wait_for_output(&format!("Node {leader} ended")).await;
+    let _brought_back = bring_back(&dev, leader);
+    dev.wait_for_output(&format!("Node {leader} is back")).await;
+    wait_until_ready(&dev, leader).await;
+    for name in ["made-on-1", "made-after-the-kill"] {
+        let found = dev.admin(leader).get(&format!("{GROUPS}/{name}")).await.unwrap();
+        assert_eq!(found.status, 200, "{name}: {}", found.text);
+    }
+    let answer = dev.gateway(leader).post(CHAT, &chat("hello", 5)).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert!(dev.stop().await, "the one that was brought back by hand stops with the others");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settled_usage_is_exact_after_all_three_were_killed() {
+    let mut dev = Dev::start("all", &["--nodes", "3", "--replicas", "1"]).await;
+    let mut used = 0;
+    for turn in 0..9 {
+        let answer = dev.gateway(1 + turn % 3).post(CHAT, &chat("count to ten", 20)).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        used += answer.json()["usage"]["total_tokens"].as_u64().unwrap();
+    }
+
+    for pid in dev.pids() {
+        signal("KILL", pid);
+    }
+    for node in 1..=3 {
+        dev.wait_for_output(&format!("Node {node} ended")).await;
+    }
+    let _brought_back: Vec<_> = (1..=3).map(|node| bring_back(&dev, node)).collect();
+    for node in 1..=3 {
+        wait_until_ready(&dev, node).await;
+    }
+
+    // A limit of one token more than was used refuses the next call, and says what it counted.
+    let limits = json!([{"limit": used + 1, "window": "1h"}]);
+    let models = json!([{"name": "gpt-oss-20b", "namespace": "gpt-oss-model", "tokenRateLimits": limits}]);
+    let patched =
+        dev.admin(3).call("PATCH", SUBSCRIPTION, Some(&json!({"spec": {"modelRefs": models}}))).await.unwrap();
+    assert_eq!(patched.status, 200, "{}", patched.text);
+    for node in 1..=3 {
+        let refused = dev.gateway(node).post(CHAT, &chat("count to ten", 20)).await.unwrap();
+        assert_eq!(refused.status, 429, "{}", refused.text);
+        assert!(
+            refused.text.contains(&format!(" {used} used")),
+            "node {node}: {used} were used, but: {}",
+            refused.text
+        );
+    }
+    assert!(dev.stop().await);
+}
+
+/// Calls a few nodes in turns until told to stop; none may fail.
+struct Calls {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<Vec<String>>,
+}
+
+impl Calls {
+    fn start(clients: Vec<Client>) -> Calls {
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, counted) = (stop.clone(), done.clone());
+        let task = tokio::spawn(async move {
+            let mut failures = Vec::new();
+            for client in clients.iter().cycle() {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                match client.post(CHAT, &chat("hello", 3)).await {
+                    Ok(answer) if answer.status == 200 => _ = counted.fetch_add(1, Ordering::Relaxed),
+                    Ok(answer) => failures.push(format!("{} {}", answer.status, answer.text)),
+                    Err(error) => failures.push(error),
+                }
+            }
+            failures
+        });
+        Calls { stop, done, task }
+    }
+
+    async fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let failures = self.task.await.unwrap();
+        let done = self.done.load(Ordering::Relaxed);
+        assert!(failures.is_empty(), "{} of {} calls failed: {failures:?}", failures.len(), done);
+        assert!(done > 5, "only {done} calls were made");
+    }
+}
+
+fn group(name: &str) -> serde_json::Value {
+    json!({"apiVersion": "user.openshift.io/v1", "kind": "Group", "metadata": {"name": name}, "users": []})
+}
+
+async fn create_group(dev: &Dev, node: u16, name: &str) {
+    let made = dev.admin(node).post(GROUPS, &group(name)).await.unwrap();
+    assert_eq!(made.status, 201, "{}", made.text);
+}
+
+/// Who leads, as the nodes' metrics say.
+async fn leader(dev: &Dev) -> u16 {
+    for node in 1..=3 {
+        let metrics = dev.admin(node).get("/metrics").await.unwrap().text;
+        let leads = metrics.lines().any(|line| line.starts_with("tollgate_raft_is_leader") && line.ends_with(" 1"));
+        if leads {
+            return node;
+        }
+    }
+    panic!("nobody leads");
+}
+
+/// Runs the command that was printed for this node.
+fn bring_back(dev: &Dev, node: u16) -> tokio::process::Child {
+    let output = dev.output();
+    let (_, after) = output.rsplit_once(&format!("Node {node} ended")).expect("it ended");
+    let command = after.lines().nth(1).expect("the command").trim();
+    assert!(command.contains("serve --config"), "{command}");
+    tokio::process::Command::new("sh").args(["-c", &format!("exec {command}")]).kill_on_drop(true).spawn().unwrap()
+}
+
+async fn wait_until_ready(dev: &Dev, node: u16) {
+    let started = Instant::now();
+    loop {
+        match dev.admin(node).get("/readyz").await {
+            Ok(answer) if answer.status == 200 => return,
+            answer => assert!(started.elapsed() < Duration::from_secs(60), "node {node} is not ready: {answer:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,111 @@
+//! One node: what a person finds after `tollgate dev`, and after a restart.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::run::{CHAT, Dev, chat};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_works_without_setting_anything_up() {
+    let mut dev = Dev::start("one", &[]).await;
+
+    // The page names what was set up, and shows the key.
+    let exports = dev.exports();
+    let page = dev.output();
+    for wanted in
+        [&exports["API_KEY"], &exports["MAAS_URL"], "source .tollgate/dev.env", "kubectl get maassubscriptions"]
+    {
+        assert!(page.contains(wanted), "the page does not say {wanted}:\n{page}");
+    }
+
+    // dev.env is complete, and nobody else may read it.
+    let names: Vec<&str> = exports.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "API_KEY",
+            "KUBECONFIG",
+            "MAAS_URL",
+            "MODEL_ENDPOINT",
+            "MODEL_NAME",
+            "NODE_PIDS",
+            "NODE_URLS",
+            "OCP_TOKEN",
+            "OPENAI_API_KEY",
+            "USER_TOKEN",
+        ]
+    );
+    assert_eq!(exports["MAAS_URL"], format!("http://127.0.0.1:{}", dev.gateway_port));
+    assert_eq!(exports["MODEL_ENDPOINT"], format!("{}/gpt-oss-model/gpt-oss-20b/v1", exports["MAAS_URL"]));
+    assert!(exports["API_KEY"].starts_with("sk-oai-"));
+    assert_eq!(exports["API_KEY"], exports["OPENAI_API_KEY"]);
+    for secret in ["dev.env", "kubeconfig", "admin.token", "tls/ca.key", "tls/server.key"] {
+        let mode = std::fs::metadata(dev.dir.join(".tollgate").join(secret)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{secret}");
+    }
+
+    // The key opens the model, and nothing else does.
+    let answer = dev.gateway(1).post(CHAT, &chat("What is the derivative of x^3?", 20)).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let message = &answer.json()["choices"][0]["message"];
+    assert!(message["content"].is_string() || message["reasoning"].is_string(), "{}", answer.text);
+    let wrong = crate::client::Client::plain(&exports["MAAS_URL"], "sk-oai-invalid-key-12345");
+    assert_eq!(wrong.post(CHAT, &chat("hello", 5)).await.unwrap().status, 403);
+
+    // The user's token makes keys; the administrator's sees resources.
+    let body = json!({"name": "mine", "subscription": "calculus-dev"});
+    let made = dev.admin_as(1, &exports["USER_TOKEN"]).post("/maas-api/v1/api-keys", &body).await.unwrap();
+    assert_eq!(made.status, 201, "{}", made.text);
+    let path = "/apis/maas.opendatahub.io/v1alpha1/namespaces/models-as-a-service/maassubscriptions/calculus-dev";
+    let subscription = dev.admin(1).get(path).await.unwrap();
+    assert_eq!(subscription.json()["status"]["phase"], "Active", "{}", subscription.text);
+
+    assert!(dev.stop().await, "Ctrl-C ends it well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_keeps_the_key_the_tokens_the_usage_and_what_was_changed() {
+    const GROUP: &str = "/apis/user.openshift.io/v1/groups/calculus-users";
+    const POLICY: &str =
+        "/apis/maas.opendatahub.io/v1alpha1/namespaces/models-as-a-service/maasauthpolicies/calculus-dev-access";
+    let mut dev = Dev::start("restart", &["--replicas", "1"]).await;
+    let before = dev.exports();
+    let first = dev.gateway(1).post(CHAT, &chat("hello", 30)).await.unwrap();
+    assert_eq!(first.status, 200, "{}", first.text);
+    let used = first.json()["usage"]["total_tokens"].as_u64().unwrap();
+    let users = json!({"users": ["admin", "kube:admin", "system:serviceaccount:models-as-a-service:developer"]});
+    let patched = dev.admin(1).call("PATCH", GROUP, Some(&users)).await.unwrap();
+    assert_eq!(patched.status, 200, "{}", patched.text);
+
+    assert!(dev.stop().await);
+    dev.start_again().await;
+
+    // Same credentials, and the page does not show the key again.
+    let after = dev.exports();
+    for name in ["API_KEY", "OCP_TOKEN", "USER_TOKEN", "MODEL_ENDPOINT"] {
+        assert_eq!(before[name], after[name], "{name}");
+    }
+    assert!(!dev.output().contains(&after["API_KEY"]));
+    // What was changed stays changed.
+    let group = dev.admin(1).get(GROUP).await.unwrap();
+    assert_eq!(group.json()["users"], users["users"], "{}", group.text);
+    assert_eq!(dev.admin(1).get(POLICY).await.unwrap().status, 200);
+    // What was used stays used: the second call's answer counts both.
+    let second = dev.gateway(1).post(CHAT, &chat("hello", 30)).await.unwrap();
+    assert_eq!(second.status, 200, "{}", second.text);
+    let remaining = second.number("x-ratelimit-remaining-tokens").unwrap();
+    assert!(remaining <= 50_000 - used, "{remaining} remain although {used} were used before the restart");
+    assert!(dev.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_is_said_in_one_line() {
+    let dev = Dev::start("taken", &["--replicas", "1"]).await;
+    let mut command = dev.command();
+    let output = command.args(["--data-dir", "other"]).stderr(Stdio::piped()).output().await.unwrap();
+    let said = format!("tollgate: port {} is taken: choose another with --gateway-port", dev.gateway_port);
+    assert_eq!(String::from_utf8_lossy(&output.stderr).trim(), said);
+    assert_eq!(output.status.code(), Some(69));
+}
