@@ -3,17 +3,29 @@
 //! The check itself reads the newest View, so a revoked key stops working the moment its entry is applied here. The
 //! actor only notes when keys were last used and tells the cluster, coarsely.
 
+mod last_used;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use raft::state::{ApiKey, Token};
+use raft::doors::Doors;
+use raft::resources::{Kind, Spec};
+use raft::state::{ApiKey, KeyStatus, Token};
+use raft::{Cluster, Timestamp, View};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
+
+use crate::derived::Derived;
+
+pub(crate) use last_used::{LastUsed, LastUsedActor};
 
 /// Who calls. Only [`Auth::authenticate`] makes one.
 #[derive(Clone, Debug)]
-pub struct Caller(Identity);
+pub struct Caller(pub(crate) Identity);
 
+/// What they showed.
 #[derive(Clone, Debug)]
-enum Identity {
+pub(crate) enum Identity {
     Key(Arc<ApiKey>),
     Token { token: Arc<Token>, groups: Arc<[String]> },
 }
@@ -83,24 +95,125 @@ pub enum Unauthenticated {
 /// The prefix of every API key.
 pub const KEY_PREFIX: &str = "sk-oai-";
 
+/// The group of everybody who shows a good token.
+const AUTHENTICATED: &str = "system:authenticated";
+
 /// Handle of the auth actor.
 #[derive(Clone)]
-pub struct Auth {}
+pub struct Auth {
+    cluster: Cluster,
+    doors: Doors,
+    groups: Arc<Derived<Groups>>,
+    last_used: LastUsed,
+}
 
 impl Auth {
+    pub(crate) fn new(cluster: Cluster, doors: Doors) -> Auth {
+        let groups = Arc::new(Derived::new(&cluster.view(), Groups::of));
+        Auth { cluster, doors, groups, last_used: LastUsed::default() }
+    }
+
     /// Finds who presents `bearer` (the Authorization header's value after `Bearer `, or `x-api-key`).
     pub fn authenticate(&self, bearer: Option<&str>) -> Result<Caller, Unauthenticated> {
-        todo!("{}", bearer.is_some())
+        let bearer = bearer.map(str::trim).filter(|bearer| !bearer.is_empty()).ok_or(Unauthenticated::Missing)?;
+        let view = self.cluster.view();
+        let now = self.now(&view);
+        if bearer.starts_with(KEY_PREFIX) {
+            let key = find_key(&view, bearer, now)?;
+            self.last_used.note(key, now);
+            return Ok(Caller(Identity::Key(key.clone())));
+        }
+        let token = find_token(&view, bearer, now)?;
+        let groups = self.groups.of(&view).all_of(token);
+        Ok(Caller(Identity::Token { token: token.clone(), groups }))
+    }
+
+    /// The later of the two clocks: the state clock stands still while nothing is written, and wall time may be slow or jump back.
+    /// Neither may let an expired credential live. A wall clock that is fast ends credentials early on this node, which is the safe mistake.
+    fn now(&self, view: &View) -> Timestamp {
+        view.time.max(self.doors.clock.wall())
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub(crate) fn last_used(&self) -> &LastUsed {
+        &self.last_used
+    }
+
+    /// Builds what derives from the objects, so that no request has to.
+    pub(crate) fn refresh(&self) {
+        self.groups.of(&self.cluster.view());
+    }
+}
+
+fn find_key<'a>(view: &'a View, bearer: &str, now: Timestamp) -> Result<&'a Arc<ApiKey>, Unauthenticated> {
+    let hash = key_hash(bearer).ok_or(Unauthenticated::MalformedKey)?;
+    let key = view.key_by_hash(&hash).ok_or(Unauthenticated::UnknownKey)?;
+    match key.status(now) {
+        KeyStatus::Active => Ok(key),
+        KeyStatus::Expired => Err(Unauthenticated::ExpiredKey),
+        KeyStatus::Revoked => Err(Unauthenticated::RevokedKey),
+    }
+}
+
+fn find_token<'a>(view: &'a View, bearer: &str, now: Timestamp) -> Result<&'a Arc<Token>, Unauthenticated> {
+    let token = view.token_by_hash(&token_hash(bearer)).ok_or(Unauthenticated::UnknownToken)?;
+    match token.expires {
+        Some(expires) if expires <= now => Err(Unauthenticated::UnknownToken),
+        Some(_) | None => Ok(token),
     }
 }
 
 /// SHA-256 of `key_id || 0x00 || secret` for an API key `sk-oai-{key_id}_{secret}`; `None` if it is malformed (contract: both parts
 /// non-empty base 62, one separator).
 pub fn key_hash(key: &str) -> Option<[u8; 32]> {
-    todo!("{}", key.len())
+    let (id, secret) = key.strip_prefix(KEY_PREFIX)?.split_once('_')?;
+    let is_base62 = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if !is_base62(id) || !is_base62(secret) {
+        return None;
+    }
+    Some(Sha256::new().chain_update(id).chain_update([0]).chain_update(secret).finalize().into())
 }
 
 /// SHA-256 of a bearer token, as the state keeps it.
 pub fn token_hash(token: &str) -> [u8; 32] {
-    todo!("{}", token.len())
+    Sha256::digest(token).into()
 }
+
+// === Groups: what Group objects give a token's user ===
+
+/// The groups of every user named by a Group object, sorted.
+struct Groups(HashMap<String, Vec<String>>);
+
+impl Groups {
+    fn of(view: &View) -> Groups {
+        let mut groups: HashMap<String, Vec<String>> = HashMap::new();
+        for object in view.objects_of(Kind::Group) {
+            let Spec::Group(group) = &object.spec else { continue };
+            for user in &group.users {
+                let names = groups.entry(user.clone()).or_default();
+                if names.last() != Some(&object.key.name) {
+                    names.push(object.key.name.clone());
+                }
+            }
+        }
+        Groups(groups)
+    }
+
+    /// The token's own groups, those of Group objects, and [`AUTHENTICATED`]: each once.
+    fn all_of(&self, token: &Token) -> Arc<[String]> {
+        let named = self.0.get(&token.username).into_iter().flatten();
+        let mut all: Vec<String> = token.groups.clone();
+        for group in named.map(String::as_str).chain([AUTHENTICATED]) {
+            if !all.iter().any(|known| known == group) {
+                all.push(group.to_owned());
+            }
+        }
+        all.into()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@ pub mod probe;
 pub mod quota;
 pub mod routing;
 
+mod derived;
+mod mailbox;
 mod supervisor;
 
 use std::sync::Arc;
@@ -49,6 +51,8 @@ pub struct Settings {
     pub held_wait: Duration,
     /// A grant idle for so long goes back. Default 2 s.
     pub idle_return: Duration,
+    /// The public base URL of this gateway, as statuses show it: `https://host:port`. Default `http://localhost`.
+    pub gateway_url: String,
 }
 
 impl Default for Settings {
@@ -59,6 +63,7 @@ impl Default for Settings {
             recall_wait: Duration::from_millis(100),
             held_wait: Duration::from_secs(2),
             idle_return: Duration::from_secs(2),
+            gateway_url: "http://localhost".to_owned(),
         }
     }
 }

@@ -1,13 +1,26 @@
-//! Probe: one actor per replica. Asks for its health and its metrics on a timer and tells the pool.
+//! Probe: one actor per replica. Asks for its health and its metrics on a timer and publishes what it finds in the replica.
 
+mod exposition;
+mod health;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft::doors::BoxFuture;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use raft::doors::{BoxFuture, Chance};
+use tracing::info;
+
+use crate::epp::{Pool, Replica};
+
+use health::{Health, Turn, Verdict};
+
+pub(crate) use exposition::Metrics;
 
 /// How a replica is asked, without naming sockets: GET, with a deadline.
 pub trait Scrape: Send + Sync + 'static {
-    /// GET `base` + `path` (`http://host:port`, `/metrics`). Errors: one line why there was no answer. Bodies are bounded by the implementation (4 MiB).
+    /// GET `base` + `path` (`http://host:port`, `/metrics`). Errors: one line why there was no answer;
+    /// it contains `refused` if nothing listens there. Bodies are bounded by the implementation (4 MiB).
     fn get<'a>(&'a self, base: &'a str, path: &'a str, deadline: Duration) -> BoxFuture<'a, Result<Scraped, String>>;
 }
 
@@ -19,3 +32,127 @@ pub struct Scraped {
     /// The body.
     pub body: Bytes,
 }
+
+/// How all replicas are probed.
+pub(crate) struct Probing {
+    pub(crate) scrape: Arc<dyn Scrape>,
+    pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+}
+
+impl Probing {
+    /// GET, with a deadline that holds even if the implementation forgets it.
+    async fn get(&self, base: &str, path: &str) -> Result<Scraped, String> {
+        match tokio::time::timeout(self.timeout, self.scrape.get(base, path, self.timeout)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer within {:?}", self.timeout)),
+        }
+    }
+
+    /// Up to a fifth more than the interval, so that nodes and replicas do not fall into step.
+    fn pause(&self) -> Duration {
+        let jitter = u64::try_from(self.interval.as_micros() / 5).unwrap_or(u64::MAX);
+        self.interval + Duration::from_micros(self.chance.below(jitter))
+    }
+}
+
+pub(crate) struct ProbeActor;
+
+/// Bounded: one timer.
+pub(crate) enum ProbeMessage {
+    /// Probe now.
+    Probe,
+}
+
+pub(crate) struct Running {
+    probing: Arc<Probing>,
+    pool: Arc<Pool>,
+    replica: Arc<Replica>,
+    health: Health,
+    capacity_tokens: Option<u64>,
+}
+
+impl Actor for ProbeActor {
+    type Msg = ProbeMessage;
+    type State = Running;
+    type Arguments = (Arc<Probing>, Arc<Pool>, Arc<Replica>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ProbeMessage>,
+        (probing, pool, replica): Self::Arguments,
+    ) -> Result<Running, ActorProcessingErr> {
+        // The first probe runs at once, so that a node is ready fast.
+        myself.send_message(ProbeMessage::Probe)?;
+        Ok(Running { probing, pool, replica, health: Health::default(), capacity_tokens: None })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ProbeMessage>,
+        message: ProbeMessage,
+        running: &mut Running,
+    ) -> Result<(), ActorProcessingErr> {
+        let ProbeMessage::Probe = message;
+        running.probe().await;
+        myself.send_after(running.probing.pause(), || ProbeMessage::Probe);
+        Ok(())
+    }
+}
+
+impl Running {
+    async fn probe(&mut self) {
+        let verdict = self.ask_health().await;
+        let is_good = verdict == Verdict::Good;
+        let url = &self.replica.url;
+        match self.health.turn(verdict, self.replica.is_up()) {
+            Turn::Up { is_new } => {
+                if is_new {
+                    self.pool.forget_cache(&self.replica);
+                    self.capacity_tokens = None;
+                }
+                self.replica.comes_up();
+                info!(replica = %url, "a replica is healthy");
+            }
+            Turn::Down(reason) => {
+                info!(replica = %url, reason, "a replica gets no calls");
+                self.replica.goes_down(reason);
+            }
+            Turn::Same => {}
+        }
+        if is_good {
+            self.ask_metrics().await;
+        }
+    }
+
+    async fn ask_health(&self) -> Verdict {
+        match self.probing.get(&self.replica.url, "/health").await {
+            Ok(answer) if health::needs_other_path(answer.status) => {
+                let models = self.probing.get(&self.replica.url, "/v1/models").await;
+                health::judge_models(models.map(|answer| answer.status))
+            }
+            answer => health::judge(answer.map(|answer| answer.status)),
+        }
+    }
+
+    /// Without an answer the last numbers stay, and fade.
+    async fn ask_metrics(&mut self) {
+        let mark = self.replica.mark();
+        let Ok(answer) = self.probing.get(&self.replica.url, "/metrics").await else { return };
+        if answer.status != 200 {
+            return;
+        }
+        let Some(metrics) = exposition::parse(&answer.body) else { return };
+        if metrics.capacity_tokens != self.capacity_tokens {
+            self.capacity_tokens = metrics.capacity_tokens;
+            if let Some(tokens) = metrics.capacity_tokens {
+                self.pool.resize_cache(&self.replica, tokens);
+            }
+        }
+        self.replica.reports(mark, metrics);
+    }
+}
+
+#[cfg(test)]
+mod tests;

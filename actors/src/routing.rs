@@ -1,12 +1,26 @@
 //! Routing: which path or model name means which model, and who may use it through which subscription.
 //!
-//! The actor rebuilds one table whenever resources change and publishes it whole.
+//! The actor rebuilds one table whenever resources change and publishes it whole. A request whose View is newer than the
+//! table builds it itself, so nobody is judged by rules older than the View.
 
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use raft::Cluster;
 use raft::resources::{MeteringMetadata, TokenRateLimit};
+use tokio::task::JoinSet;
 
 use crate::auth::Caller;
+use crate::derived::{Built, Derived};
+use crate::mailbox::{Seen, follow_views};
+
+use table::RouteTable;
 
 /// A namespace and a name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -15,6 +29,20 @@ pub struct Name {
     pub namespace: Arc<str>,
     /// The name.
     pub name: Arc<str>,
+}
+
+impl Name {
+    /// A name from its parts.
+    pub fn new(namespace: &str, name: &str) -> Name {
+        Name { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Name {
+    /// `namespace/name`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }
 
 /// A published model (a MaaSModelRef and the LLMInferenceService behind it).
@@ -75,6 +103,17 @@ pub struct SubscriptionAccess {
     pub limits: Vec<TokenRateLimit>,
     /// What usage is accounted under.
     pub metadata: MeteringMetadata,
+    /// The pair it stands for.
+    pub(crate) key: Arc<AccessKey>,
+}
+
+/// A subscription and a model: what books are kept under.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct AccessKey {
+    /// The MaaSSubscription.
+    pub(crate) subscription: Name,
+    /// The MaaSModelRef.
+    pub(crate) model: Name,
 }
 
 /// Why a caller may not use a model. Upstream says only 403; we say what is missing and who can add it.
@@ -84,7 +123,9 @@ pub enum Denied {
     #[error("subscription `{0}` not found: it may have been deleted; create a new key for another subscription")]
     SubscriptionNotFound(String),
     /// The caller is not among its owners.
-    #[error("user `{user}` is not an owner of subscription `{subscription}`: ask a platform admin to add you or one of your groups to its spec.owner")]
+    #[error(
+        "user `{user}` is not an owner of subscription `{subscription}`: ask a platform admin to add you or one of your groups to its spec.owner"
+    )]
     NotOwner {
         /// Who.
         user: String,
@@ -114,7 +155,9 @@ pub enum Denied {
     #[error("subscription `{0}` is not ready: see its status")]
     SubscriptionNotReady(String),
     /// Nobody opened the model to this caller.
-    #[error("no MaaSAuthPolicy opens model `{model}` to user `{user}` or their groups: ask a platform admin to add one")]
+    #[error(
+        "no MaaSAuthPolicy opens model `{model}` to user `{user}` or their groups: ask a platform admin to add one"
+    )]
     NoPolicy {
         /// Who.
         user: String,
@@ -137,31 +180,82 @@ impl Denied {
     }
 }
 
+/// Models, each with the subscriptions through which a caller may use it.
+pub type UsableModels = Vec<(Arc<Model>, Vec<Name>)>;
+
 /// Handle of the routing actor.
 #[derive(Clone)]
-pub struct Routing {}
+pub struct Routing {
+    cluster: Cluster,
+    table: Arc<Derived<RouteTable>>,
+}
 
 impl Routing {
+    pub(crate) fn new(cluster: Cluster) -> Routing {
+        let table = Arc::new(Derived::new(&cluster.view(), RouteTable::of));
+        Routing { cluster, table }
+    }
+
+    fn table(&self) -> impl Deref<Target = Arc<Built<RouteTable>>> {
+        self.table.of(&self.cluster.view())
+    }
+
     /// The model at `/<namespace>/<name>`: by MaaSModelRef or by LLMInferenceService name.
     pub fn by_path(&self, namespace: &str, name: &str) -> Option<Arc<Model>> {
-        todo!("{namespace}/{name}")
+        self.table().by_path(namespace, name).cloned()
     }
 
     /// The model a body names: `name`, `namespace/name`, `publishers/{ns}/models/{name}`, or the served name where that is unique.
     /// Only models `caller` may use are considered when the bare name is ambiguous.
     pub fn by_name(&self, name: &str, caller: &Caller) -> Lookup {
-        todo!("{name} {}", caller.user())
+        self.table().by_name(name, caller)
     }
 
     /// Whether `caller` may use `model`, and through which subscription: the key's own, or for a token `requested`
     /// (`ns/name` or bare), or the only one that fits. Needs an owner match AND a policy match.
     pub fn authorize(&self, caller: Caller, model: &Arc<Model>, requested: Option<&str>) -> Result<Permit, Denied> {
-        todo!("{} {:?} {requested:?}", caller.user(), model.id)
+        self.table().authorize(caller, model, requested)
     }
 
     /// The models `caller` may use through `subscription` (or any of theirs), each with the subscriptions that allow it, sorted by id.
     /// For model lists: needs no quota.
-    pub fn models_for(&self, caller: &Caller, subscription: Option<&str>) -> Result<Vec<(Arc<Model>, Vec<Name>)>, Denied> {
-        todo!("{} {subscription:?}", caller.user())
+    pub fn models_for(&self, caller: &Caller, subscription: Option<&str>) -> Result<UsableModels, Denied> {
+        self.table().models_for(caller, subscription)
+    }
+}
+
+// === The actor: keeps the table fresh, so that no request has to build it ===
+
+pub(crate) struct RoutingActor;
+
+/// Bounded: one View at a time.
+pub(crate) enum RoutingMessage {
+    View(Seen),
+}
+
+impl Actor for RoutingActor {
+    type Msg = RoutingMessage;
+    type State = (Routing, JoinSet<()>);
+    type Arguments = Routing;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<RoutingMessage>,
+        routing: Routing,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let mut following = JoinSet::new();
+        following.spawn(follow_views(routing.cluster.clone(), myself, RoutingMessage::View));
+        Ok((routing, following))
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<RoutingMessage>,
+        message: RoutingMessage,
+        (routing, _following): &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let RoutingMessage::View(_seen) = message;
+        drop(routing.table());
+        Ok(())
     }
 }

@@ -1,38 +1,24 @@
 //! The endpoint picker: one pool of replicas per LLMInferenceService, and the choice among them for one call.
+//!
+//! A choice never waits: it reads a published list of replicas and atomics. Scraped numbers are corrected by what this
+//! node has sent since, so an old scrape causes no herd; stale numbers fade and never stop dispatch.
 
+mod breaker;
+mod pool;
+mod pools;
 mod prefix;
-
-use raft::resources::ReplicaHealth;
+mod replica;
+mod score;
 
 use crate::routing::Name;
 
+pub use pools::Pools;
 pub use prefix::PrefixHashes;
+pub use replica::Route;
 
-/// Handle of all pools.
-#[derive(Clone)]
-pub struct Pools {}
-
-impl Pools {
-    /// Picks a replica of `pool` for a call, not among `tried`, and raises its in-flight count.
-    pub fn pick(&self, pool: &Name, call: &CallShape<'_>, tried: &[ReplicaId]) -> Result<Route, NoReplica> {
-        todo!("{pool:?} {} {tried:?}", call.prompt_tokens)
-    }
-
-    /// Every pool with its replicas, for status pages, metrics and tests.
-    pub fn snapshot(&self) -> Vec<PoolSnapshot> {
-        todo!()
-    }
-}
-
-impl ReplicaHealth for Pools {
-    fn replicas(&self, namespace: &str, name: &str) -> Option<(usize, usize)> {
-        todo!("{namespace}/{name}")
-    }
-
-    fn gateway_url(&self) -> String {
-        todo!()
-    }
-}
+pub(crate) use pool::Pool;
+pub(crate) use pools::PoolsActor;
+pub(crate) use replica::Replica;
 
 /// What the choice depends on.
 #[derive(Clone, Copy, Debug)]
@@ -47,26 +33,6 @@ pub struct CallShape<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ReplicaId(pub u64);
 
-/// A chosen replica with its in-flight count raised. Dropping it lowers it.
-pub struct Route {}
-
-impl Route {
-    /// Which replica.
-    pub fn replica(&self) -> ReplicaId {
-        todo!()
-    }
-
-    /// Its base URL: `http://host:port`.
-    pub fn base(&self) -> &str {
-        todo!()
-    }
-
-    /// Tells the pool how the call went, as soon as that is known: breakers count it.
-    pub fn report(&self, outcome: Outcome) {
-        todo!("{outcome:?}")
-    }
-}
-
 /// How a call went at a replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
@@ -76,6 +42,8 @@ pub enum Outcome {
     FailedBeforeFirstByte,
     /// It died or went silent in the middle of an answer.
     FailedMidStream,
+    /// Nothing listens at its address: the connection was refused. It gets no calls until a probe finds it again.
+    Refused,
 }
 
 /// Why there is no replica. Each has its own answer: 503 for all but where said.

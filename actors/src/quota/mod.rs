@@ -1,73 +1,131 @@
 //! Quota: the node's book. Tokens the ledger granted to this node are spent here with one atomic step; an empty book waits for a draw.
+//!
+//! Requests take from the book and give back to it; the actor keeps it filled. It alone talks to the ledger, with one
+//! batch in flight: what is spent, returned and wanted meanwhile travels in the next one, so the ledger sees some dozens
+//! of batches a second whatever the request rate.
 
+mod actor;
+mod batch;
+mod book;
+mod decide;
+mod estimate;
+mod ledger;
+mod queue;
+mod reservation;
+mod standing;
+mod tend;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use raft::Timestamp;
+use raft::doors::Doors;
+use raft::{Cluster, Timestamp};
+use tokio::sync::oneshot;
 
 use crate::routing::{Name, Permit};
+use crate::{Deps, Settings};
+
+use actor::QuotaMessage;
+use book::{Book, MeterSet, Slots};
+use queue::Waiter;
+
+pub(crate) use actor::QuotaActor;
+pub use reservation::Reservation;
+pub use standing::LimitStanding;
 
 /// Handle of the quota actor.
 #[derive(Clone)]
-pub struct Quota {}
+pub struct Quota {
+    shared: Arc<Shared>,
+}
+
+/// What requests and the actor share.
+pub(crate) struct Shared {
+    book: Arc<Book>,
+    cluster: Cluster,
+    doors: Doors,
+    settings: Settings,
+}
+
+impl Shared {
+    /// The later of state clock and wall clock: the state clock stands still while nothing is written.
+    /// It only tells when something is worth trying and what callers are told; whether a window is over the ledger decides.
+    fn now(&self) -> Timestamp {
+        self.cluster.view().time.max(self.doors.clock.wall())
+    }
+}
 
 impl Quota {
+    pub(crate) fn new(deps: &Deps) -> Quota {
+        let shared = Shared {
+            book: Arc::new(Book::new()),
+            cluster: deps.cluster.clone(),
+            doors: deps.doors.clone(),
+            settings: deps.settings.clone(),
+        };
+        Quota { shared: Arc::new(shared) }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Holds `tokens` in every limit of the permit, all or nothing. On a warm book this does not wait. `tokens` above a whole limit
     /// is cut to that limit, so that a large call is possible in a fresh window.
     pub async fn reserve(&self, permit: &Permit, tokens: u64) -> Result<Reservation, QuotaRefusal> {
-        todo!("{:?} {tokens}", permit.subscription().id)
+        let tokens = tokens.max(1);
+        let book = &self.shared.book;
+        let set = match book.find(permit) {
+            Some(set) => set,
+            None => book.obtain(permit),
+        };
+        let slots = set.slots.load_full();
+        if slots.stand_for(&permit.subscription().limits) {
+            if !set.somebody_waits() && set.take(&slots, tokens) {
+                book.mark_if_low(&set, &slots);
+                return Ok(Reservation::new(&self.shared, set, slots, tokens));
+            }
+            if let Some(refusal) = self.hopeless(permit, &slots, tokens) {
+                return Err(refusal);
+            }
+        }
+        self.wait(permit, set, tokens).await
+    }
+
+    /// Refuses at once what cannot be had before a window ends, so that refused callers cost the ledger nothing.
+    fn hopeless(&self, permit: &Permit, slots: &Slots, tokens: u64) -> Option<QuotaRefusal> {
+        let now = self.shared.now();
+        let spent = slots.slots.iter().find(|slot| slot.is_spent_for(tokens, now))?;
+        Some(queue::exhausted(permit, spent, tokens, now, true))
+    }
+
+    async fn wait(&self, permit: &Permit, set: Arc<MeterSet>, tokens: u64) -> Result<Reservation, QuotaRefusal> {
+        let (reply, answer) = oneshot::channel();
+        let waiter = Waiter::new(permit.clone(), set, tokens, reply);
+        if !self.shared.book.mailbox.send(QuotaMessage::Wait(Box::new(waiter))) {
+            return Err(QuotaRefusal::Unavailable);
+        }
+        // The actor drops the other end only if it fails.
+        answer.await.unwrap_or(Err(QuotaRefusal::Unavailable))
     }
 
     /// How many output tokens a call will probably need: what the caller asked for (`asked`, all choices together) unless that is far
     /// beyond what this subscription's calls to this model usually need; the learnt size if nothing was asked.
     pub fn output_estimate(&self, permit: &Permit, asked: Option<u64>) -> u64 {
-        todo!("{:?} {asked:?}", permit.model().id)
-    }
-}
-
-/// Tokens held in every limit of a permit. Dropping it charges what was last observed and returns the rest: exactly once, whatever happened.
-pub struct Reservation {}
-
-impl Reservation {
-    /// What would be charged if the call ended now (total tokens: prompt and output). Starts at 0: a call that never reached a replica costs nothing.
-    pub fn observe(&mut self, tokens: u64) {
-        todo!("{tokens}")
+        match self.shared.book.size(permit) {
+            Some(size) => size.estimate(asked),
+            None => estimate::cold(asked),
+        }
     }
 
-    /// How many tokens are held.
-    pub fn tokens(&self) -> u64 {
-        todo!()
+    /// Tells the ledger what was spent, gives every grant back, and waits until that is in the log.
+    pub(crate) async fn drain(&self) {
+        let (done, drained) = oneshot::channel();
+        if self.shared.book.mailbox.send(QuotaMessage::Drain(done)) {
+            // Dropped unanswered if the actor fails: what is left comes free when the windows end.
+            let _ = drained.await;
+        }
     }
-
-    /// Ends the call: charges `tokens`. `output` (tokens) teaches the output estimate.
-    pub fn settle(self, tokens: u64, output: Option<u64>) {
-        todo!("{tokens} {output:?}")
-    }
-
-    /// Where each limit stands for this user now, this reservation counted as used; the tightest first.
-    pub fn standing(&self) -> Vec<LimitStanding> {
-        todo!()
-    }
-}
-
-/// One limit as a caller sees it. Tokens.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LimitStanding {
-    /// The limit.
-    pub limit: u64,
-    /// The window as written in the subscription: `1h`.
-    pub window: String,
-    /// The window's length in seconds.
-    pub window_seconds: u32,
-    /// Spent in this window (this node's newest knowledge).
-    pub used: u64,
-    /// Held by calls in progress and grants.
-    pub reserved: u64,
-    /// `limit - used - reserved`.
-    pub remaining: u64,
-    /// Until the window ends; the whole window if none is open.
-    pub resets_in: Duration,
-    /// When it ends, by the state clock.
-    pub resets_at: Timestamp,
 }
 
 /// Why no tokens were reserved.

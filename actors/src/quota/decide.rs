@@ -1,0 +1,128 @@
+//! What to do about a limit: whether a need can be met, how much to draw, what to give back. Pure.
+
+use std::time::Duration;
+
+use raft::command::Draw;
+
+/// How far a grant is meant to reach at the rate of recent calls.
+const REACH_SECONDS: f64 = 2.0;
+/// More is drawn when what is left reaches less far than this.
+const LOW_SECONDS: f64 = 1.0;
+/// A top-up that brings less than this part of what is wanted is not worth a batch: the limit runs low, and each call draws what it needs.
+const WORTH_PART: u64 = 8;
+
+/// One limit as this node sees it, in tokens.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reading {
+    /// Free in the book.
+    pub(super) free: u64,
+    /// Held by calls in progress here.
+    pub(super) held: u64,
+    /// What the ledger could grant now.
+    pub(super) available: u64,
+    /// What other nodes hold, used or not.
+    pub(super) others: u64,
+}
+
+/// Whether a need can be met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Prospect {
+    /// From the book.
+    Ready,
+    /// From the ledger, as far as this node knows.
+    Draw,
+    /// If calls in progress, or other nodes, give back enough.
+    Held,
+    /// Not before the window ends.
+    Spent,
+}
+
+impl Reading {
+    /// What is missing in the book for `need`.
+    pub(super) fn short(&self, need: u64) -> u64 {
+        need.saturating_sub(self.free)
+    }
+
+    pub(super) fn prospect(&self, need: u64) -> Prospect {
+        let short = self.short(need);
+        let may_come_back = self.held.saturating_add(self.others);
+        if short == 0 {
+            Prospect::Ready
+        } else if short <= self.available {
+            Prospect::Draw
+        } else if short <= self.available.saturating_add(may_come_back) {
+            Prospect::Held
+        } else {
+            Prospect::Spent
+        }
+    }
+
+    /// Whether asking other nodes for what they do not use could meet `need`.
+    pub(super) fn is_worth_recalling(&self, need: u64) -> bool {
+        self.others > 0 && self.short(need) <= self.available.saturating_add(self.others)
+    }
+
+    /// The draw that spares callers at `rate` (tokens a second) the wait, if one is due and worth it. `sharers` is the number of nodes that draw:
+    /// the ledger grants each no more than half of its fair share beyond its need.
+    pub(super) fn top_up(&self, rate: f64, sharers: u64) -> Option<Draw> {
+        let target = tokens(rate * REACH_SECONDS);
+        if self.free >= tokens(rate * LOW_SECONDS) || self.available == 0 {
+            return None;
+        }
+        let wanted = target - self.free;
+        let expected = wanted.min(1 + (self.available - 1) / (2 * sharers.max(1)));
+        (expected >= wanted / WORTH_PART).then_some(Draw { need: 1, extra: wanted - 1 })
+    }
+}
+
+/// How much beyond its need a draw asks for at `rate`.
+pub(super) fn extra(rate: f64) -> u64 {
+    tokens(rate * REACH_SECONDS)
+}
+
+/// Of tokens of which `lowest` were not touched for the whole of `idle_return`: how many to give back at `rate`.
+pub(super) fn surplus(lowest: u64, rate: f64) -> u64 {
+    lowest.saturating_sub(tokens(rate * REACH_SECONDS))
+}
+
+/// Below which level of `free` tokens the actor wants to hear of the meter. At most half of what there is, so that a meter
+/// that cannot be filled up is looked at ever less often.
+pub(super) fn low_water(free: u64, rate: f64) -> u64 {
+    tokens(rate * LOW_SECONDS).min(free / 2)
+}
+
+/// The rate after an interval in which `taken` tokens were taken.
+pub(super) fn next_rate(rate: f64, taken: u64, interval: Duration) -> f64 {
+    /// Older intervals fade with this time constant.
+    const MEMORY_SECONDS: f64 = 1.0;
+    let seconds = interval.as_secs_f64();
+    if seconds <= 0.0 {
+        return rate;
+    }
+    let weight = 1.0 - (-seconds / MEMORY_SECONDS).exp();
+    rate + weight * (taken as f64 / seconds - rate)
+}
+
+fn tokens(amount: f64) -> u64 {
+    amount.max(0.0).round() as u64
+}
+
+/// How many of the first `waiting` calls (their tokens, cut to each limit by `share`) all limits can serve; at least one.
+pub(super) fn servable(waiting: impl Iterator<Item = u64>, limits: &[(u64, Reading)]) -> (usize, Vec<u64>) {
+    let mut needs = vec![0_u64; limits.len()];
+    let mut count = 0;
+    for tokens in waiting {
+        let with_this: Vec<u64> =
+            needs.iter().zip(limits).map(|(need, (limit, _))| need.saturating_add(tokens.min(*limit))).collect();
+        let fits = with_this.iter().zip(limits).all(|(need, (_, reading))| reading.short(*need) <= reading.available);
+        if count > 0 && !fits {
+            break;
+        }
+        needs = with_this;
+        count += 1;
+    }
+    (count, needs)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! The replicated ledger as this node reads it in its View, and what is on its way there.
+
+use std::sync::Arc;
+
+use raft::command::{Draw, QuotaBatch};
+use raft::resources::{Kind, ObjectKey, Spec, TokenRateLimit, is_usable_reference};
+use raft::state::{Meter as LedgerMeter, MeterWindow};
+use raft::{NodeId, Timestamp, View};
+use tokio::time::Instant;
+
+use super::book::{Meter, MeterSet, Slot};
+use super::decide::Reading;
+use crate::routing::AccessKey;
+
+/// A batch on its way, and whom each entry concerns.
+pub(super) struct InFlight {
+    pub(super) batch: QuotaBatch,
+    /// One for each entry, in order.
+    pub(super) sent: Vec<Sent>,
+}
+
+/// What an entry of a batch was made of.
+pub(super) struct Sent {
+    pub(super) set: Arc<MeterSet>,
+    /// What `spent` was taken from.
+    pub(super) meter: Arc<Meter>,
+    pub(super) spent: u64,
+    pub(super) draw: Option<Draw>,
+}
+
+/// The ledger's last word on a draw: worth asking again only when something has changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastRefusal {
+    /// In which window.
+    pub(super) window: u64,
+    /// Until when it is taken as final even if this node's clock says that the window is over.
+    pub(super) until: Instant,
+}
+
+/// What the subscription says of the model now; `None` if either is gone.
+pub(super) fn limits_in(view: &View, key: &AccessKey) -> Option<Vec<TokenRateLimit>> {
+    let AccessKey { subscription, model } = key;
+    if !is_usable_reference(view, &model.namespace, &model.name) {
+        return None;
+    }
+    let object = view.object(&ObjectKey::new(Kind::Subscription, &*subscription.namespace, &*subscription.name))?;
+    let Spec::Subscription(spec) = &object.spec else { return None };
+    let mut references = spec
+        .model_refs
+        .iter()
+        .filter(|entry| *entry.namespace == *model.namespace && *entry.name == *model.name)
+        .peekable();
+    references.peek()?;
+    Some(references.flat_map(|entry| entry.limits.clone()).collect())
+}
+
+/// The window of a slot's meter that is open at `now`, as far as anybody knows.
+fn open_window<'a>(view: &'a View, slot: &Slot, now: Timestamp) -> Option<&'a MeterWindow> {
+    window(view, slot).filter(|window| window.ends > now)
+}
+
+fn window<'a>(view: &'a View, slot: &Slot) -> Option<&'a MeterWindow> {
+    view.meters.get(&slot.rule.id).and_then(|meter: &Arc<LedgerMeter>| meter.window.as_ref())
+}
+
+/// Reads a slot at `now`. A window that is over by this node's clock, or that nobody has opened, is taken to be wholly available, unless the
+/// ledger has just said otherwise.
+pub(super) fn read(
+    view: &View,
+    slot: &Slot,
+    node: NodeId,
+    now: Timestamp,
+    refusal: Option<LastRefusal>,
+    instant: Instant,
+) -> Reading {
+    let last = window(view, slot);
+    let number = last.map_or(0, |window| window.number);
+    let was_just_refused = refusal.is_some_and(|refusal| refusal.window == number && instant < refusal.until);
+    let current = if was_just_refused { last } else { open_window(view, slot, now) };
+    let Some(window) = current else {
+        let available = if was_just_refused { 0 } else { slot.rule.limit };
+        return Reading { free: 0, held: 0, available, others: 0 };
+    };
+    let own = window.granted.get(&node).copied().unwrap_or(0);
+    let is_ours = window.number == slot.meter.number;
+    Reading {
+        free: if is_ours { slot.meter.free() } else { 0 },
+        held: if is_ours { slot.meter.held() } else { 0 },
+        available: window.free(slot.rule.limit),
+        others: window.outstanding() - own,
+    }
+}
+
+/// Copies what the ledger says of the meter's window into the slot.
+pub(super) fn refresh(view: &View, slot: &mut Slot, node: NodeId) {
+    if let Some(window) = window(view, slot).filter(|window| window.number == slot.meter.number) {
+        let own = window.granted.get(&node).copied().unwrap_or(0);
+        slot.settled = window.settled;
+        slot.elsewhere = window.held().saturating_sub(own);
+    }
+}
+
+/// Whether the state clock, or a newer window, has ended the meter's window: its grants have lapsed.
+pub(super) fn is_over(view: &View, slot: &Slot) -> bool {
+    if slot.meter.number == 0 {
+        return false;
+    }
+    slot.meter.ends <= view.time || window(view, slot).is_some_and(|window| window.number > slot.meter.number)
+}

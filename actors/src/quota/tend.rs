@@ -1,0 +1,339 @@
+//! What the actor knows of one set beside the book: who waits, how fast tokens go, what the ledger last said.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use raft::{NodeId, Timestamp, View};
+use tokio::time::Instant;
+
+use super::Shared;
+use super::book::{Meter, MeterSet, Rule, Slot, Slots};
+use super::decide::{self, Prospect, Reading};
+use super::ledger::{self, LastRefusal};
+use super::queue::{self, Waiter};
+use super::{QuotaRefusal, Reservation};
+
+/// A set in the actor's care.
+pub(super) struct Tended {
+    pub(super) set: Arc<MeterSet>,
+    pub(super) waiters: VecDeque<Waiter>,
+    /// Whether a draw for it is in flight.
+    pub(super) is_drawing: bool,
+    /// One for each slot, in order.
+    pub(super) notes: Vec<Note>,
+    /// Tokens reserved a second, lately.
+    pub(super) rate: f64,
+    taken: u64,
+    ticked: Instant,
+    /// Since when `Note::lowest` has been watched.
+    watched_since: Instant,
+    /// Whether anything was taken since then.
+    was_used: bool,
+    /// When something was last in it.
+    last_busy: Instant,
+}
+
+/// What is known of one slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Note {
+    pub(super) refusal: Option<LastRefusal>,
+    /// Whether the ledger has noted that this node wants tokens of it.
+    pub(super) is_wanting: bool,
+    /// The fewest free tokens while watched.
+    lowest: u64,
+    /// To be given back with the next batch.
+    pub(super) surplus: u64,
+    /// What other nodes hold, and since when it has been just that.
+    others: (u64, Instant),
+}
+
+impl Note {
+    fn new(now: Instant) -> Note {
+        Note { refusal: None, is_wanting: false, lowest: u64::MAX, surplus: 0, others: (0, now) }
+    }
+}
+
+/// What is known at one moment.
+pub(super) struct Moment {
+    pub(super) view: Arc<View>,
+    pub(super) node: NodeId,
+    pub(super) now: Timestamp,
+    pub(super) instant: Instant,
+}
+
+/// What a set with waiting calls wants from the ledger.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Wish {
+    /// Nothing: it can only wait.
+    Nothing,
+    /// So many tokens of each slot.
+    Draw(Vec<u64>),
+}
+
+impl Tended {
+    pub(super) fn new(set: Arc<MeterSet>, now: Instant) -> Tended {
+        let notes = vec![Note::new(now); set.slots.load().slots.len()];
+        let taken = set.taken();
+        Tended {
+            set,
+            waiters: VecDeque::new(),
+            is_drawing: false,
+            notes,
+            rate: 0.0,
+            taken,
+            ticked: now,
+            watched_since: now,
+            was_used: false,
+            last_busy: now,
+        }
+    }
+
+    /// Publishes slots changed by `change`.
+    pub(super) fn update(&self, change: impl FnOnce(&mut Vec<Slot>)) {
+        let before = self.set.slots.load();
+        let mut slots = before.slots.clone();
+        change(&mut slots);
+        self.set.slots.store(Arc::new(Slots { limits: before.limits.clone(), slots }));
+    }
+
+    /// Takes over the limits that the View says. Meters of limits that are gone give back what they hold.
+    pub(super) fn follow_limits(&mut self, moment: &Moment) {
+        let before = self.set.slots.load_full();
+        let limits = ledger::limits_in(&moment.view, &self.set.key);
+        if before.limits == limits {
+            return;
+        }
+        let after = Slots::of(&self.set.key, &self.set.user, limits, &before);
+        self.notes = vec![Note::new(moment.instant); after.slots.len()];
+        let stays = |slot: &&Slot| after.slots.iter().any(|kept| Arc::ptr_eq(&kept.meter, &slot.meter));
+        for gone in before.slots.iter().filter(|slot| !stays(slot)) {
+            self.retire(&gone.rule, &gone.meter);
+        }
+        self.set.slots.store(Arc::new(after));
+    }
+
+    /// Puts a meter aside until nothing is in it any more.
+    fn retire(&self, rule: &Arc<Rule>, meter: &Arc<Meter>) {
+        meter.retire();
+        if meter.number != 0 {
+            self.set.retired().push((rule.clone(), meter.clone()));
+        }
+    }
+
+    /// Gives the slot at `at` the window `number`, unless it has it already.
+    pub(super) fn enter_window(&mut self, at: usize, number: u64, ends: Timestamp) {
+        let slots = self.set.slots.load_full();
+        let Some(slot) = slots.slots.get(at).filter(|slot| slot.meter.number != number) else { return };
+        let meter = Arc::new(Meter::new(number, ends));
+        self.update(|slots| slots[at] = Slot { meter, ..Slot::new(slot.rule.clone()) });
+        slot.meter.lapse();
+        self.retire(&slot.rule, &slot.meter);
+        self.notes[at] = Note { is_wanting: false, lowest: u64::MAX, surplus: 0, ..self.notes[at] };
+    }
+
+    pub(super) fn readings(&self, moment: &Moment) -> Vec<Reading> {
+        let slots = self.set.slots.load();
+        let notes = slots.slots.iter().zip(&self.notes);
+        notes
+            .map(|(slot, note)| ledger::read(&moment.view, slot, moment.node, moment.now, note.refusal, moment.instant))
+            .collect()
+    }
+
+    // === Waiting calls ===
+
+    /// Answers every waiting call that can be answered now, in order.
+    pub(super) fn serve(&mut self, shared: &Arc<Shared>, moment: &Moment) {
+        while let Some(waiter) = self.waiters.front() {
+            if waiter.is_gone() {
+                self.waiters.pop_front();
+                continue;
+            }
+            let slots = self.set.slots.load_full();
+            let answer = if !slots.stand_for(&waiter.permit.subscription().limits) {
+                Err(QuotaRefusal::Changed)
+            } else if self.set.take(&slots, waiter.tokens) {
+                Ok(Reservation::new(shared, self.set.clone(), slots, waiter.tokens))
+            } else if let Some(spent) = self.spent_slot(&slots, waiter.tokens, moment) {
+                Err(queue::exhausted(&waiter.permit, spent, waiter.tokens, moment.now, true))
+            } else {
+                return;
+            };
+            if let Some(waiter) = self.waiters.pop_front() {
+                waiter.answer(answer);
+            }
+        }
+    }
+
+    /// The limit that cannot serve `tokens` before its window ends; none while a draw is on its way.
+    fn spent_slot<'a>(&self, slots: &'a Slots, tokens: u64, moment: &Moment) -> Option<&'a Slot> {
+        if self.is_drawing {
+            return None;
+        }
+        let readings = self.readings(moment);
+        let spent = |(slot, reading): &(&'a Slot, &Reading)| reading.prospect(slot.share_of(tokens)) == Prospect::Spent;
+        slots.slots.iter().zip(&readings).find(spent).map(|(slot, _)| slot)
+    }
+
+    /// What the waiting calls want from the ledger.
+    pub(super) fn wish(&self, moment: &Moment) -> Wish {
+        let Some(first) = self.waiters.front().filter(|_| !self.is_drawing) else { return Wish::Nothing };
+        let slots = self.set.slots.load();
+        let readings = self.readings(moment);
+        let limits: Vec<(u64, Reading)> =
+            slots.slots.iter().map(|slot| slot.rule.limit).zip(readings.iter().copied()).collect();
+        let held = |&(limit, reading): &(u64, Reading)| reading.prospect(first.tokens.min(limit)) == Prospect::Held;
+        if !limits.iter().any(held) {
+            let waiting = self.waiters.iter().map(|waiter| waiter.tokens);
+            let (_, needs) = decide::servable(waiting, &limits);
+            return Wish::of(needs.iter().zip(&readings).map(|(need, reading)| reading.short(*need)).collect());
+        }
+        // Only other nodes, or calls in progress, can help. A draw that will be refused asks the others to give back.
+        let recalls = limits.iter().zip(&self.notes).map(|(limit, note)| {
+            let need = first.tokens.min(limit.0);
+            let is_new = held(limit) && !note.is_wanting && limit.1.is_worth_recalling(need);
+            if is_new { limit.1.short(need) } else { 0 }
+        });
+        Wish::of(recalls.collect())
+    }
+
+    /// When the first waiting call has waited long enough.
+    pub(super) fn patience(&self, shared: &Shared, moment: &Moment) -> Duration {
+        let held_wait = shared.settings.held_wait;
+        let unmoved = |note: &Note| moment.instant - note.others.1 > held_wait;
+        let readings = self.readings(moment);
+        // What others hold without ever giving any back (a node that is gone, a very long call) is not waited for again and again.
+        let is_stuck = !self.is_drawing
+            && readings.iter().all(|reading| reading.held == 0)
+            && readings.iter().zip(&self.notes).any(|(reading, note)| reading.others > 0 && unmoved(note));
+        if is_stuck { shared.settings.recall_wait.min(held_wait) } else { held_wait }
+    }
+
+    /// Refuses the waiting calls that have waited long enough.
+    pub(super) fn expire(&mut self, shared: &Arc<Shared>, moment: &Moment) {
+        let patience = self.patience(shared, moment);
+        while let Some(waiter) = self.waiters.front().filter(|waiter| moment.instant - waiter.since >= patience) {
+            let slots = self.set.slots.load_full();
+            let readings = self.readings(moment);
+            let blocking = slots.slots.iter().zip(&readings).find(|(slot, reading)| {
+                matches!(reading.prospect(slot.share_of(waiter.tokens)), Prospect::Held | Prospect::Spent)
+            });
+            let refusal = match blocking.filter(|_| !self.is_drawing) {
+                Some((slot, _)) => queue::exhausted(&waiter.permit, slot, waiter.tokens, moment.now, false),
+                None => QuotaRefusal::Unavailable,
+            };
+            if let Some(waiter) = self.waiters.pop_front() {
+                waiter.answer(Err(refusal));
+            }
+        }
+    }
+
+    // === Time passing ===
+
+    /// Looks at what has happened since the last tick. Whether the ledger should hear of it.
+    pub(super) fn tick(&mut self, shared: &Shared, moment: &Moment) -> bool {
+        self.measure(moment.instant);
+        self.leave_windows(moment);
+        self.watch_others(moment);
+        let mut has_news = false;
+        let slots = self.set.slots.load_full();
+        for (slot, note) in slots.slots.iter().zip(&mut self.notes) {
+            note.lowest = note.lowest.min(slot.meter.free());
+            slot.meter.set_low_water(decide::low_water(slot.meter.free(), self.rate));
+        }
+        if moment.instant - self.watched_since >= shared.settings.idle_return {
+            if !self.was_used {
+                self.rate = 0.0;
+            }
+            for note in &mut self.notes {
+                note.surplus = decide::surplus(note.lowest, self.rate);
+                has_news |= note.surplus > 0;
+                note.lowest = u64::MAX;
+            }
+            self.watched_since = moment.instant;
+            self.was_used = false;
+        }
+        let retired_has_news = self.set.retired().iter().any(|(_, meter)| meter.has_news());
+        has_news
+            || retired_has_news
+            || self.wants_top_up(moment)
+            || slots.slots.iter().any(|slot| slot.meter.has_news())
+    }
+
+    fn measure(&mut self, now: Instant) {
+        let taken = self.set.taken();
+        let since = taken - self.taken;
+        self.rate = decide::next_rate(self.rate, since, now - self.ticked);
+        self.was_used |= since > 0;
+        (self.taken, self.ticked) = (taken, now);
+        if since > 0 || !self.is_empty() {
+            self.last_busy = now;
+        }
+    }
+
+    fn leave_windows(&mut self, moment: &Moment) {
+        let slots = self.set.slots.load_full();
+        for (at, slot) in slots.slots.iter().enumerate() {
+            if ledger::is_over(&moment.view, slot) {
+                self.enter_window(at, 0, Timestamp::default());
+            }
+        }
+        self.set.retired().retain(|(_, meter)| !meter.is_empty());
+    }
+
+    fn watch_others(&mut self, moment: &Moment) {
+        let mut changed = false;
+        let mut slots = self.set.slots.load().slots.clone();
+        for (slot, note) in slots.iter_mut().zip(&mut self.notes) {
+            let before = (slot.settled, slot.elsewhere);
+            ledger::refresh(&moment.view, slot, moment.node);
+            changed |= before != (slot.settled, slot.elsewhere);
+            if note.others.0 != slot.elsewhere {
+                note.others = (slot.elsewhere, moment.instant);
+            }
+        }
+        if changed {
+            self.update(|published| *published = slots);
+        }
+    }
+
+    /// Copies what the ledger says into the published slots.
+    pub(super) fn refresh(&mut self, moment: &Moment) {
+        self.watch_others(moment);
+    }
+
+    fn wants_top_up(&self, moment: &Moment) -> bool {
+        let sharers = moment.view.nodes.len() as u64;
+        let slots = self.set.slots.load();
+        let is_open = slots.slots.iter().map(|slot| slot.meter.number != 0);
+        self.waiters.is_empty()
+            && !self.is_drawing
+            && self
+                .readings(moment)
+                .iter()
+                .zip(is_open)
+                .any(|(reading, open)| open && reading.top_up(self.rate, sharers).is_some())
+    }
+
+    /// Whether nothing is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
+            && !self.set.somebody_waits()
+            && self.set.slots.load().slots.iter().all(|slot| slot.meter.is_empty())
+            && self.set.retired().is_empty()
+            && self.notes.iter().all(|note| !note.is_wanting)
+    }
+
+    /// Whether it has been empty for so long that it can be forgotten.
+    pub(super) fn is_forgettable(&self, now: Instant) -> bool {
+        /// Longer than most pauses between two calls of somebody who is at work.
+        const KEPT: Duration = Duration::from_secs(30);
+        !self.is_drawing && self.is_empty() && now - self.last_busy >= KEPT
+    }
+}
+
+impl Wish {
+    fn of(tokens: Vec<u64>) -> Wish {
+        if tokens.iter().all(|tokens| *tokens == 0) { Wish::Nothing } else { Wish::Draw(tokens) }
+    }
+}

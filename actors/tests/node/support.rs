@@ -1,0 +1,204 @@
+//! A node for tests: a cluster of one on a disk in memory, its actors, replicas that answer as told.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actors::probe::{Scrape, Scraped};
+use actors::{Actors, Caller, Deps, Permit, Settings};
+use raft::command::{NewKey, NewToken};
+use raft::doors::{BoxFuture, Clock, Doors, SeededChance, TokioNet};
+use raft::resources::{Kind, NewObject, ObjectKey, validate};
+use raft::storage::MemoryDisk;
+use raft::{Cluster, Command, NodeId, Reply, Timestamp};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// Wall time that runs with tokio's clock, which the tests accelerate.
+pub(crate) struct TestClock(Instant);
+
+impl Clock for TestClock {
+    fn wall(&self) -> Timestamp {
+        Timestamp(1_772_000_000_000).plus(Instant::now() - self.0)
+    }
+}
+
+/// Replicas: what each path of each base URL answers. Everything else refuses the connection.
+#[derive(Default)]
+pub(crate) struct Replicas(Mutex<BTreeMap<String, (u16, String)>>);
+
+impl Replicas {
+    pub(crate) fn answer(&self, url: &str, status: u16, body: &str) {
+        self.0.lock().unwrap().insert(url.to_owned(), (status, body.to_owned()));
+    }
+
+    pub(crate) fn stop(&self, url: &str) {
+        self.0.lock().unwrap().retain(|known, _| !known.starts_with(url));
+    }
+}
+
+impl Scrape for Replicas {
+    fn get<'a>(&'a self, base: &'a str, path: &'a str, _: Duration) -> BoxFuture<'a, Result<Scraped, String>> {
+        let answer = self.0.lock().unwrap().get(&format!("{base}{path}")).cloned();
+        let answer = answer.ok_or_else(|| "connection refused".to_owned());
+        Box::pin(async { answer.map(|(status, body)| Scraped { status, body: body.into() }) })
+    }
+}
+
+pub(crate) struct Node {
+    pub(crate) cluster: Cluster,
+    pub(crate) actors: Actors,
+    pub(crate) replicas: Arc<Replicas>,
+}
+
+impl Node {
+    pub(crate) async fn start() -> Node {
+        Node::start_with(Settings::default()).await
+    }
+
+    pub(crate) async fn start_with(settings: Settings) -> Node {
+        let doors = Doors {
+            clock: Arc::new(TestClock(Instant::now())),
+            chance: Arc::new(SeededChance::new(7)),
+            net: Arc::new(TokioNet),
+        };
+        let of_cluster = raft::cluster::Settings {
+            node: NodeId(1),
+            cluster: "test".to_owned(),
+            peer_listen: "127.0.0.1:0".to_owned(),
+            members: BTreeMap::from([(NodeId(1), "127.0.0.1:1".to_owned())]),
+            tls: None,
+            serving_lease: Duration::from_secs(5),
+        };
+        let cluster = Cluster::start(of_cluster, Arc::new(MemoryDisk::new()), doors.clone()).await.unwrap();
+        let replicas = Arc::new(Replicas::default());
+        let deps = Deps { cluster: cluster.clone(), doors, scrape: replicas.clone(), settings };
+        let actors = Actors::start(deps).await.unwrap();
+        let node = Node { cluster, actors, replicas };
+        node.apply(Kind::Namespace, "", "llm", json!({})).await;
+        node
+    }
+
+    pub(crate) async fn propose(&self, command: Command) -> Reply {
+        self.cluster.propose(command).await.unwrap().reply
+    }
+
+    pub(crate) async fn apply(&self, kind: Kind, namespace: &str, name: &str, body: Value) -> Reply {
+        self.apply_annotated(kind, namespace, name, &[], body).await
+    }
+
+    pub(crate) async fn apply_annotated(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        annotations: &[(&str, &str)],
+        body: Value,
+    ) -> Reply {
+        let annotations = annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let key = ObjectKey::new(kind, namespace, name);
+        let exists = self.cluster.view().objects.contains_key(&key);
+        let object = NewObject { key, labels: BTreeMap::new(), annotations, body: body.to_string() };
+        validate(&object).unwrap();
+        let reply = match exists {
+            true => self.propose(Command::UpdateObject { object, resource_version: None }).await,
+            false => self.propose(Command::CreateObject { object, uid: Uuid::from_u128(rand()) }).await,
+        };
+        assert!(matches!(reply, Reply::Object(_)), "{reply:?}");
+        reply
+    }
+
+    pub(crate) async fn delete(&self, kind: Kind, namespace: &str, name: &str) {
+        let key = ObjectKey::new(kind, namespace, name);
+        self.propose(Command::DeleteObject { key, resource_version: None, uid: None }).await;
+    }
+
+    /// A model `llm/<name>` behind a service of the same name, with replicas at `urls`.
+    pub(crate) async fn publish(&self, name: &str, urls: &str) {
+        let annotations: &[(&str, &str)] = if urls.is_empty() { &[] } else { &[("tollgate.dev/replicas", urls)] };
+        let service = json!({"spec": {"model": {"name": format!("vendor/{name}")}}});
+        self.apply_annotated(Kind::InferenceService, "llm", name, annotations, service).await;
+        let reference = json!({"spec": {"modelRef": {"kind": "LLMInferenceService", "name": name}}});
+        self.apply(Kind::ModelRef, "llm", name, reference).await;
+    }
+
+    /// A subscription of group `team` to `llm/<model>` with limits `(tokens, window)`.
+    pub(crate) async fn subscribe(&self, name: &str, model: &str, limits: &[(u64, &str)]) {
+        let limits: Vec<Value> =
+            limits.iter().map(|(limit, window)| json!({"limit": limit, "window": window})).collect();
+        let spec = json!({"spec": {
+            "owner": {"groups": [{"name": "team"}]},
+            "modelRefs": [{"name": model, "namespace": "llm", "tokenRateLimits": limits}],
+        }});
+        self.apply(Kind::Subscription, "models-as-a-service", name, spec).await;
+    }
+
+    /// A policy that opens `llm/<model>` to group `team`.
+    pub(crate) async fn open(&self, name: &str, model: &str) {
+        let spec = json!({"spec": {
+            "modelRefs": [{"name": model, "namespace": "llm"}],
+            "subjects": {"groups": [{"name": "team"}]},
+        }});
+        self.apply(Kind::AuthPolicy, "models-as-a-service", name, spec).await;
+    }
+
+    /// An API key of `user`, a member of `team`, for `subscription`.
+    pub(crate) async fn key(&self, user: &str, subscription: &str) -> (Uuid, String) {
+        let id = Uuid::from_u128(rand());
+        let text = format!("sk-oai-{}_secret{}", id.simple(), id.simple());
+        let key = NewKey {
+            id,
+            hash: actors::auth::key_hash(&text).unwrap(),
+            name: "a key".to_owned(),
+            description: String::new(),
+            username: user.to_owned(),
+            groups: vec!["team".to_owned()],
+            subscription: subscription.to_owned(),
+            expires: Timestamp(1_772_000_000_000).plus(Duration::from_secs(3600 * 24)),
+            ephemeral: false,
+            labels: Vec::new(),
+        };
+        let reply = self.propose(Command::CreateKey(key)).await;
+        assert!(matches!(reply, Reply::Key(_)), "{reply:?}");
+        (id, text)
+    }
+
+    /// A bearer token of `user` with `groups`.
+    pub(crate) async fn token(&self, text: &str, user: &str, groups: &[&str], expires: Option<Timestamp>) {
+        let token = NewToken {
+            hash: actors::auth::token_hash(text),
+            username: user.to_owned(),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            expires,
+            service_account: None,
+        };
+        assert_eq!(self.propose(Command::CreateToken(token)).await, Reply::Done);
+    }
+
+    pub(crate) fn caller(&self, credential: &str) -> Caller {
+        self.actors.auth.authenticate(Some(credential)).unwrap()
+    }
+
+    /// A permit of `credential` for `llm/<model>`.
+    pub(crate) fn permit(&self, credential: &str, model: &str) -> Permit {
+        let model = self.actors.routing.by_path("llm", model).unwrap();
+        self.actors.routing.authorize(self.caller(credential), &model, None).unwrap()
+    }
+
+    /// A model `qwen` with one subscription `dev` under `limits`, and a permit of user `ann` for it.
+    pub(crate) async fn permit_under(&self, limits: &[(u64, &str)]) -> Permit {
+        self.publish("qwen", "").await;
+        self.subscribe("dev", "qwen", limits).await;
+        self.open("dev", "qwen").await;
+        let (_, key) = self.key("ann", "dev").await;
+        self.permit(&key, "qwen")
+    }
+}
+
+/// Numbers for ids; their values mean nothing.
+fn rand() -> u128 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    u128::from(NEXT.fetch_add(1, Ordering::Relaxed)) << 64 | 0x8000_0000_0000_0001
+}
