@@ -6,7 +6,7 @@ mod state_clock;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -17,10 +17,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::codec;
 use crate::command::{Command, Reply};
 use crate::consensus::{self, LogStore, Machine, Member};
-use crate::doors::Doors;
+use crate::doors::{Chance, Doors};
 use crate::ids::{NodeId, RequestId};
 use crate::peers::message::{Request, Response};
-use crate::peers::{self, PeerTls, Peers};
+use crate::peers::{self, Acquaintances, PeerTls, Peers};
 use crate::state::View;
 use crate::storage::{self, Disk, Writer};
 
@@ -30,6 +30,8 @@ pub(crate) use state_clock::StateClock;
 
 /// How long a proposal is tried.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a change of the members is tried: a newcomer fetches the whole state first.
+const MEMBER_DEADLINE: Duration = Duration::from_secs(60);
 /// The largest command.
 const COMMAND_MAX: usize = 1 << 20;
 /// Proposals and barriers of this node under way at once. A node has one quota batch in flight and a few admin
@@ -37,6 +39,10 @@ const COMMAND_MAX: usize = 1 << 20;
 const PROPOSALS_MAX: usize = 256;
 /// How long a stopping leader waits for another to take over.
 const HANDOVER: Duration = Duration::from_secs(2);
+/// How long a node waits for others to say whether the cluster exists. Those that are not up yet do not matter.
+const FOUNDED_WITHIN: Duration = Duration::from_millis(300);
+/// How often a node looks for members that it has never greeted.
+const MEET_AGAIN: Duration = Duration::from_secs(1);
 /// How long one question of a fence may take.
 const FENCE_ATTEMPT: Duration = Duration::from_secs(1);
 
@@ -148,23 +154,21 @@ impl Cluster {
     /// Errors: the disk cannot be read or is another node's, the peer address is taken.
     pub async fn start(settings: Settings, disk: Arc<dyn Disk>, doors: Doors) -> Result<Cluster, StartError> {
         let Settings { node, cluster, peer_listen, members, tls, serving_lease } = settings;
-        let opened = storage::open(&disk, &cluster, node.0).await.map_err(StartError::Storage)?;
+        let opened = storage::open(&disk, &cluster, node.0, number(&*doors.chance)).await;
+        let opened = opened.map_err(StartError::Storage)?;
         let listener = doors.net.listen(&peer_listen).await;
         let listener = listener.map_err(|source| StartError::Listen { address: peer_listen, source })?;
         let incarnation = opened.incarnation;
         let (writer, writing) = Writer::start(Arc::clone(&disk));
         let log = LogStore::new(&opened, Arc::clone(&disk), writer.clone());
+        let acquaintances = Acquaintances::new(opened.disk, opened.peer_disks, writer.clone());
         let (machine, published) = Machine::new(opened.snapshot, disk).map_err(StartError::Storage)?;
-        let peers = Arc::new(Peers::new(node, cluster.clone(), tls.clone(), doors.clone()));
+        let peers = Arc::new(Peers::new(node, cluster.clone(), tls, doors.clone(), acquaintances));
         let started = consensus::start(node, &cluster, (log, machine), Arc::clone(&peers), &*doors.chance);
         let raft = started.await.map_err(StartError::Consensus)?;
         let member = Arc::new(Member::new(raft, published, Arc::clone(&doors.clock)));
-        let serving = tokio::spawn(peers::serve(listener, tls, cluster.clone(), node, member.clone()));
-        if members.contains_key(&node)
-            && consensus::found(member.raft(), &members).await.map_err(StartError::Consensus)?
-        {
-            tracing::info!(cluster, members = members.len(), "founding a new cluster");
-        }
+        let serving = tokio::spawn(peers::serve(listener, Arc::clone(&peers), member.clone()));
+        found(&member, &peers, node, &members).await.map_err(StartError::Consensus)?;
         let inner = Arc::new(Inner {
             node,
             incarnation,
@@ -179,7 +183,8 @@ impl Cluster {
             tasks: Mutex::new(vec![writing, serving.abort_handle()]),
         });
         let renewing = tokio::spawn(lease::keep(Arc::downgrade(&inner))).abort_handle();
-        inner.tasks().push(renewing);
+        let meeting = tokio::spawn(meet(Arc::downgrade(&inner))).abort_handle();
+        inner.tasks().extend([renewing, meeting]);
         Ok(Cluster { inner })
     }
 
@@ -192,9 +197,7 @@ impl Cluster {
         if command.len() > COMMAND_MAX {
             return Err(ProposeError::TooLarge { bytes: command.len(), max: COMMAND_MAX });
         }
-        let mut id = [0; 16];
-        inner.doors.chance.fill(&mut id);
-        let ask = Ask::Propose(RequestId(u128::from_le_bytes(id)), command.into());
+        let ask = Ask::Propose(RequestId(number(&*inner.doors.chance)), command.into());
         let deadline = Instant::now() + DEADLINE;
         let Done::Proposed(index, reply) = inner.ask_leader(ask, DEADLINE).await? else {
             return Err(ProposeError::Unknown(DEADLINE));
@@ -227,6 +230,17 @@ impl Cluster {
         let lease_over = Instant::now() + inner.lease.length();
         let members = self.standing().members;
         join_all(members.into_iter().map(|(node, address)| inner.fence_one(node, address, index, lease_over))).await;
+    }
+
+    /// Makes `node` a member, reachable by its peers at `address`, and returns when it has a vote. It must be running, with
+    /// an empty disk, under a number that no node had before. `Unknown` means that it has not caught up yet: try again.
+    pub async fn add_member(&self, node: NodeId, address: String) -> Result<(), ProposeError> {
+        self.inner.ask_leader(Ask::AddMember(node, address), MEMBER_DEADLINE).await.map(drop)
+    }
+
+    /// Removes a member, as when its disk is lost. Its number is never used again.
+    pub async fn remove_member(&self, node: NodeId) -> Result<(), ProposeError> {
+        self.inner.ask_leader(Ask::RemoveMember(node), MEMBER_DEADLINE).await.map(drop)
     }
 
     /// Whether this node has heard from a leader within the serving lease, and so may admit calls. Cheap.
@@ -324,6 +338,47 @@ impl Inner {
         self.tasks().drain(..).for_each(|task| task.abort());
         self.peers.close();
     }
+}
+
+/// Founds the cluster if this node is one of its first members and nobody did so yet.
+async fn found(member: &Member, peers: &Peers, node: NodeId, members: &BTreeMap<NodeId, String>) -> Result<(), String> {
+    let joins_later = !members.contains_key(&node);
+    if joins_later || consensus::founded(member.raft()).await? || part_of_a_cluster(peers, node, members).await {
+        return Ok(());
+    }
+    if consensus::found(member.raft(), members).await? {
+        tracing::info!(members = members.len(), "founded a new cluster");
+    }
+    Ok(())
+}
+
+/// Whether a listed member says that the cluster exists: then this node waits for its leader, instead of writing
+/// a founding entry that may list other members than the cluster has by now.
+async fn part_of_a_cluster(peers: &Peers, node: NodeId, members: &BTreeMap<NodeId, String>) -> bool {
+    let others = members.iter().filter(|(member, _)| **member != node);
+    let answers = others.map(|(member, address)| peers.call(*member, address, Request::Founded, FOUNDED_WITHIN));
+    join_all(answers).await.contains(&Ok(Response::Founded(true)))
+}
+
+/// Greets every member once in this node's life, so that each knows the other's disk before it matters.
+async fn meet(inner: Weak<Inner>) {
+    while let Some(inner) = inner.upgrade() {
+        let members = consensus::standing(inner.member.raft()).members;
+        let strangers = members.iter().filter(|(node, _)| **node != inner.node && !inner.peers.has_met(**node));
+        join_all(
+            strangers.map(|(node, address)| inner.peers.call(*node, address, Request::WaitApplied(0), FENCE_ATTEMPT)),
+        )
+        .await;
+        drop(inner);
+        sleep(MEET_AGAIN).await;
+    }
+}
+
+/// A random number that names something.
+fn number(chance: &dyn Chance) -> u128 {
+    let mut bytes = [0; 16];
+    chance.fill(&mut bytes);
+    u128::from_le_bytes(bytes)
 }
 
 impl Drop for Inner {

@@ -4,6 +4,7 @@
 mod convert;
 mod log;
 mod machine;
+mod members;
 mod network;
 mod serve;
 
@@ -100,15 +101,17 @@ pub(crate) async fn start(
     DeterministicRng::<TokioRuntime>::scope(chance.u64(), started).await.map_err(|error| error.to_string())
 }
 
-/// Founds a new cluster of `members`, unless this node is part of one already.
+/// Whether this node is part of a cluster already.
+pub(crate) async fn founded(raft: &Raft) -> Result<bool, String> {
+    raft.is_initialized().await.map_err(|error| error.to_string())
+}
+
+/// Founds a new cluster of `members`; false if somebody was quicker. This node must not be part of one.
 ///
-/// Every member with an empty disk does so with the same members. The entry it writes is the same bytes under
+/// Every member with an empty disk may do so with the same members. The entry it writes is the same bytes under
 /// the same id everywhere, and nothing is decided without a quorum of those members, so it does not matter
 /// who is first, and no member must be up for the others to begin.
 pub(crate) async fn found(raft: &Raft, members: &BTreeMap<NodeId, String>) -> Result<bool, String> {
-    if raft.is_initialized().await.map_err(|error| error.to_string())? {
-        return Ok(false);
-    }
     let nodes: BTreeMap<u64, BasicNode> =
         members.iter().map(|(node, address)| (node.0, BasicNode::new(address.clone()))).collect();
     match raft.initialize(nodes).await {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use raft::peers::greeting::{Hello, Lane, Welcome};
 use raft::storage::records::{
-    Entry, Identity, Incarnation, LogId, LogPointer, Membership, Payload, Sealed, SnapshotMeta, Vote,
+    Entry, Identity, Incarnation, LogId, LogPointer, Membership, Payload, PeerDisks, Sealed, SnapshotMeta, Vote,
 };
 use raft::{RequestId, Timestamp};
 
@@ -15,7 +15,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u32> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
-    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).expect("two hexadecimal digits")).collect()
 }
 
 /// Each case both ways: what is written, and that what was written is read.
@@ -60,7 +60,8 @@ fn single_values() {
         LogPointer(None) => "5447 01 0003 0001 00000001 08d12549 00";
         LogPointer(Some(LogId { term: 1, node: 2, index: 1000 })) => "5447 01 0003 0001 00000006 6f12ff59 010102fbe803";
     }
-    frozen! { Identity, Identity { format: 1, cluster: "tollgate".into(), node: 2 } => "5447 01 0004 0001 0000000b f30b0a23 0108746f6c6c6761746502"; }
+    frozen! { Identity, Identity { format: 1, cluster: "tollgate".into(), node: 2, disk: 0xdddd_0000_1111 } => "5447 01 0004 0001 00000014 1d2b51aa 0108746f6c6c6761746502fd11110000dddd0000"; }
+    frozen! { PeerDisks, PeerDisks(BTreeMap::from([(1, 5), (3, 0xffff_ffff)])) => "5447 01 0008 0001 00000009 0be41738 02010503fcffffffff"; }
     frozen! { Incarnation, Incarnation(9) => "5447 01 0005 0001 00000001 b762946a 09"; }
 }
 
@@ -77,11 +78,11 @@ fn what_a_snapshot_says_of_itself() {
 #[test]
 fn the_greeting_between_peers() {
     frozen! { Hello,
-        Hello { protocol: 1, cluster: "tollgate".into(), from: 1, to: 2, lane: Lane::Calls } => "5447 01 0014 0001 0000000d 37d143c3 0108746f6c6c67617465010200";
-        Hello { protocol: 1, cluster: "tollgate".into(), from: 3, to: 1, lane: Lane::Snapshot } => "5447 01 0014 0001 0000000d 687ff4f8 0108746f6c6c67617465030101";
+        Hello { protocol: 1, cluster: "tollgate".into(), from: 1, disk: 0xaaaa_bbbb, to: 2, lane: Lane::Calls } => "5447 01 0014 0001 00000012 4af31850 0108746f6c6c6761746501fcbbbbaaaa0200";
+        Hello { protocol: 1, cluster: "tollgate".into(), from: 3, disk: u128::MAX, to: 1, lane: Lane::Snapshot } => "5447 01 0014 0001 0000001e 728db25e 0108746f6c6c6761746503feffffffffffffffffffffffffffffffff0101";
     }
     frozen! { Welcome,
-        Welcome::Accepted => "5447 01 0015 0001 00000001 b2051de5 00";
+        Welcome::Accepted { disk: 0xcccc } => "5447 01 0015 0001 00000004 5b8256e0 00fbcccc";
         Welcome::Refused("this is node 1, not 3".into()) => "5447 01 0015 0001 00000017 c4d15fbe 011574686973206973206e6f646520312c206e6f742033";
     }
 }

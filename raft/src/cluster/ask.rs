@@ -25,6 +25,10 @@ pub(super) enum Ask {
     Propose(RequestId, Bytes),
     /// Say what index contains everything acknowledged before now.
     ReadIndex,
+    /// Make this node a member, reachable there.
+    AddMember(NodeId, String),
+    /// Remove this member.
+    RemoveMember(NodeId),
 }
 
 /// What the leader did.
@@ -33,6 +37,8 @@ pub(super) enum Done {
     Proposed(u64, Reply),
     /// To `ReadIndex`.
     ReadIndex(u64),
+    /// To `AddMember` and `RemoveMember`.
+    MembersChanged,
 }
 
 impl Inner {
@@ -74,6 +80,8 @@ impl Inner {
                 self.member.log(request, command).await.map(|(index, reply)| Done::Proposed(index, reply))
             }
             Ask::ReadIndex => self.member.read_index().await.map(Done::ReadIndex),
+            Ask::AddMember(node, address) => self.member.add(node, address).await.map(|()| Done::MembersChanged),
+            Ask::RemoveMember(node) => self.member.remove(node).await.map(|()| Done::MembersChanged),
         }
     }
 
@@ -82,6 +90,8 @@ impl Inner {
         let request = match ask {
             Ask::Propose(request, command) => Request::Propose { request, command },
             Ask::ReadIndex => Request::ReadIndex,
+            Ask::AddMember(node, address) => Request::AddMember { node: node.0, address },
+            Ask::RemoveMember(node) => Request::RemoveMember { node: node.0 },
         };
         match self.peers.call(leader, &address, request, ATTEMPT).await {
             Ok(Response::Proposed { index, reply }) => match codec::from_payload(&reply) {
@@ -89,6 +99,7 @@ impl Inner {
                 Err(error) => Err(NotTaken::Failed(error.to_string())),
             },
             Ok(Response::ReadIndex(index)) => Ok(Done::ReadIndex(index)),
+            Ok(Response::MembersChanged) => Ok(Done::MembersChanged),
             Ok(Response::NotLeader { leader }) => Err(NotTaken::NotLeader(leader.map(NodeId))),
             Ok(Response::Failed(why)) => Err(NotTaken::Failed(why)),
             Ok(other) => Err(NotTaken::Failed(format!("an answer to another question: {other:?}"))),

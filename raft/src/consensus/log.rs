@@ -309,7 +309,7 @@ mod tests {
                 }
                 None => Arc::new(MemoryDisk::new()),
             };
-            let opened = storage::open(&disk, "suite", 1).await.unwrap();
+            let opened = storage::open(&disk, "suite", 1, 1).await.unwrap();
             let (writer, _) = Writer::start(disk.clone());
             let log = LogStore::new(&opened, disk.clone(), writer);
             Ok(((), log, Machine::new(opened.snapshot, disk).unwrap().0))
@@ -342,7 +342,7 @@ mod tests {
     #[tokio::test]
     async fn what_left_memory_is_read_from_the_disk_and_joins_without_a_seam() {
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
-        let opened = storage::open(&disk, "test", 1).await.unwrap();
+        let opened = storage::open(&disk, "test", 1, 1).await.unwrap();
         let (writer, _) = Writer::start(disk.clone());
         let mut log = LogStore::new(&opened, disk, writer.clone());
         log.append((0..100).map(|index| blank(1, index)), IOFlushed::noop()).await.unwrap();
@@ -361,7 +361,7 @@ mod tests {
     #[tokio::test]
     async fn an_entry_does_not_leave_memory_before_it_is_on_disk_even_if_its_place_was_written_before() {
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
-        let opened = storage::open(&disk, "test", 1).await.unwrap();
+        let opened = storage::open(&disk, "test", 1, 1).await.unwrap();
         let (writer, _) = Writer::start(disk.clone());
         let mut log = LogStore::new(&opened, disk, writer);
         log.append((0..10).map(|index| blank(1, index)), IOFlushed::noop()).await.unwrap();

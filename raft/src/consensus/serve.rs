@@ -102,7 +102,7 @@ impl Member {
     }
 
     /// The term, if this node leads.
-    fn leading_term(&self) -> Result<u64, NotTaken> {
+    pub(super) fn leading_term(&self) -> Result<u64, NotTaken> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         if metrics.state == ServerState::Leader {
@@ -162,6 +162,12 @@ impl Member {
                 Ok(index) => Response::ReadIndex(index),
                 Err(not_taken) => refused(not_taken),
             },
+            Request::Founded => match self.raft.is_initialized().await {
+                Ok(founded) => Response::Founded(founded),
+                Err(error) => Response::Failed(error.to_string()),
+            },
+            Request::AddMember { node, address } => members_changed(self.add(NodeId(node), address).await),
+            Request::RemoveMember { node } => members_changed(self.remove(NodeId(node)).await),
             Request::WaitApplied(index) => match self.wait_applied(index).await {
                 Ok(()) => Response::Applied,
                 Err(not_taken) => refused(not_taken),
@@ -194,6 +200,10 @@ fn voted(answer: Result<VoteResponse<TypeConfig>, RaftError<TypeConfig>>) -> Res
         },
         Err(error) => Response::Failed(error.to_string()),
     }
+}
+
+fn members_changed(made: Result<(), NotTaken>) -> Response {
+    made.map_or_else(refused, |()| Response::MembersChanged)
 }
 
 fn refused(not_taken: NotTaken) -> Response {

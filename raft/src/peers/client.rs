@@ -11,9 +11,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::frame::{self, FRAME_MAX, invalid};
-use super::greeting::{Hello, Lane, PROTOCOL};
+use super::greeting::Lane;
 use super::message::{Numbered, Request, Response};
-use super::{PeerTls, handshake};
+use super::{Acquaintances, PeerTls, handshake};
 use crate::codec;
 use crate::doors::{BoxStream, Doors};
 use crate::ids::NodeId;
@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(3);
 /// How often silence and abandoned calls are looked for.
 const CHECK: Duration = Duration::from_millis(500);
 /// Between attempts to connect: at first, and at most. Short, because a restarted peer is wanted soon.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 
 /// Why a call has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +61,7 @@ pub(super) struct Shared {
     pub(super) cluster: String,
     pub(super) tls: Option<PeerTls>,
     pub(super) doors: Doors,
+    pub(super) acquaintances: Acquaintances,
 }
 
 struct Link {
@@ -76,8 +77,19 @@ struct Call {
 
 impl Peers {
     /// No connections yet.
-    pub(crate) fn new(node: NodeId, cluster: String, tls: Option<PeerTls>, doors: Doors) -> Peers {
-        Peers { shared: Arc::new(Shared { node, cluster, tls, doors }), links: Mutex::default() }
+    pub(crate) fn new(
+        node: NodeId,
+        cluster: String,
+        tls: Option<PeerTls>,
+        doors: Doors,
+        acquaintances: Acquaintances,
+    ) -> Peers {
+        Peers { shared: Arc::new(Shared { node, cluster, tls, doors, acquaintances }), links: Mutex::default() }
+    }
+
+    /// Whether this node ever greeted `node`.
+    pub(crate) fn has_met(&self, node: NodeId) -> bool {
+        self.shared.acquaintances.has_met(node.0)
     }
 
     pub(super) fn shared(&self) -> &Shared {
@@ -148,9 +160,7 @@ impl Connection {
         let mut complained: Option<String> = None;
         // Nothing is dialled before somebody calls, and again only for the next call.
         while let Some(first) = self.queue.recv().await {
-            let hello = self.hello();
-            let dialled =
-                handshake::dial(&*self.shared.doors.net, self.shared.tls.as_ref(), &self.address, &hello).await;
+            let dialled = handshake::dial(&self.shared, self.node, &self.address, Lane::Calls).await;
             let error = match dialled {
                 Ok(stream) => {
                     if complained.take().is_some() {
@@ -172,11 +182,6 @@ impl Connection {
             self.pause(backoff, &error).await;
             backoff = (backoff * 2).min(BACKOFF.1);
         }
-    }
-
-    fn hello(&self) -> Hello {
-        let Shared { node, cluster, .. } = &*self.shared;
-        Hello { protocol: PROTOCOL, cluster: cluster.clone(), from: node.0, to: self.node.0, lane: Lane::Calls }
     }
 
     fn fail(&self, call: Call, error: &io::Error) {

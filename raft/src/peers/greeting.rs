@@ -17,6 +17,8 @@ pub struct Hello {
     pub cluster: String,
     /// Who dials.
     pub from: u64,
+    /// The number of its disk.
+    pub disk: u128,
     /// Whom it wants.
     pub to: u64,
     /// What the connection is for.
@@ -36,7 +38,10 @@ pub enum Lane {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Welcome {
     /// Go on.
-    Accepted,
+    Accepted {
+        /// The number of the answering node's disk.
+        disk: u128,
+    },
     /// No, and why; the connection closes.
     Refused(String),
 }
@@ -62,22 +67,22 @@ impl Hello {
         codec::decode(bytes)
     }
 
-    /// Whether `node` of `cluster` takes this connection.
-    pub fn answer(&self, cluster: &str, node: u64) -> Welcome {
+    /// Why `node` of `cluster` does not take this connection, if so.
+    pub fn refusal(&self, cluster: &str, node: u64) -> Option<String> {
         if self.protocol != PROTOCOL {
             let theirs = self.protocol;
-            return Welcome::Refused(format!("peer protocol {theirs} is not spoken here, {PROTOCOL} is"));
+            return Some(format!("peer protocol {theirs} is not spoken here, {PROTOCOL} is"));
         }
         if self.cluster != cluster {
-            return Welcome::Refused(format!("this is cluster `{cluster}`, not `{}`", self.cluster));
+            return Some(format!("this is cluster `{cluster}`, not `{}`", self.cluster));
         }
         if self.to != node {
-            return Welcome::Refused(format!("this is node {node}, not {}", self.to));
+            return Some(format!("this is node {node}, not {}", self.to));
         }
         if self.from == node {
-            return Welcome::Refused(format!("node {node} is the name of this node, not of the one that calls"));
+            return Some(format!("node {node} is the name of this node, not of the one that calls"));
         }
-        Welcome::Accepted
+        None
     }
 }
 
@@ -103,6 +108,7 @@ mod tests {
             protocol,
             cluster: cluster.into(),
             from,
+            disk: 7,
             to,
             lane: Lane::Calls,
         };
@@ -114,8 +120,7 @@ mod tests {
             (hello(PROTOCOL, "a", 1, 1), "node 1 is the name of this node, not of the one that calls"),
         ];
         for (hello, refusal) in table {
-            let expected = if refusal.is_empty() { Welcome::Accepted } else { Welcome::Refused(refusal.to_owned()) };
-            assert_eq!(hello.answer("a", 1), expected, "{hello:?}");
+            assert_eq!(hello.refusal("a", 1).unwrap_or_default(), refusal, "{hello:?}");
         }
     }
 }

@@ -7,10 +7,11 @@ use rustls_pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use super::PEER_NAME;
+use super::client::Shared;
 use super::frame::{self, invalid};
-use super::greeting::{Hello, Lane, Welcome};
-use super::{PEER_NAME, PeerTls};
-use crate::doors::{BoxStream, Net};
+use super::greeting::{Hello, Lane, PROTOCOL, Welcome};
+use crate::doors::BoxStream;
 use crate::ids::NodeId;
 
 /// For all of it. A peer on a busy core needs tens of milliseconds for TLS.
@@ -18,21 +19,30 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(3);
 /// A greeting is short.
 const GREETING_MAX: usize = 4096;
 
-/// Dials `address` and introduces itself. Errors: it is not reachable, or refuses (the message says why).
-pub(super) async fn dial(net: &dyn Net, tls: Option<&PeerTls>, address: &str, hello: &Hello) -> io::Result<BoxStream> {
+/// Dials `node` at `address` and introduces this one. Errors: it is not reachable, or one refuses the other (the
+/// message says why).
+pub(super) async fn dial(shared: &Shared, node: NodeId, address: &str, lane: Lane) -> io::Result<BoxStream> {
     let dialled = async {
         let (host, port) = split(address)?;
-        let mut stream = net.connect(host, port).await?;
-        if let Some(tls) = tls {
+        let mut stream = shared.doors.net.connect(host, port).await?;
+        if let Some(tls) = &shared.tls {
             let name = ServerName::try_from(PEER_NAME).expect("it is a DNS name");
             let connector = tokio_rustls::TlsConnector::from(tls.client.clone());
             stream = Box::new(connector.connect(name, stream).await?);
         }
+        let hello = Hello {
+            protocol: PROTOCOL,
+            cluster: shared.cluster.clone(),
+            from: shared.node.0,
+            disk: shared.acquaintances.own(),
+            to: node.0,
+            lane,
+        };
         stream.write_all(&hello.to_bytes()).await?;
         stream.flush().await?;
         let answer = frame::read(&mut stream, GREETING_MAX).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         match Welcome::from_bytes(&answer).map_err(invalid)? {
-            Welcome::Accepted => Ok(stream),
+            Welcome::Accepted { disk } => shared.acquaintances.meet(node.0, disk).await.map(|()| stream),
             Welcome::Refused(reason) => Err(io::Error::new(io::ErrorKind::PermissionDenied, reason)),
         }
     };
@@ -40,29 +50,28 @@ pub(super) async fn dial(net: &dyn Net, tls: Option<&PeerTls>, address: &str, he
 }
 
 /// Answers a connection that came in: who it is from and what it is for. Errors: it was refused or is no peer.
-pub(super) async fn answer(
-    mut stream: BoxStream,
-    tls: Option<&PeerTls>,
-    cluster: &str,
-    node: NodeId,
-) -> io::Result<(BoxStream, NodeId, Lane)> {
+pub(super) async fn answer(shared: &Shared, mut stream: BoxStream) -> io::Result<(BoxStream, NodeId, Lane)> {
     let answered = async {
-        if let Some(tls) = tls {
+        if let Some(tls) = &shared.tls {
             let acceptor = tokio_rustls::TlsAcceptor::from(tls.server.clone());
             stream = Box::new(acceptor.accept(stream).await?);
         }
         let hello = frame::read(&mut stream, GREETING_MAX).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let hello = Hello::from_bytes(&hello).map_err(invalid)?;
-        let welcome = hello.answer(cluster, node.0);
-        stream.write_all(&welcome.to_bytes()).await?;
-        stream.flush().await?;
-        match welcome {
-            Welcome::Accepted => Ok((stream, NodeId(hello.from), hello.lane)),
-            Welcome::Refused(reason) => {
-                stream.shutdown().await?;
-                Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("refused node {}: {reason}", hello.from)))
-            }
-        }
+        let refusal = match hello.refusal(&shared.cluster, shared.node.0) {
+            Some(reason) => Some(reason),
+            None => shared.acquaintances.meet(hello.from, hello.disk).await.err().map(|error| error.to_string()),
+        };
+        let Some(reason) = refusal else {
+            let welcome = Welcome::Accepted { disk: shared.acquaintances.own() };
+            stream.write_all(&welcome.to_bytes()).await?;
+            stream.flush().await?;
+            return Ok((stream, NodeId(hello.from), hello.lane));
+        };
+        let refused = format!("refused node {}: {reason}", hello.from);
+        stream.write_all(&Welcome::Refused(reason).to_bytes()).await?;
+        stream.shutdown().await?;
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, refused))
     };
     timeout(DEADLINE, answered).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -46,6 +46,20 @@ pub(crate) enum Request {
     ReadIndex,
     /// To anybody: answer when you have applied this index.
     WaitApplied(u64),
+    /// To anybody: are you part of a cluster already?
+    Founded,
+    /// To the leader: please make this node a member.
+    AddMember {
+        /// Which.
+        node: u64,
+        /// Where its peers reach it.
+        address: String,
+    },
+    /// To the leader: please remove this member.
+    RemoveMember {
+        /// Which.
+        node: u64,
+    },
 }
 
 /// What a candidate says of itself.
@@ -92,6 +106,10 @@ pub(crate) enum Response {
     ReadIndex(u64),
     /// To `WaitApplied`.
     Applied,
+    /// To `Founded`.
+    Founded(bool),
+    /// To `AddMember` and `RemoveMember`.
+    MembersChanged,
     /// It could not be done; for people to read.
     Failed(String),
 }

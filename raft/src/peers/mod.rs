@@ -5,6 +5,7 @@
 //! the other answers each, in any order. Every frame is a record of [`crate::codec`], so damage is noticed; whatever
 //! cannot be decoded closes that connection and nothing else.
 
+mod acquaintances;
 mod client;
 mod frame;
 pub mod greeting;
@@ -15,6 +16,7 @@ mod snapshot;
 
 use std::sync::Arc;
 
+pub(crate) use acquaintances::Acquaintances;
 pub(crate) use client::{CallError, Peers};
 pub(crate) use server::{Handler, serve};
 

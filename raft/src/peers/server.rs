@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::frame::{self, FRAME_MAX, invalid};
 use super::greeting::Lane;
 use super::message::{Numbered, Request, Response, SnapshotHead};
-use super::{PeerTls, handshake, snapshot};
+use super::{Peers, handshake, snapshot};
 use crate::codec;
 use crate::doors::{BoxFuture, BoxStream, Listener};
 use crate::ids::NodeId;
@@ -38,14 +38,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
 }
 
 /// Accepts connections for ever. Dropping it closes them all.
-pub(crate) async fn serve(
-    mut listener: Box<dyn Listener>,
-    tls: Option<PeerTls>,
-    cluster: String,
-    node: NodeId,
-    handler: Arc<dyn Handler>,
-) {
-    let cluster: Arc<str> = cluster.into();
+pub(crate) async fn serve(mut listener: Box<dyn Listener>, peers: Arc<Peers>, handler: Arc<dyn Handler>) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = listener.accept().await;
@@ -62,9 +55,9 @@ pub(crate) async fn serve(
             tracing::warn!(%address, limit = CONNECTIONS, "too many peer connections: one more is closed");
             continue;
         }
-        let (tls, cluster, handler) = (tls.clone(), Arc::clone(&cluster), Arc::clone(&handler));
+        let (peers, handler) = (Arc::clone(&peers), Arc::clone(&handler));
         connections.spawn(async move {
-            match handshake::answer(stream, tls.as_ref(), &cluster, node).await {
+            match handshake::answer(peers.shared(), stream).await {
                 Ok((stream, from, Lane::Calls)) => calls(stream, from, handler).await,
                 Ok((stream, from, Lane::Snapshot)) => snapshot::receive(stream, from, &*handler).await,
                 Err(error) => Err(error),

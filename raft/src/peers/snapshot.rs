@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::client::{CallError, Peers};
 use super::frame::{self, invalid};
-use super::greeting::{Hello, Lane, PROTOCOL};
+use super::greeting::Lane;
 use super::handshake;
 use super::message::{Numbered, Response, SnapshotChunk, SnapshotHead};
 use super::server::Handler;
@@ -36,15 +36,7 @@ impl Peers {
         within: Duration,
     ) -> Result<Response, CallError> {
         let sent = async {
-            let shared = self.shared();
-            let hello = Hello {
-                protocol: PROTOCOL,
-                cluster: shared.cluster.clone(),
-                from: shared.node.0,
-                to: node.0,
-                lane: Lane::Snapshot,
-            };
-            let stream = handshake::dial(&*shared.doors.net, shared.tls.as_ref(), address, &hello).await?;
+            let stream = handshake::dial(self.shared(), node, address, Lane::Snapshot).await?;
             send(stream, vote, &snapshot).await
         };
         match timeout(within, sent).await {

@@ -64,11 +64,13 @@ pub enum Key {
     Committed,
     /// The last entry purged from the log: [`records::LogPointer`].
     Purged,
+    /// The disks of the nodes that this one met: [`records::PeerDisks`].
+    PeerDisks,
 }
 
 impl Key {
     /// Every key.
-    pub const ALL: [Key; 5] = [Key::Identity, Key::Incarnation, Key::Vote, Key::Committed, Key::Purged];
+    pub const ALL: [Key; 6] = [Key::Identity, Key::Incarnation, Key::Vote, Key::Committed, Key::Purged, Key::PeerDisks];
 
     /// Its name on disk.
     pub fn name(self) -> &'static str {
@@ -78,6 +80,7 @@ impl Key {
             Key::Vote => "vote",
             Key::Committed => "committed",
             Key::Purged => "purged",
+            Key::PeerDisks => "peer-disks",
         }
     }
 }

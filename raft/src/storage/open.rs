@@ -4,11 +4,12 @@
 //! record: it would otherwise take back promises it made before. A damaged snapshot is passed over if the log
 //! still holds everything since the one before it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use super::records::{
-    DISK_FORMAT, Entry, Identity, Incarnation, LogId, LogPointer, SnapshotMeta, Vote, snapshot_parts,
+    DISK_FORMAT, Entry, Identity, Incarnation, LogId, LogPointer, PeerDisks, SnapshotMeta, Vote, snapshot_parts,
 };
 use super::{DecodeError, Disk, Key, Write};
 use crate::state::State;
@@ -20,6 +21,10 @@ const SCAN: u64 = 256;
 pub(crate) struct Opened {
     /// How often the disk was started, this time included.
     pub(crate) incarnation: u64,
+    /// The disk's own number.
+    pub(crate) disk: u128,
+    /// The disks of other nodes.
+    pub(crate) peer_disks: BTreeMap<u64, u128>,
     /// The last vote.
     pub(crate) vote: Option<Vote>,
     /// The last entry known to be committed.
@@ -32,11 +37,16 @@ pub(crate) struct Opened {
     pub(crate) snapshot: Option<(SnapshotMeta, State)>,
 }
 
-/// Reads and checks the disk, and counts this start. Errors: the disk, or a reason not to start.
-pub(crate) async fn open(disk: &Arc<dyn Disk>, cluster: &str, node: u64) -> io::Result<Opened> {
+/// Reads and checks the disk, and counts this start. A new disk gets the number `fresh`.
+/// Errors: the disk, or a reason not to start.
+pub(crate) async fn open(disk: &Arc<dyn Disk>, cluster: &str, node: u64, fresh: u128) -> io::Result<Opened> {
     let bounds = disk.bounds().await?;
-    check_identity(&**disk, cluster, node, bounds.is_some()).await?;
-    let incarnation = count_start(&**disk, cluster, node).await?;
+    let found = check_identity(&**disk, cluster, node, bounds.is_some()).await?;
+    let cluster = cluster.to_owned();
+    let identity = found.unwrap_or(Identity { format: DISK_FORMAT, cluster, node, disk: fresh });
+    let incarnation = count_start(&**disk, &identity).await?;
+    let peer_disks =
+        value(&**disk, Key::PeerDisks, PeerDisks::from_bytes).await?.map_or_else(BTreeMap::new, |met| met.0);
     let vote = value(&**disk, Key::Vote, Vote::from_bytes).await?;
     let committed = value(&**disk, Key::Committed, LogPointer::from_bytes).await?.and_then(|pointer| pointer.0);
     let purged = value(&**disk, Key::Purged, LogPointer::from_bytes).await?.and_then(|pointer| pointer.0);
@@ -44,7 +54,7 @@ pub(crate) async fn open(disk: &Arc<dyn Disk>, cluster: &str, node: u64) -> io::
     let snapshot = newest_snapshot(&**disk, purged).await?;
     // The commit position is written without a sync of its own, so it may be ahead of what was synced of the log.
     let committed = committed.min(last);
-    Ok(Opened { incarnation, vote, committed, purged, last, snapshot })
+    Ok(Opened { incarnation, disk: identity.disk, peer_disks, vote, committed, purged, last, snapshot })
 }
 
 fn refuse(message: String) -> io::Error {
@@ -56,9 +66,9 @@ async fn value<T>(disk: &dyn Disk, key: Key, from: fn(&[u8]) -> Result<T, Decode
     from(&bytes).map(Some).map_err(|error| refuse(format!("the disk's `{key}` is damaged: {error}")))
 }
 
-async fn check_identity(disk: &dyn Disk, cluster: &str, node: u64, used: bool) -> io::Result<()> {
+async fn check_identity(disk: &dyn Disk, cluster: &str, node: u64, used: bool) -> io::Result<Option<Identity>> {
     let Some(found) = value(disk, Key::Identity, Identity::from_bytes).await? else {
-        return if used { Err(refuse("the disk has a log but does not say whose it is".into())) } else { Ok(()) };
+        return if used { Err(refuse("the disk has a log but does not say whose it is".into())) } else { Ok(None) };
     };
     if found.format != DISK_FORMAT {
         let format = found.format;
@@ -70,13 +80,12 @@ async fn check_identity(disk: &dyn Disk, cluster: &str, node: u64, used: bool) -
             found.node, found.cluster
         )));
     }
-    Ok(())
+    Ok(Some(found))
 }
 
-async fn count_start(disk: &dyn Disk, cluster: &str, node: u64) -> io::Result<u64> {
+async fn count_start(disk: &dyn Disk, identity: &Identity) -> io::Result<u64> {
     let before = value(disk, Key::Incarnation, Incarnation::from_bytes).await?.map_or(0, |count| count.0);
     let incarnation = before + 1;
-    let identity = Identity { format: DISK_FORMAT, cluster: cluster.to_owned(), node };
     disk.write(vec![
         Write::Put { key: Key::Identity, record: identity.to_bytes().into() },
         Write::Put { key: Key::Incarnation, record: Incarnation(incarnation).to_bytes().into() },

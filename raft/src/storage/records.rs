@@ -102,7 +102,13 @@ pub struct Identity {
     pub cluster: String,
     /// The node's number.
     pub node: u64,
+    /// The disk's own number, drawn at its first start: a node whose disk was replaced is known by it.
+    pub disk: u128,
 }
+
+/// The disk of each node that was met.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PeerDisks(pub BTreeMap<u64, u128>);
 
 /// How often the disk was started, from 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -139,6 +145,7 @@ records! {
     Incarnation = 5;
     SnapshotMeta = 6;
     SnapshotBody = 7;
+    PeerDisks = 8;
 }
 
 macro_rules! to_and_from_bytes {
@@ -157,7 +164,7 @@ macro_rules! to_and_from_bytes {
     )*};
 }
 
-to_and_from_bytes! { Entry Vote LogPointer Identity Incarnation SnapshotMeta }
+to_and_from_bytes! { Entry Vote LogPointer Identity Incarnation SnapshotMeta PeerDisks }
 
 /// A whole snapshot file: a record of `meta`, then one of the encoded state.
 pub(crate) fn snapshot_bytes(meta: &SnapshotMeta, state: &[u8]) -> Vec<u8> {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod catching_up;
 #[cfg(test)]
+mod members;
+#[cfg(test)]
 mod single_node;
 #[cfg(test)]
 mod support;

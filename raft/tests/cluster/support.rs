@@ -46,6 +46,7 @@ pub(crate) struct Nodes {
     pub(crate) directory: Directory,
     pub(crate) name: String,
     pub(crate) members: BTreeMap<NodeId, String>,
+    joining: BTreeMap<NodeId, String>,
     tls: PeerTls,
     running: BTreeMap<NodeId, Node>,
 }
@@ -59,6 +60,11 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn run<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
+    }
+
+    /// Lets time pass.
+    pub(crate) fn idle(&self, time: Duration) {
+        self.run(async { tokio::time::sleep(time).await });
     }
 
     /// Makes a change that can be looked for: a token whose hash says which.
@@ -101,7 +107,14 @@ impl Nodes {
     pub(crate) fn new(count: u64) -> Nodes {
         let members = (1..=count).map(|node| (NodeId(node), format!("127.0.0.1:{}", free_port()))).collect();
         let name = "test".to_owned();
-        Nodes { directory: Directory::new(), name, members, tls: peer_tls(), running: BTreeMap::new() }
+        Nodes {
+            directory: Directory::new(),
+            name,
+            members,
+            joining: BTreeMap::new(),
+            tls: peer_tls(),
+            running: BTreeMap::new(),
+        }
     }
 
     /// All of `count` nodes, running, with a leader.
@@ -122,7 +135,7 @@ impl Nodes {
         Settings {
             node: NodeId(node),
             cluster: self.name.clone(),
-            peer_listen: self.members[&NodeId(node)].clone(),
+            peer_listen: self.members.get(&NodeId(node)).unwrap_or_else(|| &self.joining[&NodeId(node)]).clone(),
             members: self.members.clone(),
             tls: Some(self.tls.clone()),
             serving_lease: Duration::from_secs(2),
@@ -168,6 +181,17 @@ impl Nodes {
             leader.is_some_and(|leader| self.running.contains_key(&leader)) && seen.all(|other| other == leader)
         });
         leader.expect("there is one").0
+    }
+
+    /// Who leads, as `node` sees it.
+    pub(crate) fn leader_seen_by(&self, node: u64) -> u64 {
+        self.node(node).cluster.standing().leader.expect("it knows one").0
+    }
+
+    /// An address for a node that is not a founder.
+    pub(crate) fn add_address(&mut self, node: u64) -> String {
+        self.joining.insert(NodeId(node), format!("127.0.0.1:{}", free_port()));
+        self.joining[&NodeId(node)].clone()
     }
 
     /// A running node that does not lead.
