@@ -5,6 +5,9 @@
 
 use std::{fmt, time::Duration};
 
+/// Slower than this is as slow as this.
+const SPEED_MIN: f64 = 0.001;
+
 /// A replica's settings. `Config::default()` is the recorded server with gpt-oss manners.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -166,6 +169,11 @@ impl Config {
     /// The name that answers carry.
     pub fn model(&self) -> &str {
         self.model_names.first().map_or("", String::as_str)
+    }
+
+    /// A time at recorded speed, as it passes here.
+    pub(crate) fn scaled(&self, time: Duration) -> Duration {
+        time.div_f64(self.speed.max(SPEED_MIN))
     }
 
     /// Tokens of KV that can be held at once.

@@ -178,7 +178,7 @@ impl Shared {
     /// Whether connections are answered at all.
     fn accepts(&self) -> bool {
         let up = *self.life.borrow() == Life::Up;
-        up && self.started.elapsed() >= self.config.startup.div_f64(self.config.speed) && !self.is_slow_to_start()
+        up && self.started.elapsed() >= self.config.scaled(self.config.startup) && !self.is_slow_to_start()
     }
 
     /// The current Unix time in seconds, by the clock of the world.

@@ -239,7 +239,7 @@ async fn run(inner: Weak<Inner>, wake: Arc<Notify>) {
 impl State {
     fn accept(&mut self, id: u64, job: Job, slot: Arc<Slot>) {
         let now = Instant::now();
-        let delay = timing::front_end_time(&self.config.timing, job.prompt.len()).div_f64(self.config.speed);
+        let delay = self.config.scaled(timing::front_end_time(&self.config.timing, job.prompt.len()));
         let record = RequestRecord {
             request_id: job.request_id,
             prompt_tokens: job.prompt.len(),
@@ -290,7 +290,7 @@ impl State {
         }
         let earliest = now.checked_sub(LAG_MAX).unwrap_or(now);
         let begin = self.ideal.unwrap_or(now).max(earliest);
-        let deadline = begin + timing::step_time(&self.config.timing, &step.load).div_f64(self.config.speed);
+        let deadline = begin + self.config.scaled(timing::step_time(&self.config.timing, &step.load));
         self.ideal = Some(deadline);
         Next::StepUntil(deadline)
     }

@@ -83,6 +83,9 @@ impl Call {
         let context = self.shared.config.context_len();
         let mut limits = Vec::with_capacity(prompts.len());
         for prompt in &prompts {
+            if prompt.tokens.is_empty() {
+                return Err(ApiError::bad("The decoder prompt cannot be empty"));
+            }
             let limit = sampling.limit(context, prompt.tokens.len(), default_limit.unwrap_or(1))?;
             let bounded = sampling.max_tokens.is_some() || default_limit.is_none();
             limits.push(if bounded { limit } else { limit.min(default_limit.unwrap_or(limit)) });

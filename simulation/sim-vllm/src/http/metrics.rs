@@ -5,7 +5,10 @@
 
 use std::fmt::Write;
 
-use crate::{engine::meters::Histogram, replica::Shared};
+use crate::{
+    engine::meters::{Histogram, Meters},
+    replica::Shared,
+};
 
 /// The exposition text.
 pub(crate) fn render(shared: &Shared) -> String {
@@ -60,6 +63,13 @@ pub(crate) fn render(shared: &Shared) -> String {
             ("finished_reason=\"repetition\"", 0),
         ],
     );
+    histograms(&mut page, &meters);
+    cache_config(&mut page, shared);
+    http_requests(&mut page.text, shared);
+    page.text
+}
+
+fn histograms(page: &mut Page<'_>, meters: &Meters) {
     for (name, help, histogram) in [
         ("request_prompt_tokens", "Number of prefill tokens processed.", &meters.prompt_size),
         ("request_generation_tokens", "Number of generation tokens processed.", &meters.generation_size),
@@ -79,9 +89,6 @@ pub(crate) fn render(shared: &Shared) -> String {
     ] {
         page.histogram(name, help, histogram);
     }
-    cache_config(&mut page, shared);
-    http_requests(&mut page.text, shared);
-    page.text
 }
 
 /// The page being written.

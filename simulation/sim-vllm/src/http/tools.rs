@@ -43,7 +43,7 @@ impl Tools {
                 let function = tool.get("function").unwrap_or(tool);
                 let schema = function.get("parameters").or_else(|| function.get("input_schema"));
                 Some((
-                    function["name"].as_str()?.to_owned(),
+                    function["name"].as_str().filter(|name| !name.is_empty())?.to_owned(),
                     schema.cloned().unwrap_or_else(|| json!({"type": "object"})),
                 ))
             })

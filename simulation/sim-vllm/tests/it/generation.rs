@@ -203,3 +203,23 @@ async fn a_connection_is_kept_for_five_idle_seconds() {
     tokio::time::sleep(Duration::from_millis(5_500)).await;
     assert_eq!(exchange(&mut io, &get("/health")).await.status, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn odd_requests_are_refused_and_harm_nobody() {
+    let replica = Replica::start(Config::default());
+    let nameless = json!([{"type": "function", "function": {"name": ""}}]);
+    for (path, body) in [
+        ("/v1/completions", json!({"prompt": [[]]})),
+        ("/v1/completions", json!({"prompt": [["a"]]})),
+        ("/v1/completions", json!({"prompt": {"text": "hi"}})),
+        (CHAT, chat("hi", json!({"tools": nameless, "tool_choice": "required"}))),
+        (CHAT, json!({"messages": [[]]})),
+        (CHAT, json!({"messages": [{"role": 1, "content": []}]})),
+        ("/v1/messages", json!({"max_tokens": 1, "messages": []})),
+        ("/v1/responses", json!({"input": 7})),
+        ("/detokenize", json!({"tokens": "x"})),
+    ] {
+        assert_eq!(send(&replica, &post(path, &body)).await.status, 400, "{path} {body}");
+    }
+    assert_eq!(send(&replica, &post(CHAT, &chat("", json!({"max_tokens": 1})))).await.status, 200);
+}

@@ -8,3 +8,4 @@ mod deaths;
 mod dialects;
 mod faults;
 mod generation;
+mod serving;
