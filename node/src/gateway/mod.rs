@@ -1,14 +1,80 @@
 //! The data plane: the life of one call.
+//!
+//! ```text
+//! accept -> authenticate -> authorize -> reserve -> pick -> proxy -> stream -> settle
+//!           Caller          Permit       Bill       Route   Answer
+//! ```
+//!
+//! Each stage is a file and needs what the stage before it made. The data plane reads the newest View and talks to local
+//! actors; it waits for the cluster only when the node's quota book is empty, and it never imports the admin code: what is
+//! not inference is handed to the router it was given.
+
+mod authenticate;
+mod authorize;
+mod body;
+mod deliver;
+mod dialect;
+mod endpoint;
+mod estimate;
+mod pick;
+mod progress;
+mod proxy;
+mod refusal;
+mod request;
+mod reserve;
+mod respond;
+mod settle;
+mod sse;
+mod stream;
+mod upstream;
+mod usage;
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, Version, header};
+use tokio::time::Instant;
+use tower::{Service, ServiceExt};
+use tracing::{debug, info};
 
 use crate::Context;
-use crate::accept::Port;
+use crate::accept::{self, Port};
+use authenticate::authenticate;
+use authorize::authorize;
+use body::CallBody;
+use deliver::deliver;
+use dialect::Dialect;
+use endpoint::Endpoint;
+use pick::Shape;
+use proxy::proxy;
+use refusal::Refusal;
+use request::{ModelPath, Target};
+use reserve::reserve;
+use stream::Body;
+
+pub use upstream::{Upstream, UpstreamSettings};
 
 /// Settings of the data plane.
-#[derive(Clone, Debug)]
-pub struct Settings {}
+#[derive(Clone)]
+pub struct Settings {
+    /// The client toward replicas; the probes may share it.
+    pub upstream: Upstream,
+    /// The most tokens one picture of a prompt becomes.
+    pub image_tokens_max: u64,
+}
 
-/// Serves inference on `port`, and hands `/maas-api/*`, `/v1/models`, `/healthz` and `/readyz` to `public`. Returns after
-/// `drain` resolved and the calls in progress ended, or the drain deadline passed.
+impl Settings {
+    /// Defaults fit for production: a picture has at most 16,384 tokens.
+    pub fn new(upstream: Upstream) -> Settings {
+        Settings { upstream, image_tokens_max: 16_384 }
+    }
+}
+
+/// Serves inference on `port`, and hands `/maas-api/*`, `/v1/models` and health to `public`. Returns after
+/// `drain` resolved and the calls in progress ended, or the port's drain deadline passed.
 pub async fn serve(
     context: Context,
     settings: Settings,
@@ -16,6 +82,167 @@ pub async fn serve(
     public: axum::Router,
     drain: impl Future<Output = ()> + Send + 'static,
 ) {
-    let _ = (context, settings, port, public, drain.await);
-    todo!()
+    accept::serve(port, Gateway(Arc::new(Inner { context, settings, public })), drain).await;
+}
+
+/// The data plane as a service.
+#[derive(Clone)]
+struct Gateway(Arc<Inner>);
+
+struct Inner {
+    context: Context,
+    settings: Settings,
+    public: axum::Router,
+}
+
+/// What is known of a call when it is counted and logged.
+#[derive(Default)]
+struct Known {
+    subscription: Option<Arc<actors::routing::SubscriptionAccess>>,
+    model: Option<Arc<actors::routing::Model>>,
+}
+
+impl Inner {
+    /// The life of one call. Each stage needs what the stage before it proved.
+    async fn call(
+        &self,
+        endpoint: &'static Endpoint,
+        path: Option<ModelPath<'_>>,
+        (head, body): (&Parts, accept::Body),
+        id: &HeaderValue,
+        known: &mut Known,
+    ) -> Result<Response<Body>, Refusal> {
+        let context = &self.context;
+        self.check_serving()?;
+        let caller = authenticate(context, &head.headers)?;
+        let body = CallBody::scan(body::read(body).await?, endpoint)?;
+        let began = Instant::now();
+        let permit = authorize(context, caller, path.as_ref(), body.model.as_deref(), &head.headers)?;
+        known.note(&permit);
+        let prompt = estimate::prompt(&body, self.settings.image_tokens_max);
+        let mut bill = reserve(context, &permit, endpoint, &body, prompt).await?;
+        let shape = Shape::of(&permit, &body, prompt);
+        let request = proxy::outgoing(endpoint, &head.headers, id, body.rewrite(&permit.model().served_name, endpoint));
+        context.metrics.overhead(endpoint.path, "admitted", began.elapsed());
+        let answer = proxy(context, &self.settings.upstream, &permit, &shape, request, &mut bill).await?;
+        // The body of the response holds the bill and the route to its last byte, then settles.
+        deliver(context, answer, bill, &permit, endpoint, &body).await
+    }
+
+    /// The list of the one model at its prefix: authorized, never metered.
+    fn models(&self, path: &ModelPath<'_>, head: &Parts, known: &mut Known) -> Result<Response<Body>, Refusal> {
+        self.check_serving()?;
+        let caller = authenticate(&self.context, &head.headers)?;
+        let permit = authorize(&self.context, caller, Some(path), None, &head.headers)?;
+        known.note(&permit);
+        Ok(respond::models(&permit, &self.context.cluster.view()))
+    }
+
+    fn check_serving(&self) -> Result<(), Refusal> {
+        if self.context.cluster.may_serve() { Ok(()) } else { Err(Refusal::NotServing) }
+    }
+
+    /// Answers any request on the gateway's port.
+    async fn answer(&self, request: Request<accept::Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let id = self.request_id(&head);
+        let mut known = Known::default();
+        let (route, dialect, result) = match request::target(&head) {
+            Err(refusal) => ("none", Dialect::OpenAi, Err(refusal)),
+            Ok(Target::Public) => {
+                let closes = is_chunked(&head);
+                let mut response = self.public(Request::from_parts(head, body)).await;
+                if closes {
+                    close_after(&mut response);
+                }
+                return response;
+            }
+            Ok(Target::Models(path)) => ("/v1/models", Dialect::OpenAi, self.models(&path, &head, &mut known)),
+            Ok(Target::Call { endpoint, model }) => {
+                let result = self.call(endpoint, model, (&head, body), &id, &mut known).await;
+                (endpoint.path, endpoint.dialect(), result)
+            }
+        };
+        let closes = result.as_ref().err().is_some_and(Refusal::closes_connection) || is_chunked(&head);
+        let mut response = match result {
+            Ok(response) => response,
+            Err(refusal) => {
+                known.log(route, &refusal, &id);
+                respond::refuse(&refusal, dialect, &id)
+            }
+        };
+        known.count(&self.context, route, response.status().as_u16());
+        response.headers_mut().insert("x-request-id", id);
+        if closes && head.version < Version::HTTP_2 {
+            close_after(&mut response);
+        }
+        response
+    }
+
+    async fn public(&self, request: Request<accept::Body>) -> Response<Body> {
+        let request = request.map(axum::body::Body::new);
+        let Ok(response) = self.public.clone().oneshot(request).await;
+        response.map(Body::Public)
+    }
+
+    fn request_id(&self, head: &Parts) -> HeaderValue {
+        let theirs = request::client_request_id(&head.headers).and_then(|id| HeaderValue::from_str(id).ok());
+        theirs.unwrap_or_else(|| {
+            let id = self.context.doors.chance.uuid().simple().to_string();
+            HeaderValue::try_from(id).expect("hexadecimal digits are a header value")
+        })
+    }
+}
+
+impl Known {
+    fn note(&mut self, permit: &actors::Permit) {
+        self.subscription = Some(permit.subscription().clone());
+        self.model = Some(permit.model().clone());
+    }
+
+    fn labels(&self) -> (&str, &str) {
+        let subscription = self.subscription.as_ref().map_or("", |subscription| &*subscription.id.name);
+        (subscription, self.model.as_ref().map_or("", |model| &*model.id.name))
+    }
+
+    fn count(&self, context: &Context, route: &str, code: u16) {
+        let (subscription, model) = self.labels();
+        context.metrics.answered(route, code, subscription, model);
+    }
+
+    /// One line, without the refusal's text: a replica's may repeat the prompt.
+    fn log(&self, route: &str, refusal: &Refusal, id: &HeaderValue) {
+        let (subscription, model) = self.labels();
+        let (status, reason, id) = (refusal.status().as_u16(), refusal.code(), id.to_str().unwrap_or_default());
+        if status == 401 || status == 404 {
+            debug!(route, status, reason, id, "refused");
+        } else {
+            info!(route, status, reason, subscription, model, id, "refused");
+        }
+    }
+}
+
+/// A request whose body had no length of its own. If it claimed one as well, somebody before us may believe that claim, so
+/// nothing more is read from its connection.
+fn is_chunked(head: &Parts) -> bool {
+    head.headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+fn close_after(response: &mut Response<Body>) {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
+impl Service<Request<accept::Body>> for Gateway {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<accept::Body>) -> Self::Future {
+        let gateway = self.0.clone();
+        Box::pin(async move { Ok(gateway.answer(request).await) })
+    }
 }

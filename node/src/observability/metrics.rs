@@ -1,5 +1,258 @@
 //! Every metric this node exposes, names and units in one list.
+//!
+//! Two families of names: the ones Limitador had (`authorized_hits` and so on, with and without `_total`, because boards of
+//! different releases ask for either), and `tollgate_*`. Labels are bounded: a user appears only when the Tenant says so, and
+//! keys never do.
+
+mod encode;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use actors::Permit;
+use actors::routing::{Model, SubscriptionAccess};
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+use raft::View;
+use raft::resources::TenantSpec;
 
 /// The counters. Cloning is cheap.
 #[derive(Clone)]
-pub struct Metrics {}
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    authorized_hits: IntCounterVec,
+    authorized_calls: IntCounterVec,
+    limited_calls: IntCounterVec,
+    requests: IntCounterVec,
+    in_flight: IntGaugeVec,
+    overhead: HistogramVec,
+    reserved: IntCounterVec,
+    settled: IntCounterVec,
+    released: IntCounterVec,
+    denied: IntCounterVec,
+    auth: IntCounterVec,
+    settlements: IntCounterVec,
+    upstream_failures: IntCounterVec,
+    handles: RwLock<Handles>,
+}
+
+/// Handles of counters whose labels are known already, for the tenant settings of one version of the state.
+#[derive(Default)]
+struct Handles {
+    access_version: u64,
+    tenant: TenantSpec,
+    calls: HashMap<HandleKey, Arc<CallMetrics>>,
+}
+
+/// By address: what is behind it is kept alive by the handles themselves, so an address is never used twice.
+#[derive(PartialEq, Eq, Hash)]
+struct HandleKey {
+    subscription: usize,
+    model: usize,
+    /// Empty unless the user or their groups are captured.
+    user: Box<str>,
+}
+
+/// So many combinations of user, subscription and model are kept at hand.
+const HANDLES_MAX: usize = 10_000;
+
+/// Labels of the compatible counters.
+const COMPATIBLE_LABELS: [&str; 7] =
+    ["limitador_namespace", "subscription", "cost_center", "organization_id", "user", "group", "model"];
+
+/// Bounds of the gateway's own time, in seconds.
+const OVERHEAD_BUCKETS: [f64; 12] = [0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 2.5];
+
+/// The counters of one subscription, model and, if captured, user.
+pub(crate) struct CallMetrics {
+    /// Tokens charged.
+    pub(crate) authorized_hits: IntCounter,
+    /// Calls admitted.
+    pub(crate) authorized_calls: IntCounter,
+    /// Calls answered 429.
+    pub(crate) limited_calls: IntCounter,
+    /// Calls in progress.
+    pub(crate) in_flight: IntGauge,
+    /// Tokens held at admission.
+    pub(crate) reserved: IntCounter,
+    /// Tokens charged.
+    pub(crate) settled: IntCounter,
+    /// Tokens held and not charged.
+    pub(crate) released: IntCounter,
+    _kept_alive: (Arc<SubscriptionAccess>, Arc<Model>),
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// Counters at zero, in a registry of their own.
+    pub fn new() -> Metrics {
+        let registry = Registry::new();
+        let counters = |name, help, labels| register(&registry, IntCounterVec::new(Opts::new(name, help), labels));
+        let quota = ["subscription", "model"];
+        let inner = Inner {
+            authorized_hits: counters("authorized_hits", "tokens charged", &COMPATIBLE_LABELS),
+            authorized_calls: counters("authorized_calls", "calls admitted", &COMPATIBLE_LABELS),
+            limited_calls: counters("limited_calls", "calls answered 429", &COMPATIBLE_LABELS),
+            requests: counters(
+                "tollgate_requests_total",
+                "answered requests",
+                &["route", "code", "subscription", "model"],
+            ),
+            in_flight: register(
+                &registry,
+                IntGaugeVec::new(Opts::new("tollgate_requests_in_flight", "admitted calls in progress"), &["model"]),
+            ),
+            overhead: register(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new("tollgate_overhead_seconds", "from the complete request to its way upstream")
+                        .buckets(OVERHEAD_BUCKETS.to_vec()),
+                    &["route", "outcome"],
+                ),
+            ),
+            reserved: counters("tollgate_quota_reserved_tokens_total", "tokens reserved at admission", &quota),
+            settled: counters("tollgate_quota_settled_tokens_total", "tokens charged", &quota),
+            released: counters("tollgate_quota_released_tokens_total", "tokens reserved and returned", &quota),
+            denied: counters(
+                "tollgate_quota_denied_tokens_total",
+                "tokens refused at admission",
+                &["subscription", "model", "reason"],
+            ),
+            auth: counters("tollgate_auth_decisions_total", "credentials judged", &["method", "result", "reason"]),
+            settlements: counters("tollgate_usage_settlements_total", "calls settled, by where the tokens are known from", &["source"]),
+            upstream_failures: counters("tollgate_upstream_failures_total", "calls that a replica failed", &["model", "stage"]),
+            handles: RwLock::default(),
+            registry: registry.clone(),
+        };
+        let constant = |name, help, value| register(&registry, IntGauge::new(name, help)).set(value);
+        constant("limitador_up", "1: limits are enforced in this process", 1);
+        constant("datastore_partitioned", "0: counters are not kept elsewhere", 0);
+        let build = IntGaugeVec::new(Opts::new("tollgate_build_info", "what is running"), &["version"]);
+        register(&registry, build).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Metrics(Arc::new(inner))
+    }
+
+    /// The counters of a permit, labelled as the Tenant in `view` wants it.
+    pub(crate) fn of(&self, permit: &Permit, view: &View) -> Arc<CallMetrics> {
+        let handles = self.0.handles.read().unwrap_or_else(PoisonError::into_inner);
+        if handles.access_version == view.access_version
+            && let Some(call) = handles.calls.get(&key(permit, &handles.tenant))
+        {
+            return call.clone();
+        }
+        drop(handles);
+        let mut handles = self.0.handles.write().unwrap_or_else(PoisonError::into_inner);
+        if handles.access_version != view.access_version || handles.calls.len() >= HANDLES_MAX {
+            *handles = Handles { access_version: view.access_version, tenant: view.tenant(), calls: HashMap::new() };
+        }
+        let call = Arc::new(self.0.call(permit, &handles.tenant));
+        let key = key(permit, &handles.tenant);
+        handles.calls.insert(key, call.clone());
+        call
+    }
+
+    /// Counts an answered request. `subscription` and `model` are empty if it was refused before they were known.
+    pub(crate) fn answered(&self, route: &str, code: u16, subscription: &str, model: &str) {
+        self.0.requests.with_label_values(&[route, code_label(code), subscription, model]).inc();
+    }
+
+    /// Counts a judged credential.
+    pub(crate) fn judged(&self, method: &str, accepted: bool, reason: &str) {
+        self.0.auth.with_label_values(&[method, if accepted { "accepted" } else { "refused" }, reason]).inc();
+    }
+
+    /// Counts tokens refused at admission.
+    pub(crate) fn denied(&self, permit: &Permit, reason: &str, tokens: u64) {
+        self.0.denied.with_label_values(&[&permit.subscription().id.name, &permit.model().id.name, reason]).inc_by(tokens);
+    }
+
+    /// Counts a settled call by where its tokens are known from.
+    pub(crate) fn settled_by(&self, source: &str) {
+        self.0.settlements.with_label_values(&[source]).inc();
+    }
+
+    /// Counts a call that a replica failed, by when it did.
+    pub(crate) fn upstream_failed(&self, model: &str, stage: &str) {
+        self.0.upstream_failures.with_label_values(&[model, stage]).inc();
+    }
+
+    /// Notes the gateway's own time before a call went upstream.
+    pub(crate) fn overhead(&self, route: &str, outcome: &str, time: Duration) {
+        let histogram: Histogram = self.0.overhead.with_label_values(&[route, outcome]);
+        histogram.observe(time.as_secs_f64());
+    }
+}
+
+impl Inner {
+    fn call(&self, permit: &Permit, tenant: &TenantSpec) -> CallMetrics {
+        let (subscription, model) = (permit.subscription(), permit.model());
+        let captured = |wanted: bool, value: String| if wanted && tenant.telemetry { value } else { String::new() };
+        let compatible = [
+            format!("{}/{}", model.service.namespace, model.service.name),
+            subscription.id.name.to_string(),
+            subscription.metadata.cost_center.clone(),
+            captured(tenant.capture_organization, subscription.metadata.organization_id.clone()),
+            captured(tenant.capture_user, permit.caller().user().to_owned()),
+            captured(tenant.capture_group, permit.caller().groups().join(",")),
+            captured(tenant.capture_model_usage, model.id.name.to_string()),
+        ];
+        let quota = [&*subscription.id.name, &*model.id.name];
+        CallMetrics {
+            authorized_hits: self.authorized_hits.with_label_values(&compatible),
+            authorized_calls: self.authorized_calls.with_label_values(&compatible),
+            limited_calls: self.limited_calls.with_label_values(&compatible),
+            in_flight: self.in_flight.with_label_values(&quota[1..]),
+            reserved: self.reserved.with_label_values(&quota),
+            settled: self.settled.with_label_values(&quota),
+            released: self.released.with_label_values(&quota),
+            _kept_alive: (subscription.clone(), model.clone()),
+        }
+    }
+}
+
+fn key(permit: &Permit, tenant: &TenantSpec) -> HandleKey {
+    let personal = tenant.telemetry && (tenant.capture_user || tenant.capture_group);
+    HandleKey {
+        subscription: Arc::as_ptr(permit.subscription()).addr(),
+        model: Arc::as_ptr(permit.model()).addr(),
+        // Groups of a key are frozen and those of a user change with the state's version, so the name stands for both; two keys of one
+        // user that were made under different groups share the groups of the first.
+        user: if personal { permit.caller().user().into() } else { Box::default() },
+    }
+}
+
+/// The code as text, without an allocation for the usual ones.
+fn code_label(code: u16) -> &'static str {
+    match code {
+        200 => "200",
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        429 => "429",
+        500 => "500",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        300..=399 => "3xx",
+        402..=499 => "4xx",
+        501..=599 => "5xx",
+        _ => "2xx",
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
+    let collector = collector.expect("the names and labels above are valid");
+    registry.register(Box::new(collector.clone())).expect("the names above are different");
+    collector
+}

@@ -1,0 +1,387 @@
+//! The JSON body of a call: read once, scanned once without being built up, and rewritten by splicing.
+//!
+//! The scan borrows. Every field it does not know is forwarded byte for byte, and so is everything inside the fields it
+//! knows, except `model` and `stream_options`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::endpoint::{Endpoint, Kind};
+use super::refusal::Refusal;
+use crate::accept;
+
+/// A slice of the body.
+type Span = Range<usize>;
+
+/// A call's body and what the gateway needs to know of it.
+#[derive(Debug)]
+pub(super) struct CallBody {
+    bytes: Bytes,
+    /// `model`, decoded.
+    pub(super) model: Option<String>,
+    /// `stream` is `true`.
+    pub(super) streams: bool,
+    /// The caller wants the usage chunk of a stream.
+    pub(super) wants_usage: bool,
+    /// `max_tokens`, `max_completion_tokens` or `max_output_tokens`: the largest, per choice.
+    pub(super) max_tokens: Option<u64>,
+    /// How many answers are generated: prompts times `n` or `best_of`.
+    pub(super) choices: u64,
+    /// `cache_salt`, as written.
+    salt: Option<Span>,
+    /// Where the object's content begins, and whether it has any.
+    inside: usize,
+    is_empty: bool,
+    model_span: Option<Span>,
+    stream_options: Option<Span>,
+    /// The parts of the prompt in the order in which chat templates render them.
+    prompt: Vec<Span>,
+}
+
+/// A discarded body is read on for this long at most, so that a client that is still sending gets to see its refusal.
+const DISCARD: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Reads the whole body.
+pub(super) async fn read(mut body: accept::Body) -> Result<Bytes, Refusal> {
+    let Some(first) = next_data(&mut body).await? else { return Ok(Bytes::new()) };
+    let Some(second) = next_data(&mut body).await? else { return Ok(first) };
+    let mut whole = BytesMut::with_capacity((first.len() + second.len()) * 2);
+    whole.extend_from_slice(&first);
+    whole.extend_from_slice(&second);
+    while let Some(piece) = next_data(&mut body).await? {
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+async fn next_data(body: &mut accept::Body) -> Result<Option<Bytes>, Refusal> {
+    loop {
+        if http_body::Body::is_end_stream(body) {
+            return Ok(None);
+        }
+        match body.frame().await {
+            None => return Ok(None),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => return Ok(Some(data)),
+                Err(_trailers) => {}
+            },
+            Some(Err(error)) => {
+                if matches!(error, accept::BodyError::TooLarge { .. }) {
+                    body.discard(DISCARD).await;
+                }
+                return Err(error.into());
+            }
+        }
+    }
+}
+
+impl CallBody {
+    /// Scans a body. Errors: it is not one JSON object, `model` is no string or there twice.
+    pub(super) fn scan(bytes: Bytes, endpoint: &Endpoint) -> Result<CallBody, Refusal> {
+        let bytes = if bytes.starts_with(b"\xef\xbb\xbf") { bytes.slice(3..) } else { bytes };
+        let Some(brace) = bytes.iter().position(|byte| !byte.is_ascii_whitespace()) else {
+            return Err(Refusal::body("the request body is empty: send a JSON object"));
+        };
+        if bytes[brace] != b'{' {
+            return Err(Refusal::body("the request body is not a JSON object"));
+        }
+        let fields = {
+            let mut json = serde_json::Deserializer::from_slice(&bytes);
+            let fields = json.deserialize_map(Scan { body: &bytes }).and_then(|fields| json.end().map(|()| fields));
+            // The library's message has a position and never quotes the text.
+            fields.map_err(|error| match error.classify() {
+                serde_json::error::Category::Data => Refusal::field("model", strip_position(&error.to_string())),
+                _ => Refusal::body(format!("the request body is not valid JSON: {error}")),
+            })?
+        };
+        let model = fields.model.as_ref().map(|span| model_name(&bytes[span.clone()])).transpose()?.flatten();
+        Ok(CallBody {
+            model,
+            streams: fields.stream,
+            wants_usage: fields.stream_options.as_ref().is_some_and(|span| include_usage(&bytes[span.clone()])),
+            max_tokens: fields.max_tokens,
+            choices: fields.n.max(1).saturating_mul(prompts(&bytes, &fields, endpoint)),
+            salt: fields.salt,
+            inside: brace + 1,
+            is_empty: fields.is_empty,
+            model_span: fields.model,
+            stream_options: fields.stream_options,
+            prompt: fields.prompt.into_iter().flatten().collect(),
+            bytes,
+        })
+    }
+
+    /// The body as a replica gets it: `model` is `served_name`, and a stream reports its usage if it has to be asked to.
+    pub(super) fn rewrite(&self, served_name: &str, endpoint: &Endpoint) -> Bytes {
+        let mut edits: Vec<(Span, String)> = Vec::with_capacity(2);
+        let mut added = String::new();
+        let comma = if self.is_empty { "" } else { "," };
+        if self.model.as_deref() != Some(served_name) {
+            let name = serde_json::Value::from(served_name).to_string();
+            match &self.model_span {
+                Some(span) => edits.push((span.clone(), name)),
+                None => added = format!("\"model\":{name}{comma}"),
+            }
+        }
+        if self.streams && endpoint.must_ask_for_usage() && !self.wants_usage {
+            match &self.stream_options {
+                Some(span) => edits.push((span.clone(), with_usage(&self.bytes[span.clone()]))),
+                // An empty object does not stream, so something follows.
+                None => added.push_str("\"stream_options\":{\"include_usage\":true},"),
+            }
+        }
+        if !added.is_empty() {
+            edits.push((self.inside..self.inside, added));
+        }
+        if edits.is_empty() {
+            return self.bytes.clone();
+        }
+        edits.sort_unstable_by_key(|(span, _)| span.start);
+        let mut whole = Vec::with_capacity(self.bytes.len() + 128);
+        let mut copied = 0;
+        for (span, text) in edits {
+            whole.extend_from_slice(&self.bytes[copied..span.start]);
+            whole.extend_from_slice(text.as_bytes());
+            copied = span.end;
+        }
+        whole.extend_from_slice(&self.bytes[copied..]);
+        Bytes::from(whole)
+    }
+
+    /// The body's size in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The whole body as received.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The prompt as JSON text: borrowed if it is one field, else its fields one after the other.
+    pub(super) fn prompt(&self) -> Cow<'_, [u8]> {
+        match self.prompt.as_slice() {
+            [] => Cow::Borrowed(&[]),
+            [only] => Cow::Borrowed(&self.bytes[only.clone()]),
+            several => Cow::Owned(several.iter().flat_map(|span| &self.bytes[span.clone()]).copied().collect()),
+        }
+    }
+
+    /// The prompt's fields, each as JSON text.
+    pub(super) fn prompt_fields(&self) -> impl Iterator<Item = &[u8]> {
+        self.prompt.iter().map(|span| &self.bytes[span.clone()])
+    }
+
+    /// `cache_salt` as written; empty if absent.
+    pub(super) fn salt(&self) -> &str {
+        self.salt.as_ref().and_then(|span| std::str::from_utf8(&self.bytes[span.clone()]).ok()).unwrap_or_default()
+    }
+}
+
+/// What one pass over the top level finds.
+#[derive(Default)]
+struct Fields {
+    is_empty: bool,
+    model: Option<Span>,
+    stream: bool,
+    stream_options: Option<Span>,
+    max_tokens: Option<u64>,
+    n: u64,
+    salt: Option<Span>,
+    /// By their place in [`PROMPT_FIELDS`].
+    prompt: [Option<Span>; PROMPT_FIELDS.len()],
+}
+
+/// Fields that become part of the prompt, in the order in which chat templates render them.
+const PROMPT_FIELDS: [&str; 12] = [
+    "tools", "system", "instructions", "messages", "prompt", "input", "query", "queries", "documents", "text_1", "text_2", "texts",
+];
+
+struct Scan<'a> {
+    body: &'a [u8],
+}
+
+impl<'de> Visitor<'de> for Scan<'de> {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        let mut fields = Fields { is_empty: true, ..Fields::default() };
+        while let Some(Key(name)) = map.next_key::<Key<'de>>()? {
+            fields.is_empty = false;
+            let value = map.next_value::<&'de RawValue>()?.get();
+            let span = || {
+                let start = value.as_ptr() as usize - self.body.as_ptr() as usize;
+                start..start + value.len()
+            };
+            match &*name {
+                "model" if fields.model.is_some() => return Err(A::Error::custom("`model` is there twice")),
+                "model" => fields.model = Some(span()),
+                "stream" => fields.stream = value == "true",
+                "stream_options" => fields.stream_options = Some(span()),
+                "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
+                    fields.max_tokens = fields.max_tokens.max(number(value));
+                }
+                "n" | "best_of" => fields.n = fields.n.max(number(value).unwrap_or(1)),
+                "cache_salt" => fields.salt = Some(span()),
+                name => {
+                    if let Some(place) = PROMPT_FIELDS.iter().position(|field| *field == name) {
+                        fields.prompt[place] = Some(span());
+                    }
+                }
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// A field's name with escapes resolved, borrowed where it has none.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A count, also when written as a string, which replicas accept.
+fn number(raw: &str) -> Option<u64> {
+    raw.trim_matches('"').parse().ok()
+}
+
+/// The model a body names; `null` and `""` name none.
+fn model_name(raw: &[u8]) -> Result<Option<String>, Refusal> {
+    match serde_json::from_slice::<Option<String>>(raw) {
+        Ok(name) => Ok(name.filter(|name| !name.is_empty())),
+        Err(_) => Err(Refusal::field("model", "`model` must be a string")),
+    }
+}
+
+fn include_usage(stream_options: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Options {
+        #[serde(default)]
+        include_usage: Option<bool>,
+    }
+    serde_json::from_slice::<Options>(stream_options).is_ok_and(|options| options.include_usage == Some(true))
+}
+
+/// The caller's `stream_options` with `include_usage` on. What is no object stays as it is: the replica refuses it.
+fn with_usage(stream_options: &[u8]) -> String {
+    match serde_json::from_slice::<serde_json::Value>(stream_options) {
+        Ok(serde_json::Value::Object(mut options)) => {
+            options.insert("include_usage".to_owned(), true.into());
+            serde_json::Value::Object(options).to_string()
+        }
+        Ok(serde_json::Value::Null) => "{\"include_usage\":true}".to_owned(),
+        Ok(_) | Err(_) => String::from_utf8_lossy(stream_options).into_owned(),
+    }
+}
+
+/// How many prompts are answered separately.
+fn prompts(body: &[u8], fields: &Fields, endpoint: &Endpoint) -> u64 {
+    let field = match endpoint.kind {
+        Kind::Completions => "prompt",
+        Kind::ChatBatch => "messages",
+        Kind::Chat | Kind::Responses | Kind::Messages | Kind::Encode | Kind::Tokens => return 1,
+    };
+    let place = PROMPT_FIELDS.iter().position(|name| *name == field);
+    let Some(span) = place.and_then(|place| fields.prompt[place].clone()) else { return 1 };
+    let Ok(items) = serde_json::from_slice::<Vec<&RawValue>>(&body[span]) else { return 1 };
+    // A list of numbers is one prompt of tokens.
+    if items.first().is_some_and(|item| item.get().starts_with(|c: char| c.is_ascii_digit())) {
+        return 1;
+    }
+    items.len().max(1) as u64
+}
+
+/// `message at line 1 column 2` without its end: for messages of our own.
+fn strip_position(message: &str) -> String {
+    message.rsplit_once(" at line ").map_or(message, |(message, _)| message).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat() -> &'static Endpoint {
+        Endpoint::at("/v1/chat/completions").unwrap()
+    }
+
+    fn scan(body: &str) -> Result<CallBody, Refusal> {
+        CallBody::scan(Bytes::copy_from_slice(body.as_bytes()), chat())
+    }
+
+    #[test]
+    fn bodies_are_spliced_and_nothing_else_changes() {
+        let table = [
+            (r#"{"model":"a"}"#, r#"{"model":"served"}"#),
+            (r#" {"model" : "a" , "x":[1, 2e3,"\u00e9"]} "#, r#" {"model" : "served" , "x":[1, 2e3,"\u00e9"]} "#),
+            (r#"{"mod\u0065l":"a","z":1}"#, r#"{"mod\u0065l":"served","z":1}"#),
+            (r#"{}"#, r#"{"model":"served"}"#),
+            (r#"{ "messages":[]}"#, r#"{"model":"served", "messages":[]}"#),
+            (r#"{"model":null}"#, r#"{"model":"served"}"#),
+            (r#"{"model":"served"}"#, r#"{"model":"served"}"#),
+            (
+                r#"{"model":"a","stream":true}"#,
+                r#"{"stream_options":{"include_usage":true},"model":"served","stream":true}"#,
+            ),
+            (
+                r#"{"stream_options":{"continuous_usage_stats":true},"stream":true,"model":"a"}"#,
+                r#"{"stream_options":{"continuous_usage_stats":true,"include_usage":true},"stream":true,"model":"served"}"#,
+            ),
+            (
+                r#"{"stream":true,"stream_options":null,"model":"served"}"#,
+                r#"{"stream":true,"stream_options":{"include_usage":true},"model":"served"}"#,
+            ),
+            (
+                r#"{"stream":true,"stream_options":{"include_usage":true},"model":"served"}"#,
+                r#"{"stream":true,"stream_options":{"include_usage":true},"model":"served"}"#,
+            ),
+            (
+                r#"{"stream":false,"stream_options":{},"model":"served"}"#,
+                r#"{"stream":false,"stream_options":{},"model":"served"}"#,
+            ),
+            (
+                r#"{"stream":true}"#,
+                r#"{"model":"served","stream_options":{"include_usage":true},"stream":true}"#,
+            ),
+        ];
+        for (body, expected) in table {
+            let rewritten = scan(body).unwrap().rewrite("served", chat());
+            assert_eq!(std::str::from_utf8(&rewritten).unwrap(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_call_is_refused() {
+        let table = [
+            ("", "the request body is empty: send a JSON object"),
+            ("[]", "the request body is not a JSON object"),
+            ("\"x\"", "the request body is not a JSON object"),
+            ("{\"a\":1", "the request body is not valid JSON: EOF while parsing an object at line 1 column 6"),
+            ("{\"a\":1} x", "the request body is not valid JSON: trailing characters at line 1 column 9"),
+            ("{\"model\":7}", "`model` must be a string"),
+            ("{\"model\":\"a\",\"model\":\"a\"}", "`model` is there twice"),
+            (r#"{"model":"a","mod\u0065l":"b"}"#, "`model` is there twice"),
+        ];
+        for (body, message) in table {
+            assert_eq!(scan(body).unwrap_err().to_string(), message, "{body}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_where_replicas_read_them() {
+        let body = scan(r#"{"max_tokens":"4","max_completion_tokens":9,"n":2,"best_of":3,"messages":[1]}"#).unwrap();
+        assert_eq!((body.max_tokens, body.choices), (Some(9), 3));
+        let completions = Endpoint::at("/v1/completions").unwrap();
+        let choices = |body: &'static str| CallBody::scan(Bytes::from_static(body.as_bytes()), completions).unwrap().choices;
+        assert_eq!(choices(r#"{"prompt":["a","b"],"n":2}"#), 4);
+        assert_eq!(choices(r#"{"prompt":[1,2,3]}"#), 1);
+        assert_eq!(choices(r#"{"prompt":[[1,2],[3]]}"#), 2);
+    }
+}

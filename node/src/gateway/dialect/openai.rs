@@ -1,0 +1,95 @@
+//! OpenAI: error objects, error events, `x-ratelimit-*` headers.
+
+use std::time::Duration;
+
+use actors::QuotaRefusal;
+use actors::quota::LimitStanding;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::json;
+
+use crate::gateway::refusal::Refusal;
+
+/// `type` of an error, by status.
+fn kind(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "authentication_error",
+        StatusCode::FORBIDDEN => "permission_error",
+        StatusCode::NOT_FOUND => "not_found_error",
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        status if status.is_server_error() => "server_error",
+        _ => "invalid_request_error",
+    }
+}
+
+pub(super) fn error_body(refusal: &Refusal) -> Bytes {
+    let param = match refusal {
+        Refusal::InvalidBody { field, .. } => *field,
+        Refusal::UnknownModel(_) | Refusal::AmbiguousModel { .. } | Refusal::ModelMismatch { .. } => Some("model"),
+        _ => None,
+    };
+    let mut error = json!({
+        "message": refusal.to_string(),
+        "type": kind(refusal.status()),
+        "param": param,
+        "code": refusal.code(),
+    });
+    if let Refusal::Quota(QuotaRefusal::Exhausted { subscription, standing, needed, retry_after }) = refusal {
+        error["quota"] = json!({
+            "subscription": format!("{}/{}", subscription.namespace, subscription.name),
+            "limit": standing.limit,
+            "window": standing.window,
+            "used": standing.used,
+            "reserved": standing.reserved,
+            "needed": needed,
+            "resets_at": standing.resets_at.to_string(),
+            "retry_after_ms": u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX),
+        });
+    }
+    Bytes::from(json!({ "error": error }).to_string())
+}
+
+pub(super) fn error_event(message: &str) -> Bytes {
+    let error = json!({"error": {"message": message, "type": "server_error", "param": null, "code": "upstream_failed"}});
+    Bytes::from(format!("data: {error}\n\n"))
+}
+
+pub(super) fn responses_error_event(message: &str) -> Bytes {
+    let error = json!({"type": "error", "code": "server_error", "message": message, "param": null});
+    Bytes::from(format!("event: error\ndata: {error}\n\n"))
+}
+
+pub(super) fn limit_headers(tightest: &LimitStanding, headers: &mut HeaderMap) {
+    headers.insert("x-ratelimit-limit-tokens", HeaderValue::from(tightest.limit));
+    headers.insert("x-ratelimit-remaining-tokens", HeaderValue::from(tightest.remaining));
+    if let Ok(reset) = HeaderValue::try_from(go_duration(tightest.resets_in)) {
+        headers.insert("x-ratelimit-reset-tokens", reset);
+    }
+}
+
+/// A duration as Go prints it, which is what these headers carry: `12ms`, `1s`, `6m0s`, `1h0m0s`. Rounded up.
+fn go_duration(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        return format!("{}ms", duration.as_micros().div_ceil(1000));
+    }
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{rest}s"),
+        (0, _) => format!("{minutes}m{rest}s"),
+        (_, _) => format!("{hours}h{minutes}m{rest}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_go_does() {
+        let cases = [(0, "0ms"), (12, "12ms"), (999, "999ms"), (1000, "1s"), (1001, "2s"), (360_000, "6m0s"), (3_600_000, "1h0m0s")];
+        for (millis, text) in cases {
+            assert_eq!(go_duration(Duration::from_millis(millis)), text);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The inference paths that are served. It is an allow-list: a replica's operation, developer and LoRA paths,
+//! `/invocations`, `/metrics` and whatever its next version adds are not in it and never reach it.
+
+use super::dialect::Dialect;
+
+/// What a path does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// Chat messages in, generated text out.
+    Chat,
+    /// The same for several conversations at once; never streamed.
+    ChatBatch,
+    /// A prompt in, generated text out.
+    Completions,
+    /// OpenAI's Responses.
+    Responses,
+    /// Anthropic's Messages.
+    Messages,
+    /// Text in, numbers out: embeddings, scores, rankings, classes.
+    Encode,
+    /// Counting or translating tokens: authorized, not metered.
+    Tokens,
+}
+
+/// A path that is forwarded.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Endpoint {
+    /// The path, here (behind the model's prefix) and at the replica.
+    pub(super) path: &'static str,
+    /// What it does.
+    pub(super) kind: Kind,
+}
+
+const fn endpoint(path: &'static str, kind: Kind) -> Endpoint {
+    Endpoint { path, kind }
+}
+
+static ENDPOINTS: [Endpoint; 17] = [
+    endpoint("/v1/chat/completions", Kind::Chat),
+    endpoint("/v1/chat/completions/batch", Kind::ChatBatch),
+    endpoint("/v1/completions", Kind::Completions),
+    endpoint("/v1/responses", Kind::Responses),
+    endpoint("/v1/messages", Kind::Messages),
+    endpoint("/v1/messages/count_tokens", Kind::Tokens),
+    endpoint("/v1/embeddings", Kind::Encode),
+    endpoint("/v2/embed", Kind::Encode),
+    endpoint("/v1/score", Kind::Encode),
+    endpoint("/score", Kind::Encode),
+    endpoint("/v1/rerank", Kind::Encode),
+    endpoint("/v2/rerank", Kind::Encode),
+    endpoint("/rerank", Kind::Encode),
+    endpoint("/pooling", Kind::Encode),
+    endpoint("/classify", Kind::Encode),
+    endpoint("/tokenize", Kind::Tokens),
+    endpoint("/detokenize", Kind::Tokens),
+];
+
+impl Endpoint {
+    /// The endpoint at `path`, if it is served.
+    pub(super) fn at(path: &str) -> Option<&'static Endpoint> {
+        ENDPOINTS.iter().find(|endpoint| endpoint.path == path)
+    }
+
+    /// How its callers speak.
+    pub(super) fn dialect(&self) -> Dialect {
+        match self.kind {
+            Kind::Messages => Dialect::Anthropic,
+            Kind::Tokens if self.path.starts_with("/v1/messages/") => Dialect::Anthropic,
+            Kind::Responses => Dialect::Responses,
+            Kind::Chat | Kind::ChatBatch | Kind::Completions | Kind::Encode | Kind::Tokens => Dialect::OpenAi,
+        }
+    }
+
+    /// Whether calls cost tokens.
+    pub(super) fn is_metered(&self) -> bool {
+        self.kind != Kind::Tokens
+    }
+
+    /// Whether calls generate text, so that an output has to be reserved.
+    pub(super) fn generates(&self) -> bool {
+        !matches!(self.kind, Kind::Encode | Kind::Tokens)
+    }
+
+    /// Whether a stream only reports usage when `stream_options.include_usage` asks for it.
+    pub(super) fn must_ask_for_usage(&self) -> bool {
+        matches!(self.kind, Kind::Chat | Kind::Completions)
+    }
+}

@@ -1,0 +1,288 @@
+//! What the events of a streamed answer say: how much was produced, what it used, and whether it ended well.
+//!
+//! HTTP 200 and `[DONE]` do not mean success: a stream may carry an `error` event, or end with `finish_reason: "abort"`.
+
+use std::sync::LazyLock;
+
+use memchr::memmem::{self, Finder};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::endpoint::Kind;
+use super::sse::{Event, Verdict};
+use super::usage::{self, Reported, Usage};
+
+/// How far a stream has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    /// It goes on.
+    Open,
+    /// It said that it is complete.
+    Complete,
+    /// It carried its own error, which the caller has got.
+    Failed,
+    /// The replica gave up on it without saying so in an event of its own.
+    Aborted,
+}
+
+/// The tally of one stream.
+pub(super) struct Progress {
+    kind: Kind,
+    /// The caller did not ask for the usage chunk, so it does not get it.
+    hide_usage: bool,
+    stage: Stage,
+    reported: Option<Usage>,
+    /// Reported by the first event of a Messages stream; the last one repeats it more exactly.
+    input: u64,
+    pieces: u64,
+    text_bytes: u64,
+}
+
+/// Finders are built once: they are used on every event.
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
+static ABORT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"abort\""));
+
+/// An OpenAI chunk as far as it matters.
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    choices: Option<Vec<Choice>>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    finish_reason: Option<String>,
+}
+
+impl Progress {
+    pub(super) fn new(kind: Kind, hide_usage: bool) -> Progress {
+        Progress { kind, hide_usage, stage: Stage::Open, reported: None, input: 0, pieces: 0, text_bytes: 0 }
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// What the replica reported, if it did.
+    pub(super) fn reported(&self) -> Option<Usage> {
+        self.reported
+    }
+
+    /// Tokens produced so far, as far as can be told: reported ones, else at least one per piece of text and one per four bytes.
+    pub(super) fn produced(&self) -> u64 {
+        self.reported.map_or(self.pieces.max(self.text_bytes.div_ceil(4)), |usage| usage.output)
+    }
+
+    /// Takes note of an event and says whether the caller gets it.
+    pub(super) fn note(&mut self, event: &Event<'_>) -> Verdict {
+        if matches!(self.stage, Stage::Failed | Stage::Aborted) {
+            // A `[DONE]` after an error would look like success.
+            return Verdict::Remove;
+        }
+        match self.kind {
+            Kind::Messages => self.note_message(event),
+            Kind::Responses => self.note_response(event),
+            Kind::Chat | Kind::ChatBatch | Kind::Completions | Kind::Encode | Kind::Tokens => self.note_chunk(&event.data),
+        }
+    }
+
+    fn note_chunk(&mut self, data: &[u8]) -> Verdict {
+        if data == b"[DONE]" {
+            self.stage = Stage::Complete;
+            return Verdict::Pass;
+        }
+        let (pieces, bytes) = match self.kind {
+            Kind::Completions => text(data, &["\"text\":\""]),
+            _ => text(data, &["\"content\":\"", "\"reasoning\":\"", "\"reasoning_content\":\"", "\"arguments\":\""]),
+        };
+        self.pieces += pieces;
+        self.text_bytes += bytes;
+        // Quotes inside texts are escaped, so these are only found where they may matter.
+        let matters = [&*USAGE, &*ERROR, &*ABORT].iter().any(|finder| finder.find(data).is_some());
+        if matters && let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) {
+            return self.note_parsed(&chunk);
+        }
+        Verdict::Pass
+    }
+
+    fn note_parsed(&mut self, chunk: &Chunk<'_>) -> Verdict {
+        if chunk.error.is_some() {
+            self.stage = Stage::Failed;
+            return Verdict::Pass;
+        }
+        let choices = chunk.choices.as_deref().unwrap_or_default();
+        if choices.iter().any(|choice| choice.finish_reason.as_deref() == Some("abort")) {
+            self.stage = Stage::Aborted;
+        }
+        let reported = usage::read(chunk.usage);
+        if let Some(usage) = reported.usage() {
+            self.reported = Some(usage);
+        }
+        let only_usage = reported != Reported::Nothing && chunk.choices.as_ref().is_some_and(Vec::is_empty);
+        if only_usage && self.hide_usage { Verdict::Remove } else { Verdict::Pass }
+    }
+
+    fn note_message(&mut self, event: &Event<'_>) -> Verdict {
+        #[derive(Deserialize)]
+        struct Message<'a> {
+            #[serde(borrow)]
+            usage: Option<&'a RawValue>,
+        }
+        #[derive(Deserialize)]
+        struct Typed<'a> {
+            #[serde(borrow)]
+            message: Option<Message<'a>>,
+            #[serde(borrow)]
+            usage: Option<&'a RawValue>,
+        }
+        let typed = |data| serde_json::from_slice::<Typed<'_>>(data).ok();
+        match kind_of(event) {
+            b"message_start" => {
+                let usage = typed(&event.data).and_then(|start| start.message).map(|message| usage::read(message.usage));
+                self.input = usage.and_then(Reported::usage).map_or(0, |usage| usage.input);
+            }
+            b"message_delta" => {
+                let usage = typed(&event.data).map(|delta| usage::read(delta.usage)).and_then(Reported::usage);
+                self.reported = usage.map(|usage| Usage { input: usage.input.max(self.input), ..usage }).or(self.reported);
+            }
+            b"content_block_delta" => {
+                let (pieces, bytes) = text(&event.data, &["\"text\":\"", "\"thinking\":\"", "\"partial_json\":\""]);
+                self.pieces += pieces;
+                self.text_bytes += bytes;
+            }
+            b"message_stop" => self.stage = Stage::Complete,
+            b"error" => self.stage = Stage::Failed,
+            _ => {}
+        }
+        Verdict::Pass
+    }
+
+    fn note_response(&mut self, event: &Event<'_>) -> Verdict {
+        #[derive(Deserialize)]
+        struct Response<'a> {
+            #[serde(borrow)]
+            usage: Option<&'a RawValue>,
+        }
+        #[derive(Deserialize)]
+        struct Last<'a> {
+            #[serde(borrow)]
+            response: Option<Response<'a>>,
+        }
+        match kind_of(event) {
+            kind @ (b"response.completed" | b"response.incomplete" | b"response.failed") => {
+                let last = serde_json::from_slice::<Last<'_>>(&event.data).ok().and_then(|last| last.response);
+                self.reported = last.and_then(|response| usage::read(response.usage).usage());
+                self.stage = if kind == b"response.failed" { Stage::Failed } else { Stage::Complete };
+            }
+            b"error" => self.stage = Stage::Failed,
+            kind if kind.ends_with(b".delta") => {
+                let (pieces, bytes) = text(&event.data, &["\"delta\":\""]);
+                self.pieces += pieces;
+                self.text_bytes += bytes;
+            }
+            // Some servers close these streams with OpenAI's end mark and errors.
+            _ if *event.data == b"[DONE]"[..] || event.data.starts_with(b"{\"error\"") => return self.note_chunk(&event.data),
+            _ => {}
+        }
+        Verdict::Pass
+    }
+}
+
+/// The type of an event: its name, or the `type` in its data.
+fn kind_of<'a>(event: &'a Event<'_>) -> &'a [u8] {
+    if !event.name.is_empty() {
+        return event.name;
+    }
+    let Some(at) = memmem::find(&event.data, b"\"type\":\"") else { return b"" };
+    let rest = &event.data[at + 8..];
+    &rest[..memchr::memchr(b'"', rest).unwrap_or(rest.len())]
+}
+
+/// How many texts that are not empty follow the `keys` in `data`, and their length in bytes as written.
+fn text(data: &[u8], keys: &[&str]) -> (u64, u64) {
+    let (mut pieces, mut bytes) = (0, 0);
+    for key in keys {
+        for at in memmem::find_iter(data, key.as_bytes()) {
+            let rest = &data[at + key.len()..];
+            let length = string_length(rest);
+            pieces += u64::from(length > 0);
+            bytes += length as u64;
+        }
+    }
+    (pieces, bytes)
+}
+
+/// The length of the JSON string whose opening quote is just before `rest`.
+fn string_length(rest: &[u8]) -> usize {
+    let mut from = 0;
+    while let Some(offset) = memchr::memchr2(b'"', b'\\', &rest[from..]) {
+        if rest[from + offset] == b'"' {
+            return from + offset;
+        }
+        from = (from + offset + 2).min(rest.len());
+    }
+    rest.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(progress: &mut Progress, name: &str, data: &str) -> Verdict {
+        progress.note(&Event { name: name.as_bytes(), data: data.as_bytes().into() })
+    }
+
+    #[test]
+    fn a_chat_is_counted_then_reported_and_its_usage_chunk_is_hidden() {
+        let mut chat = Progress::new(Kind::Chat, true);
+        note(&mut chat, "", r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#);
+        assert_eq!(chat.produced(), 0, "the role is no token");
+        note(&mut chat, "", r#"{"choices":[{"delta":{"content":"\"usage\": \"error\" \"abort\""},"finish_reason":null}]}"#);
+        assert_eq!((chat.stage(), chat.produced()), (Stage::Open, 9));
+        let last = r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
+        assert_eq!(note(&mut chat, "", last), Verdict::Pass, "it has a choice");
+        let usage = r#"{"choices":[],"usage":{"prompt_tokens":16,"total_tokens":24,"completion_tokens":8}}"#;
+        assert_eq!(note(&mut chat, "", usage), Verdict::Remove);
+        assert_eq!(chat.reported(), Some(Usage { input: 16, output: 8 }));
+        assert_eq!(note(&mut chat, "", "[DONE]"), Verdict::Pass);
+        assert_eq!(chat.stage(), Stage::Complete);
+        let mut asked = Progress::new(Kind::Chat, false);
+        assert_eq!(note(&mut asked, "", usage), Verdict::Pass);
+    }
+
+    #[test]
+    fn failures_are_seen_and_nothing_after_them_passes() {
+        let mut failed = Progress::new(Kind::Chat, true);
+        assert_eq!(note(&mut failed, "", r#"{"error":{"message":"engine died","code":500}}"#), Verdict::Pass);
+        assert_eq!((failed.stage(), note(&mut failed, "", "[DONE]")), (Stage::Failed, Verdict::Remove));
+        let mut aborted = Progress::new(Kind::Completions, true);
+        assert_eq!(note(&mut aborted, "", r#"{"choices":[{"text":"ab","finish_reason":"abort"}]}"#), Verdict::Pass);
+        assert_eq!((aborted.stage(), aborted.produced()), (Stage::Aborted, 1));
+        assert_eq!(note(&mut aborted, "", "[DONE]"), Verdict::Remove);
+        let mut message = Progress::new(Kind::Messages, false);
+        note(&mut message, "error", r#"{"type":"error","error":{}}"#);
+        assert_eq!(message.stage(), Stage::Failed);
+    }
+
+    #[test]
+    fn messages_and_responses_report_in_their_own_events() {
+        let mut message = Progress::new(Kind::Messages, false);
+        note(&mut message, "message_start", r#"{"type":"message_start","message":{"usage":{"input_tokens":11,"output_tokens":0}}}"#);
+        note(&mut message, "", r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"hello wor"},"index":0}"#);
+        assert_eq!(message.produced(), 3);
+        note(&mut message, "message_delta", r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":8}}"#);
+        note(&mut message, "message_stop", r#"{"type":"message_stop"}"#);
+        assert_eq!((message.stage(), message.reported()), (Stage::Complete, Some(Usage { input: 11, output: 8 })));
+
+        let mut response = Progress::new(Kind::Responses, false);
+        note(&mut response, "response.output_text.delta", r#"{"delta":"abcdefgh","type":"response.output_text.delta"}"#);
+        assert_eq!(response.produced(), 2);
+        let done = r#"{"response":{"usage":{"input_tokens":11,"output_tokens":8,"total_tokens":19}},"type":"response.completed"}"#;
+        note(&mut response, "response.completed", done);
+        assert_eq!((response.stage(), response.reported()), (Stage::Complete, Some(Usage { input: 11, output: 8 })));
+    }
+}

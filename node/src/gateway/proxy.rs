@@ -1,0 +1,188 @@
+//! Gets an answer from a replica: builds the request, sends it, and asks another replica where that is safe.
+//!
+//! Safe means: nothing of an answer has arrived and the failure says that nothing was produced (no connection, a connection
+//! closed before the first byte of a body, 502, 503). A stream counts as answered when its first event is here, because its
+//! head comes before the first token. A replica that stays silent is waited for and not replaced: it may be at work.
+
+use actors::epp::Outcome;
+use actors::{Permit, Route};
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, response};
+
+use super::endpoint::Endpoint;
+use super::pick::{Shape, pick};
+use super::refusal::Refusal;
+use super::settle::Bill;
+use super::upstream::{AnswerBody, Outgoing, Upstream, UpstreamError};
+use crate::Context;
+
+/// Attempts after the first.
+const RETRIES_MAX: usize = 2;
+
+/// What of a client's head is told to replicas. Everything else stays here: credentials, cookies, `x-maas-*`, and all headers
+/// that concern one connection.
+const FORWARDED: [HeaderName; 15] = [
+    header::ACCEPT,
+    header::USER_AGENT,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("anthropic-version"),
+    HeaderName::from_static("anthropic-beta"),
+    HeaderName::from_static("openai-beta"),
+    HeaderName::from_static("openai-organization"),
+    HeaderName::from_static("openai-project"),
+    HeaderName::from_static("x-session-id"),
+    HeaderName::from_static("x-session-affinity"),
+    HeaderName::from_static("x-claude-code-session-id"),
+    HeaderName::from_static("session-id"),
+    HeaderName::from_static("session_id"),
+    HeaderName::from_static("x-client-request-id"),
+];
+
+/// A replica's answer: its head, the body to be read, and the route that is held while it is.
+pub(super) struct Answer {
+    pub(super) head: response::Parts,
+    pub(super) body: AnswerBody,
+    pub(super) route: Route,
+}
+
+impl Answer {
+    /// Whether it is a stream of events.
+    pub(super) fn is_stream(&self) -> bool {
+        is_event_stream(&self.head.headers)
+    }
+}
+
+/// The request that a replica gets.
+pub(super) fn outgoing(endpoint: &Endpoint, from: &HeaderMap, id: &HeaderValue, body: Bytes) -> Outgoing {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(HeaderName::from_static("x-request-id"), id.clone());
+    for (name, value) in from {
+        if FORWARDED.contains(name) {
+            headers.append(name, value.clone());
+        }
+    }
+    Outgoing { method: Method::POST, path: Uri::from_static(endpoint.path), headers, body }
+}
+
+/// Sends `request` to one replica after the other until one answers. Errors: none did; then nothing is charged.
+pub(super) async fn proxy(
+    context: &Context,
+    upstream: &Upstream,
+    permit: &Permit,
+    shape: &Shape,
+    request: Outgoing,
+    bill: &mut Bill,
+) -> Result<Answer, Refusal> {
+    let mut tried = Vec::new();
+    let mut failure = None;
+    while tried.len() <= RETRIES_MAX {
+        let route = match pick(context, permit, shape, &tried) {
+            Ok(route) => route,
+            // If somebody was asked, what went wrong there says more.
+            Err(none) => {
+                failure = failure.or(Some(none.into()));
+                break;
+            }
+        };
+        bill.sent();
+        match attempt(upstream, route.base(), request.clone()).await {
+            Ok((head, body)) => return Ok(Answer { head, body, route }),
+            Err(failed) => {
+                route.report(Outcome::FailedBeforeFirstByte);
+                context.metrics.upstream_failed(&permit.model().id.name, "before_first_byte");
+                bill.not_sent();
+                tried.push(route.replica());
+                let retryable = failed.is_retryable();
+                failure = Some(failed.into_refusal());
+                if !retryable {
+                    break;
+                }
+            }
+        }
+    }
+    bill.waive();
+    Err(failure.unwrap_or(Refusal::NoReplica(actors::NoReplica::Exhausted)))
+}
+
+/// Why one attempt failed.
+enum Failed {
+    Upstream(UpstreamError),
+    /// 502 or 503.
+    Status(StatusCode),
+}
+
+impl Failed {
+    fn is_retryable(&self) -> bool {
+        match self {
+            Failed::Upstream(error) => error.is_retryable(),
+            Failed::Status(_) => true,
+        }
+    }
+
+    fn into_refusal(self) -> Refusal {
+        match self {
+            Failed::Upstream(error) => error.into(),
+            Failed::Status(status) => Refusal::Replica { status, message: "the replicas cannot take the call now".to_owned() },
+        }
+    }
+}
+
+async fn attempt(upstream: &Upstream, base: &str, request: Outgoing) -> Result<(response::Parts, AnswerBody), Failed> {
+    let mut exchange = upstream.send(base, request).await.map_err(Failed::Upstream)?;
+    let status = exchange.head.status;
+    if status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE {
+        return Err(Failed::Status(status));
+    }
+    if is_event_stream(&exchange.head.headers) {
+        exchange.body.wait_for_first().await.map_err(Failed::Upstream)?;
+    }
+    Ok((exchange.head, exchange.body))
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_sees_only_what_concerns_it() {
+        let mut from = HeaderMap::new();
+        for (name, value) in [
+            ("authorization", "Bearer sk-oai-a_b"),
+            ("x-api-key", "sk-oai-a_b"),
+            ("cookie", "a=b"),
+            ("x-maas-subscription", "s"),
+            ("connection", "close, x-session-id"),
+            ("upgrade", "websocket"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "5"),
+            ("host", "gateway"),
+            ("x-request-id", "theirs"),
+            ("x-data-parallel-rank", "1"),
+            ("user-agent", "sdk/1"),
+            ("traceparent", "00-1-2-3"),
+            ("anthropic-version", "2023-06-01"),
+        ] {
+            from.append(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        let endpoint = Endpoint::at("/v1/messages").unwrap();
+        let request = outgoing(endpoint, &from, &HeaderValue::from_static("ours"), Bytes::new());
+        let mut seen: Vec<_> = request.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        seen.sort();
+        let expected = [
+            "anthropic-version: 2023-06-01",
+            "content-type: application/json",
+            "traceparent: 00-1-2-3",
+            "user-agent: sdk/1",
+            "x-request-id: ours",
+        ];
+        assert_eq!(seen, expected);
+    }
+}

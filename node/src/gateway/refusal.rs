@@ -1,0 +1,186 @@
+//! Why a call is not answered by a replica. Facts only: [`super::respond`] turns them into HTTP.
+
+use std::time::Duration;
+
+use actors::{Denied, NoReplica, QuotaRefusal, Unauthenticated};
+use http::StatusCode;
+
+/// Why a call was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// The request's head is not acceptable; the connection closes.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The path is none of the gateway's.
+    #[error("no such path: {path}")]
+    NoSuchPath {
+        /// As sent, without the query.
+        path: String,
+    },
+    /// The path exists and wants another method.
+    #[error("{path} accepts {allowed} only")]
+    MethodNotAllowed {
+        /// The upstream path.
+        path: &'static str,
+        /// What it accepts.
+        allowed: &'static str,
+    },
+    /// Replicas keep no state that a gateway could find again.
+    #[error("stored responses are not supported: a response is kept, if at all, by the one replica that made it; send `store: false` and the whole input")]
+    NotStored,
+    /// Who calls?
+    #[error("{0}")]
+    Unauthenticated(#[from] Unauthenticated),
+    /// A client may not say who it is in headers that the gateway owns.
+    #[error("header `{0}` is set by the gateway only: remove it")]
+    ForgedIdentity(&'static str),
+    /// The body could not be read.
+    #[error("{0}")]
+    Body(#[from] crate::accept::BodyError),
+    /// The body is not what the path wants.
+    #[error("{message}")]
+    InvalidBody {
+        /// What is wrong.
+        message: String,
+        /// With which field.
+        field: Option<&'static str>,
+    },
+    /// No model of that name.
+    #[error("the model `{0}` does not exist")]
+    UnknownModel(String),
+    /// Several models of that name.
+    #[error("the model name `{name}` is ambiguous: use one of {}", candidates.join(", "))]
+    AmbiguousModel {
+        /// As sent.
+        name: String,
+        /// What it may mean.
+        candidates: Vec<String>,
+    },
+    /// The path names one model, the body another.
+    #[error("the path names model `{path}` and the body names model `{body}`: make them equal, or leave `model` out of the body")]
+    ModelMismatch {
+        /// Of the path.
+        path: String,
+        /// Of the body.
+        body: String,
+    },
+    /// The caller may not use the model.
+    #[error("{0}")]
+    Denied(#[from] Denied),
+    /// No tokens left.
+    #[error("{0}")]
+    Quota(#[from] QuotaRefusal),
+    /// This node has not heard from the cluster for too long to admit anybody.
+    #[error("this node has lost touch with its cluster and admits no calls until it has found it again")]
+    NotServing,
+    /// No replica can take the call.
+    #[error("{0}")]
+    NoReplica(#[from] NoReplica),
+    /// Replicas were reached, or nearly, and gave no answer.
+    #[error("{0}")]
+    Upstream(#[from] super::upstream::UpstreamError),
+    /// A replica answered something that is no answer.
+    #[error("the replica answered nonsense: {0}")]
+    BadAnswer(&'static str),
+    /// A replica answered with an error that is passed on under its own status.
+    #[error("{message}")]
+    Replica {
+        /// Of the answer.
+        status: StatusCode,
+        /// Of the answer, or ours where it had none.
+        message: String,
+    },
+}
+
+impl Refusal {
+    /// A body that is wrong in `field`.
+    pub(super) fn field(field: &'static str, message: impl Into<String>) -> Refusal {
+        Refusal::InvalidBody { message: message.into(), field: Some(field) }
+    }
+
+    /// A body that is wrong altogether.
+    pub(super) fn body(message: impl Into<String>) -> Refusal {
+        Refusal::InvalidBody { message: message.into(), field: None }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Refusal::BadRequest(_)
+            | Refusal::InvalidBody { .. }
+            | Refusal::AmbiguousModel { .. }
+            | Refusal::ModelMismatch { .. } => StatusCode::BAD_REQUEST,
+            Refusal::NoSuchPath { .. } | Refusal::UnknownModel(_) => StatusCode::NOT_FOUND,
+            Refusal::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Refusal::NotStored => StatusCode::NOT_IMPLEMENTED,
+            Refusal::Unauthenticated(Unauthenticated::Missing | Unauthenticated::UnknownToken) => StatusCode::UNAUTHORIZED,
+            // As upstream: whoever sends something that looks like an API key is told 403.
+            Refusal::Unauthenticated(_) | Refusal::ForgedIdentity(_) | Refusal::Denied(_) => StatusCode::FORBIDDEN,
+            Refusal::Body(error) => match error {
+                crate::accept::BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                crate::accept::BodyError::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
+                crate::accept::BodyError::Broken(_) => StatusCode::BAD_REQUEST,
+            },
+            Refusal::Quota(QuotaRefusal::Exhausted { .. }) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Quota(_) | Refusal::NotServing | Refusal::NoReplica(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Upstream(error) if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
+            Refusal::Upstream(_) | Refusal::BadAnswer(_) => StatusCode::BAD_GATEWAY,
+            Refusal::Replica { status, .. } => *status,
+        }
+    }
+
+    /// One word for SDKs (`code` of an OpenAI error).
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Refusal::BadRequest(_) | Refusal::InvalidBody { .. } => "invalid_request",
+            Refusal::NoSuchPath { .. } => "unknown_url",
+            Refusal::MethodNotAllowed { .. } => "method_not_allowed",
+            Refusal::NotStored => "not_supported",
+            Refusal::Unauthenticated(_) => "invalid_api_key",
+            Refusal::ForgedIdentity(_) => "forged_identity",
+            Refusal::Body(crate::accept::BodyError::TooLarge { .. }) => "request_too_large",
+            Refusal::Body(_) => "incomplete_body",
+            Refusal::UnknownModel(_) => "model_not_found",
+            Refusal::AmbiguousModel { .. } => "ambiguous_model",
+            Refusal::ModelMismatch { .. } => "model_mismatch",
+            Refusal::Denied(denied) => denied.reason(),
+            Refusal::Quota(QuotaRefusal::Exhausted { .. }) => "rate_limit_exceeded",
+            Refusal::Quota(_) => "quota_unavailable",
+            Refusal::NotServing => "not_serving",
+            Refusal::NoReplica(_) => "no_replica",
+            Refusal::Upstream(_) => "upstream_failed",
+            Refusal::BadAnswer(_) => "bad_upstream_answer",
+            Refusal::Replica { .. } => "upstream_error",
+        }
+    }
+
+    /// Value of `x-ext-auth-reason`, on answers that are about who may do what.
+    pub(super) fn auth_reason(&self) -> Option<&'static str> {
+        match self {
+            Refusal::Unauthenticated(_) | Refusal::ForgedIdentity(_) => Some("unauthorized"),
+            Refusal::Denied(denied) => Some(denied.reason()),
+            Refusal::Quota(QuotaRefusal::Exhausted { .. }) => Some("quota_exceeded"),
+            _ => None,
+        }
+    }
+
+    /// When the same call can be expected to pass.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Refusal::Quota(QuotaRefusal::Exhausted { retry_after, .. }) => Some(*retry_after),
+            Refusal::Quota(_) | Refusal::NotServing => Some(Duration::from_secs(1)),
+            // Probes look at a replica about that often.
+            Refusal::NoReplica(_) => Some(Duration::from_secs(2)),
+            _ => None,
+        }
+    }
+
+    /// Value of `x-llm-d-request-dropped-reason`.
+    pub(super) fn dropped_reason(&self) -> Option<&'static str> {
+        matches!(self, Refusal::NoReplica(_)).then_some("rejected-no-endpoints")
+    }
+
+    /// Whether the connection is in an unknown state, or its client not to be trusted with another request on it.
+    pub(super) fn closes_connection(&self) -> bool {
+        matches!(self, Refusal::BadRequest(_) | Refusal::Body(_))
+    }
+}

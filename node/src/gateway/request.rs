@@ -1,0 +1,250 @@
+//! The head of a request: which path it means, and whether it is sound enough to be looked at further.
+//!
+//! Paths are decoded once, segment by segment, after splitting: an encoded slash stays part of its segment and is
+//! refused there. Nothing of the head is ever copied upstream as it is; [`super::proxy`] builds a new one.
+
+use std::borrow::Cow;
+
+use http::request::Parts;
+use http::{HeaderMap, Method, Uri, Version, header};
+use percent_encoding::percent_decode_str;
+
+use super::endpoint::Endpoint;
+use super::refusal::Refusal;
+
+/// What a request is about.
+#[derive(PartialEq, Debug)]
+pub(super) enum Target<'a> {
+    /// A call to a model.
+    Call {
+        /// The path behind the model's prefix.
+        endpoint: &'static Endpoint,
+        /// The model the path names; without one the body names it.
+        model: Option<ModelPath<'a>>,
+    },
+    /// The list of one model, at its own prefix.
+    Models(ModelPath<'a>),
+    /// Something the node's public API answers: `/v1/models`, `/maas-api/…`, health.
+    Public,
+}
+
+/// `/<namespace>/<name>` at the start of a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct ModelPath<'a> {
+    pub(super) namespace: Cow<'a, str>,
+    pub(super) name: Cow<'a, str>,
+}
+
+/// Finds what `head` asks for, or why it is not listened to.
+pub(super) fn target(head: &Parts) -> Result<Target<'_>, Refusal> {
+    check_framing(head)?;
+    check_authority(&head.uri, &head.headers, head.version)?;
+    let path = head.uri.path();
+    if is_public(path) {
+        check_segments(path)?;
+        return Ok(Target::Public);
+    }
+    let (model, rest) = split_model(path)?;
+    if rest == "/v1/models" && let Some(model) = model {
+        check_method(&head.method, &[Method::GET, Method::HEAD], "/v1/models", "GET")?;
+        return Ok(Target::Models(model));
+    }
+    if let Some(endpoint) = Endpoint::at(&rest) {
+        check_method(&head.method, &[Method::POST], endpoint.path, "POST")?;
+        return Ok(Target::Call { endpoint, model });
+    }
+    if rest.starts_with("/v1/responses/") {
+        return Err(Refusal::NotStored);
+    }
+    Err(Refusal::NoSuchPath { path: path.to_owned() })
+}
+
+fn is_public(path: &str) -> bool {
+    let below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    below("/v1/models") || below("/maas-api") || matches!(path, "/healthz" | "/livez" | "/readyz")
+}
+
+/// Splits a path into the model it names, if it does, and the rest. `v1` and `maas-api` are never namespaces, nor are the first
+/// segments of unversioned inference paths, because those have fewer than three segments.
+fn split_model(path: &str) -> Result<(Option<ModelPath<'_>>, Cow<'_, str>), Refusal> {
+    let mut segments = check_segments(path)?.into_iter();
+    let (first, second) = (segments.next(), segments.next());
+    let rest: Vec<_> = segments.collect();
+    match (first, second) {
+        (Some(namespace), Some(name)) if !rest.is_empty() && !is_reserved(&namespace) => {
+            let rest = rest.iter().fold(String::new(), |path, segment| path + "/" + segment);
+            Ok((Some(ModelPath { namespace, name }), Cow::Owned(rest)))
+        }
+        _ => Ok((None, Cow::Borrowed(path))),
+    }
+}
+
+fn is_reserved(segment: &str) -> bool {
+    matches!(segment, "v1" | "v2" | "maas-api")
+}
+
+/// The segments of a path, each decoded once. Only characters that names and our own paths need are let through.
+fn check_segments(path: &str) -> Result<Vec<Cow<'_, str>>, Refusal> {
+    let Some(relative) = path.strip_prefix('/') else {
+        return Err(Refusal::BadRequest("the path must begin with `/`".to_owned()));
+    };
+    relative.split('/').map(check_segment).collect()
+}
+
+fn check_segment(raw: &str) -> Result<Cow<'_, str>, Refusal> {
+    let bad = |what: &str| Refusal::BadRequest(format!("path segment `{}` {what}", raw.escape_default()));
+    let segment = percent_decode_str(raw).decode_utf8().map_err(|_| bad("is not UTF-8"))?;
+    if segment.is_empty() {
+        return Err(bad("is empty"));
+    }
+    if segment == "." || segment == ".." {
+        return Err(bad("would leave its place"));
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'@' | b'+');
+    if !segment.bytes().all(plain) {
+        return Err(bad("has a character that no path here has"));
+    }
+    Ok(segment)
+}
+
+fn check_method(method: &Method, accepted: &[Method], path: &'static str, allowed: &'static str) -> Result<(), Refusal> {
+    if accepted.contains(method) { Ok(()) } else { Err(Refusal::MethodNotAllowed { path, allowed }) }
+}
+
+/// A request with `Transfer-Encoding` must have exactly `chunked`. The HTTP library lets it win over a `Content-Length` and removes
+/// the latter, so the pair is not seen here; the answer to any chunked request closes its connection instead (RFC 9112, 6.1).
+fn check_framing(head: &Parts) -> Result<(), Refusal> {
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let (first, second) = (codings.next(), codings.next());
+    let sound = match first {
+        None => true,
+        Some(coding) => {
+            second.is_none()
+                && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                && !head.headers.contains_key(header::CONTENT_LENGTH)
+        }
+    };
+    if sound { Ok(()) } else { Err(Refusal::BadRequest("the request's body has an ambiguous length".to_owned())) }
+}
+
+/// Exactly one host is named, once.
+fn check_authority(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
+    let bad = |what: &str| Err(Refusal::BadRequest(what.to_owned()));
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return bad("the request has more than one Host");
+    }
+    match (host, uri.authority()) {
+        (None, None) if version >= Version::HTTP_11 => bad("the request has no Host"),
+        (Some(host), Some(authority)) if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
+            bad("the request's target and its Host name different hosts")
+        }
+        (None, Some(_)) if version <= Version::HTTP_11 => bad("the request has no Host"),
+        _ => Ok(()),
+    }
+}
+
+/// The request's id: the client's own if it is harmless in logs and at replicas.
+pub(super) fn client_request_id(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get("x-request-id")?.to_str().ok()?;
+    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    ((1..=128).contains(&id.len()) && id.bytes().all(harmless)).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(request: &str) -> String {
+        let mut lines = request.split(" | ");
+        let (method, uri) = lines.next().and_then(|line| line.split_once(' ')).unwrap();
+        let mut builder = http::Request::builder().method(method).uri(uri);
+        for line in lines {
+            let (name, value) = line.split_once(": ").unwrap();
+            builder = builder.header(name, value);
+        }
+        let (head, ()) = builder.body(()).unwrap().into_parts();
+        match target(&head) {
+            Ok(Target::Public) => "public".to_owned(),
+            Ok(Target::Models(model)) => format!("models of {}/{}", model.namespace, model.name),
+            Ok(Target::Call { endpoint, model }) => match model {
+                Some(model) => format!("{} of {}/{}", endpoint.path, model.namespace, model.name),
+                None => endpoint.path.to_owned(),
+            },
+            Err(refusal) => refusal.status().as_str().to_owned(),
+        }
+    }
+
+    #[test]
+    fn paths() {
+        let table = "
+            POST /ns/m/v1/chat/completions   -> /v1/chat/completions of ns/m
+            POST /ns/%6d/v1/chat/completions -> /v1/chat/completions of ns/m
+            POST /v1/chat/completions        -> /v1/chat/completions
+            POST /v1/messages/count_tokens   -> /v1/messages/count_tokens
+            POST /ns/m/v1/messages           -> /v1/messages of ns/m
+            POST /ns/m/score                 -> /score of ns/m
+            POST /score                      -> /score
+            POST /v2/rerank                  -> /v2/rerank
+            GET /ns/m/v1/models              -> models of ns/m
+            GET /v1/models                   -> public
+            GET /maas-api/v1/api-keys        -> public
+            GET /healthz                     -> public
+            GET /ns/m/v1/responses/resp_1    -> 501
+            POST /v1/responses/resp_1/cancel -> 501
+            GET /ns/m/v1/chat/completions    -> 405
+            POST /ns/m/invocations           -> 404
+            POST /invocations                -> 404
+            GET /ns/m/metrics                -> 404
+            POST /ns/m/v1/load_lora_adapter  -> 404
+            POST /ns/m/inference/v1/generate -> 404
+            GET /ns/m                        -> 404
+            POST /maas-api/m/v1/messages     -> public
+            POST /v1/m/v1/messages           -> 404
+            POST /ns/m%2fv1/v1/messages      -> 400
+            POST /ns/../v1/messages          -> 400
+            POST /ns/%2e%2e/v1/messages      -> 400
+            POST /ns/%252e/v1/messages       -> 400
+            POST /ns/m%00/v1/messages        -> 400
+            POST /ns/m%ff/v1/messages        -> 400
+            POST /ns/m%5c/v1/messages        -> 400
+            POST //m/v1/messages             -> 400
+            POST /ns/m/v1/messages/          -> 400
+            GET /v1/models/..%2fx            -> 400
+        ";
+        for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (request, expected) = line.split_once(" -> ").unwrap();
+            assert_eq!(ask(&format!("{} | host: gateway", request.trim())), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn hosts_and_framing() {
+        let call = "/v1/messages";
+        let table = [
+            (format!("POST {call}"), "400"),
+            (format!("POST {call} | host: a"), call),
+            (format!("POST {call} | host: a | host: a"), "400"),
+            (format!("POST http://a{call} | host: A"), call),
+            (format!("POST http://a{call} | host: b"), "400"),
+            (format!("POST http://a{call}"), "400"),
+            (format!("POST {call} | host: a | transfer-encoding: chunked"), call),
+            (format!("POST {call} | host: a | transfer-encoding: chunked, chunked"), "400"),
+            (format!("POST {call} | host: a | transfer-encoding: gzip, chunked"), "400"),
+            (format!("POST {call} | host: a | transfer-encoding: chunked | content-length: 3"), "400"),
+        ];
+        for (request, expected) in table {
+            assert_eq!(ask(&request), expected, "{request}");
+        }
+    }
+
+    #[test]
+    fn a_clients_request_id_is_kept_if_it_is_harmless() {
+        let cases = [("a-B_9.x", true), ("", false), ("a b", false), ("a\tb", false), ("chat/1", false)];
+        for (id, kept) in cases {
+            let headers = HeaderMap::from_iter([(header::HeaderName::from_static("x-request-id"), id.parse().unwrap())]);
+            assert_eq!(client_request_id(&headers).is_some(), kept, "{id:?}");
+        }
+    }
+}

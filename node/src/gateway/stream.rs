@@ -1,0 +1,171 @@
+//! The answer on its way to the caller. Its body carries the bill and the route to the last byte, so that however the call
+//! ends (read to the end, hung up, cut by the replica, drained away) it is settled once and the replica is let go.
+
+use std::collections::VecDeque;
+use std::error::Error as StdError;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use actors::Route;
+use actors::epp::Outcome;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tracing::info;
+
+use super::dialect::Dialect;
+use super::progress::{Progress, Stage};
+use super::settle::Bill;
+use super::sse::Scanner;
+use super::upstream::AnswerBody;
+use crate::observability::Metrics;
+
+/// The body of any answer on the gateway's port.
+pub(super) enum Body {
+    /// All of it is here.
+    Whole(Bytes),
+    /// Passed on event by event.
+    Relay(Box<Relay>),
+    /// An answer of the public API.
+    Public(axum::body::Body),
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Box<dyn StdError + Send + Sync>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match &mut *self {
+            Body::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Body::Relay(relay) => relay.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            Body::Public(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Body::Whole(bytes) => bytes.is_empty(),
+            Body::Relay(relay) => relay.upstream.is_none() && relay.ready.is_empty(),
+            Body::Public(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Body::Relay(_) => SizeHint::default(),
+            Body::Public(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A stream that is passed on while it is listened to. Nothing is buffered beyond one event, and the replica is only read when
+/// the caller reads.
+pub(super) struct Relay {
+    /// Gone at the end, however it comes.
+    upstream: Option<AnswerBody>,
+    scanner: Scanner,
+    progress: Progress,
+    dialect: Dialect,
+    bill: Bill,
+    /// Let go as soon as the replica has done its work.
+    route: Option<Route>,
+    metrics: Metrics,
+    model: std::sync::Arc<str>,
+    ready: VecDeque<Bytes>,
+}
+
+impl Relay {
+    pub(super) fn new(
+        upstream: AnswerBody,
+        route: Route,
+        progress: Progress,
+        dialect: Dialect,
+        bill: Bill,
+        metrics: Metrics,
+        model: std::sync::Arc<str>,
+    ) -> Relay {
+        let (upstream, route, scanner, ready) = (Some(upstream), Some(route), Scanner::default(), VecDeque::new());
+        Relay { upstream, scanner, progress, dialect, bill, route, metrics, model, ready }
+    }
+
+    /// Never fails: a failure is an event in the stream.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                return Poll::Ready(Some(bytes));
+            }
+            let Some(upstream) = &mut self.upstream else { return Poll::Ready(None) };
+            match ready!(upstream.poll_piece(cx)) {
+                Some(Ok(piece)) => self.take(piece),
+                Some(Err(error)) => self.broken(&error.to_string()),
+                None => self.ended(),
+            }
+        }
+    }
+
+    fn take(&mut self, piece: Bytes) {
+        let Relay { scanner, progress, ready, .. } = self;
+        if scanner.feed(piece, &mut |event| progress.note(event), ready).is_err() {
+            self.broken("the replica sent an event that is too large");
+            return;
+        }
+        match self.progress.stage() {
+            Stage::Open => self.bill.produced(self.progress.produced(), self.progress.reported()),
+            Stage::Complete => self.complete(),
+            // The caller has the replica's own error. What would follow it does not matter any more.
+            Stage::Failed => self.failed("error event"),
+            Stage::Aborted => {
+                self.ready.push_back(self.dialect.error_event("the replica gave up the call before its end"));
+                self.failed("aborted");
+            }
+        }
+    }
+
+    /// The end mark is here, and goes to the caller only after the call is settled: whoever reads to the end and then asks for
+    /// their usage sees this call in it. The connection is read on to its end, so that it can be used again.
+    fn complete(&mut self) {
+        if let Some(route) = self.route.take() {
+            route.report(Outcome::Answered);
+            self.settle();
+        }
+    }
+
+    fn ended(&mut self) {
+        let mut last = VecDeque::new();
+        self.scanner.finish(&mut |event| self.progress.note(event), &mut last);
+        match self.progress.stage() {
+            Stage::Complete => {
+                self.ready.append(&mut last);
+                self.complete();
+                self.upstream = None;
+            }
+            // Whatever is left of half an event is not passed on: it would garble the error event.
+            Stage::Open | Stage::Failed | Stage::Aborted => self.broken("the replica ended its answer too early"),
+        }
+    }
+
+    fn broken(&mut self, what: &str) {
+        if self.progress.stage() != Stage::Complete {
+            self.ready.push_back(self.dialect.error_event(what));
+        }
+        self.failed(what);
+    }
+
+    fn failed(&mut self, what: &str) {
+        self.upstream = None;
+        if let Some(route) = self.route.take() {
+            info!(replica = route.base(), what, "the replica failed in the middle of an answer");
+            route.report(Outcome::FailedMidStream);
+            self.metrics.upstream_failed(&self.model, "mid_stream");
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        match self.progress.reported() {
+            Some(usage) => self.bill.settle_reported(usage),
+            None => self.bill.settle_counted(self.progress.produced()),
+        }
+    }
+}

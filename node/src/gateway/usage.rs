@@ -1,0 +1,137 @@
+//! What a replica says a call used, believed only where it can be true.
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// No call has more tokens than this; a report beyond it is a mistake.
+const TOKENS_MAX: u64 = 10_000_000;
+
+/// Tokens of one call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Usage {
+    /// The prompt's, cached ones included.
+    pub(super) input: u64,
+    /// Generated, reasoning included.
+    pub(super) output: u64,
+}
+
+impl Usage {
+    /// All of them.
+    pub(super) fn total(self) -> u64 {
+        self.input + self.output
+    }
+}
+
+/// What a `usage` field turned out to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reported {
+    /// Believable.
+    Tokens(Usage),
+    /// There is a report, and it cannot be true: negative, fractional, absurdly large or no number.
+    Absurd,
+    /// Absent or `null`.
+    Nothing,
+}
+
+impl Reported {
+    /// The usage if it is believable.
+    pub(super) fn usage(self) -> Option<Usage> {
+        match self {
+            Reported::Tokens(usage) => Some(usage),
+            Reported::Absurd | Reported::Nothing => None,
+        }
+    }
+}
+
+/// A `usage` object of any dialect.
+#[derive(Deserialize)]
+struct Wire {
+    prompt_tokens: Option<Value>,
+    completion_tokens: Option<Value>,
+    total_tokens: Option<Value>,
+    input_tokens: Option<Value>,
+    output_tokens: Option<Value>,
+    cache_creation_input_tokens: Option<Value>,
+    cache_read_input_tokens: Option<Value>,
+}
+
+/// Reads a `usage` value.
+pub(super) fn read(usage: Option<&RawValue>) -> Reported {
+    let Some(usage) = usage.map(RawValue::get).filter(|usage| *usage != "null") else { return Reported::Nothing };
+    match serde_json::from_str::<Wire>(usage).ok().and_then(believe) {
+        Some(usage) => Reported::Tokens(usage),
+        None => Reported::Absurd,
+    }
+}
+
+fn believe(wire: Wire) -> Option<Usage> {
+    let count = |value: Option<Value>| match value {
+        None | Some(Value::Null) => Some(None),
+        Some(value) => value.as_u64().filter(|tokens| *tokens <= TOKENS_MAX).map(Some),
+    };
+    let prompt = count(wire.prompt_tokens)?;
+    let completion = count(wire.completion_tokens)?;
+    let total = count(wire.total_tokens)?;
+    let input = count(wire.input_tokens)?;
+    let output = count(wire.output_tokens)?;
+    // Anthropic's three input counts are parts of one prompt; OpenAI's `prompt_tokens` includes cached ones.
+    let cached = count(wire.cache_creation_input_tokens)?.unwrap_or(0) + count(wire.cache_read_input_tokens)?.unwrap_or(0);
+    let input = prompt.or(input.map(|input| input + cached));
+    let output = completion.or(output);
+    match (input, output, total) {
+        (None, None, None) => None,
+        (Some(input), Some(output), _) => Some(Usage { input, output }),
+        (Some(input), None, total) => Some(Usage { input, output: total.map_or(0, |total| total.saturating_sub(input)) }),
+        (None, output, total) => {
+            let output = output.unwrap_or(0);
+            Some(Usage { input: total.map_or(0, |total| total.saturating_sub(output)), output })
+        }
+    }
+}
+
+/// The usage of a whole JSON answer. Errors: it is not JSON.
+pub(super) fn of_answer(body: &[u8]) -> Result<Reported, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        usage: Option<&'a RawValue>,
+    }
+    // Some answers are lists or bare values; they report nothing.
+    match serde_json::from_slice::<Answer<'_>>(body) {
+        Ok(answer) => Ok(read(answer.usage)),
+        Err(error) if error.is_data() => serde_json::from_slice::<serde::de::IgnoredAny>(body).map(|_| Reported::Nothing),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_of_every_dialect_are_read_and_lies_are_not_believed() {
+        let tokens = |input, output| Reported::Tokens(Usage { input, output });
+        let table = [
+            (r#"{"prompt_tokens":16,"total_tokens":24,"completion_tokens":8,"prompt_tokens_details":null}"#, tokens(16, 8)),
+            (r#"{"prompt_tokens":5,"total_tokens":5}"#, tokens(5, 0)),
+            (r#"{"total_tokens":7}"#, tokens(7, 0)),
+            (r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#, tokens(0, 0)),
+            (r#"{"input_tokens":11,"output_tokens":8,"cache_creation_input_tokens":0,"cache_read_input_tokens":32}"#, tokens(43, 8)),
+            (r#"{"input_tokens":11,"input_tokens_details":{"cached_tokens":3},"output_tokens":8,"total_tokens":19}"#, tokens(11, 8)),
+            ("null", Reported::Nothing),
+            (r#"{"prompt_tokens":-1,"completion_tokens":8}"#, Reported::Absurd),
+            (r#"{"prompt_tokens":1,"completion_tokens":1e12}"#, Reported::Absurd),
+            (r#"{"prompt_tokens":1,"completion_tokens":99999999999}"#, Reported::Absurd),
+            (r#"{"prompt_tokens":"1"}"#, Reported::Absurd),
+            (r#"{}"#, Reported::Absurd),
+            (r#"[1]"#, Reported::Absurd),
+        ];
+        for (usage, expected) in table {
+            assert_eq!(of_answer(format!("{{\"usage\":{usage}}}").as_bytes()).unwrap(), expected, "{usage}");
+        }
+        assert_eq!(of_answer(b"[1,2]").unwrap(), Reported::Nothing);
+        assert!(of_answer(b"<html>").is_err());
+        assert!(of_answer(b"{\"usage\":").is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! The text of `/metrics`: the counters, and what is read from the cluster and the pools at that moment.
+
+use std::fmt::Write;
+
+use prometheus::TextEncoder;
+
+use super::Metrics;
+use crate::Context;
+
+/// Counters that boards ask for under both spellings.
+const TWO_NAMES: [&str; 3] = ["authorized_hits", "authorized_calls", "limited_calls"];
+
+impl Metrics {
+    /// Everything in Prometheus' text format.
+    pub fn encode(&self, context: &Context) -> String {
+        let mut text = self.counters();
+        raft_gauges(context, &mut text);
+        endpoint_gauges(context, &mut text);
+        text
+    }
+
+    /// What is counted here.
+    fn counters(&self) -> String {
+        let mut families = self.0.registry.gather();
+        for at in 0..families.len() {
+            if TWO_NAMES.contains(&families[at].name()) {
+                let mut again = families[at].clone();
+                again.set_name(format!("{}_total", families[at].name()));
+                families.push(again);
+            }
+        }
+        TextEncoder::new().encode_to_string(&families).expect("writing to memory does not fail, and every family has a name")
+    }
+}
+
+fn raft_gauges(context: &Context, text: &mut String) {
+    let standing = context.cluster.standing();
+    let leads = u64::from(standing.leader == Some(context.cluster.node()));
+    gauge(text, "tollgate_raft_term", "the consensus term", &[("", standing.term as f64)]);
+    gauge(text, "tollgate_raft_is_leader", "1 on the leader", &[("", leads as f64)]);
+    gauge(text, "tollgate_raft_has_leader", "1 if a leader is known", &[("", f64::from(u8::from(standing.leader.is_some())))]);
+    gauge(text, "tollgate_raft_committed_index", "the last entry known to be on a quorum", &[("", standing.committed as f64)]);
+    gauge(text, "tollgate_raft_applied_index", "the last entry applied here", &[("", standing.applied as f64)]);
+    let lag = standing.committed.saturating_sub(standing.applied);
+    gauge(text, "tollgate_raft_apply_lag", "committed entries not applied here", &[("", lag as f64)]);
+    gauge(text, "tollgate_raft_members", "members of the cluster", &[("", standing.members.len() as f64)]);
+    let serves = f64::from(u8::from(context.cluster.may_serve()));
+    gauge(text, "tollgate_serving", "1 if this node may admit calls", &[("", serves)]);
+}
+
+fn endpoint_gauges(context: &Context, text: &mut String) {
+    let (mut up, mut in_flight, mut age, mut kv) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let pools = context.actors.pools.snapshot();
+    for pool in &pools {
+        for replica in &pool.replicas {
+            let labels = format!("{{model=\"{}\",endpoint=\"{}\"}}", escaped(&pool.service.name), escaped(&replica.url));
+            up.push((labels.clone(), f64::from(u8::from(replica.healthy))));
+            in_flight.push((labels.clone(), replica.in_flight as f64));
+            kv.push((labels.clone(), replica.kv_usage));
+            if let Some(seconds) = replica.metrics_age_seconds {
+                age.push((labels, seconds));
+            }
+        }
+    }
+    gauge(text, "tollgate_endpoint_up", "1 if the replica gets calls", &up);
+    gauge(text, "tollgate_endpoint_in_flight", "this node's calls at the replica", &in_flight);
+    gauge(text, "tollgate_endpoint_kv_usage_ratio", "KV-cache use it last reported", &kv);
+    gauge(text, "tollgate_endpoint_metrics_age_seconds", "age of the replica's numbers", &age);
+}
+
+/// Appends a family of gauges: labels with their braces, and values.
+fn gauge<L: AsRef<str>>(text: &mut String, name: &str, help: &str, samples: &[(L, f64)]) {
+    if samples.is_empty() {
+        return;
+    }
+    let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("writing to memory does not fail");
+    line(format_args!("# HELP {name} {help}"));
+    line(format_args!("# TYPE {name} gauge"));
+    for (labels, value) in samples {
+        line(format_args!("{name}{} {value}", labels.as_ref()));
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compatible_counters_have_both_names() {
+        let metrics = Metrics::new();
+        metrics.0.authorized_hits.with_label_values(&["ns/m", "sub", "cc", "org", "", "", "m"]).inc_by(24);
+        let text = metrics.counters();
+        let labels = r#"{cost_center="cc",group="",limitador_namespace="ns/m",model="m",organization_id="org",subscription="sub",user=""}"#;
+        assert!(text.contains(&format!("authorized_hits{labels} 24\n")), "{text}");
+        assert!(text.contains(&format!("authorized_hits_total{labels} 24\n")), "{text}");
+        assert!(text.contains("\nlimitador_up 1\n") && text.contains("\ndatastore_partitioned 0\n"), "{text}");
+    }
+
+    #[test]
+    fn label_values_cannot_break_a_line() {
+        assert_eq!(escaped("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
+    }
+}
