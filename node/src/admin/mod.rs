@@ -1,15 +1,38 @@
 //! The admin API: two doors to the same commands.
+//!
+//! - [`kube`]: a Kubernetes-style resource API, for `kubectl` and everything built on it. Admin port only.
+//! - [`maas_api`]: API keys, models and subscriptions as Models-as-a-Service clients know them. Both ports.
+//!
+//! Both authenticate through the same actor, read the newest View of this node, and change things only through
+//! `Cluster::propose`. Neither keeps state of its own, and the gateway never imports this module.
+
+mod body;
+mod credentials;
+mod health;
+mod json;
+mod kube;
+mod maas_api;
+mod path;
+mod secret;
+
+use axum::Router;
 
 use crate::Context;
 
-/// What the admin port serves: the Kubernetes-style API, maas-api, `/metrics`, `/healthz`, `/readyz`.
-pub fn router(context: Context) -> axum::Router {
-    let _ = context;
-    todo!()
+/// What the admin port serves: the Kubernetes-style API, maas-api, `/metrics`, `/healthz`, `/livez`, `/readyz`.
+pub fn router(context: Context) -> Router {
+    let kube = kube::router(context.clone());
+    Router::new()
+        .merge(health::router(context.clone()))
+        .merge(health::metrics_router(context.clone()))
+        .merge(maas_api::router(context))
+        .merge(kube)
 }
 
-/// What the gateway port serves beside inference: `/maas-api/*`, `/v1/models`, `/healthz`, `/readyz`.
-pub fn public_router(context: Context) -> axum::Router {
-    let _ = context;
-    todo!()
+/// What the gateway port serves beside inference: `/maas-api/*`, `/v1/models`, `/healthz`, `/livez`, `/readyz`.
+pub fn public_router(context: Context) -> Router {
+    Router::new()
+        .merge(health::router(context.clone()))
+        .merge(maas_api::router(context.clone()))
+        .merge(maas_api::models_router(context))
 }

@@ -1,0 +1,184 @@
+//! A new API key: checked, bound to a subscription, drawn, recorded by its hash, shown once.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::Caller;
+use axum::response::Response;
+use http::StatusCode;
+use raft::command::NewKey;
+use raft::resources::{Kind, Object, Phase, Spec, SubscriptionSpec, TENANT_NAMESPACE, reference_phase};
+use raft::{Command, Reply, Timestamp, View};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tracing::info;
+use uuid::Uuid;
+
+use super::error::{Family, Refused};
+use super::expiry::{EPHEMERAL_MAX, lifetime};
+use super::{Ask, key, labels, reply};
+use crate::admin::secret;
+
+const NAME_CHARACTERS_MAX: usize = 128;
+const DESCRIPTION_BYTES_MAX: usize = 4096;
+const SECONDS_PER_DAY: u64 = 86_400;
+/// What a caller reads when nothing went wrong that they could mend.
+const FAILED: &str = "Failed to create API key";
+
+pub(super) fn config(ask: &Ask<'_>) -> Response {
+    let days = ask.context.cluster.view().tenant().max_expiration_days;
+    reply(StatusCode::OK, &json!({"max_expiration_days": days, "ephemeral_max_expiration": "1h0m0s"}))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wanted {
+    name: Option<String>,
+    description: Option<String>,
+    subscription: Option<String>,
+    expires_in: Option<Value>,
+    ephemeral: Option<bool>,
+    labels: Option<Map<String, Value>>,
+}
+
+pub(super) async fn answer(ask: &Ask<'_>) -> Result<Response, Refused> {
+    let (context, caller) = (ask.context, &ask.caller);
+    if caller.key_id().is_some() {
+        return Err(Refused::forbidden("an API key cannot create API keys: authenticate with your user token"));
+    }
+    let wanted: Wanted = ask.json()?;
+    let now = context.doors.clock.wall();
+    let view = context.cluster.view();
+    let named = wanted.subscription.clone();
+    let checked = wanted.check(&view, now)?;
+    let subscription = subscription(&view, caller, named.as_deref())?;
+    let secret = secret::api_key(&*context.doors.chance);
+    let new = checked.into_key(caller, &subscription, context.doors.chance.uuid(), secret.hash);
+
+    let key = match context.cluster.propose(Command::CreateKey(new)).await {
+        Ok(applied) => match applied.reply {
+            Reply::Key(key) => key,
+            Reply::Done | Reply::Object(_) | Reply::Revoked(_) | Reply::Quota(_) | Reply::Refused(_) => {
+                return Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, Family::Keys, FAILED));
+            }
+        },
+        Err(error) => return Err(Refused::not_proposed(&error, FAILED)),
+    };
+    info!(user = key.username, key_id = %key.id, subscription = key.subscription, expires = %key.expires, "api key created");
+    let mut shown = json!({
+        "key": secret.text,
+        "keyPrefix": secret::shown_prefix(&secret.text),
+        "id": key.id.to_string(),
+        "name": key.name,
+        "subscription": key.subscription,
+        "createdAt": key.created.to_string(),
+        "expiresAt": key.expires.to_string(),
+        "ephemeral": key.ephemeral,
+    });
+    if !key.labels.is_empty() {
+        shown["labels"] = key::labels(&key);
+    }
+    Ok(reply(StatusCode::CREATED, &shown))
+}
+
+/// A checked wish.
+struct Checked {
+    name: String,
+    description: String,
+    expires: Timestamp,
+    ephemeral: bool,
+    labels: Vec<(String, String)>,
+}
+
+impl Wanted {
+    fn check(self, view: &View, now: Timestamp) -> Result<Checked, Refused> {
+        let ephemeral = self.ephemeral.unwrap_or(false);
+        let max = match ephemeral {
+            true => EPHEMERAL_MAX,
+            false => Duration::from_secs(u64::from(view.tenant().max_expiration_days) * SECONDS_PER_DAY),
+        };
+        let lifetime = lifetime(self.expires_in.as_ref(), max).map_err(Refused::bad_request)?;
+        let description = self.description.unwrap_or_default();
+        if description.len() > DESCRIPTION_BYTES_MAX {
+            return Err(Refused::bad_request(format!(
+                "description has {} bytes: at most {DESCRIPTION_BYTES_MAX} are kept",
+                description.len()
+            )));
+        }
+        Ok(Checked {
+            name: name(self.name.as_deref().unwrap_or_default(), ephemeral, now)?,
+            description,
+            expires: now.plus(lifetime),
+            ephemeral,
+            labels: labels::check(&self.labels.unwrap_or_default()).map_err(Refused::bad_request)?,
+        })
+    }
+}
+
+impl Checked {
+    fn into_key(self, caller: &Caller, subscription: &Object, id: Uuid, hash: [u8; 32]) -> NewKey {
+        NewKey {
+            id,
+            hash,
+            name: self.name,
+            description: self.description,
+            username: caller.user().to_owned(),
+            groups: caller.groups().to_vec(),
+            subscription: subscription.key.name.clone(),
+            expires: self.expires,
+            ephemeral: self.ephemeral,
+            labels: self.labels,
+        }
+    }
+}
+
+fn name(given: &str, ephemeral: bool, now: Timestamp) -> Result<String, Refused> {
+    let name = given.trim();
+    match name.chars().count() {
+        0 if given.is_empty() && ephemeral => Ok(format!("ephemeral-{}000000", now.millis())),
+        0 if given.is_empty() => Err(Refused::bad_request("name is required for non-ephemeral keys")),
+        0 => Err(Refused::bad_request("name must not be blank")),
+        count if count > NAME_CHARACTERS_MAX => {
+            Err(Refused::bad_request(format!("name has {count} characters: at most {NAME_CHARACTERS_MAX} are kept")))
+        }
+        _ if name.contains(char::is_control) => Err(Refused::bad_request("name must not contain control characters")),
+        _ => Ok(name.to_owned()),
+    }
+}
+
+/// The subscription a new key is bound to: the one named, or the caller's best.
+fn subscription(view: &View, caller: &Caller, named: Option<&str>) -> Result<Arc<Object>, Refused> {
+    // One text for all: whether a subscription exists cannot be probed.
+    let unresolved =
+        || Refused::bad_request("Unable to resolve a subscription for this API key").with_code("invalid_subscription");
+    let own = owned(view, caller);
+    let Some(named) = named.map(str::trim).filter(|name| !name.is_empty()) else {
+        let best = own.into_iter().min_by_key(|(object, spec)| rank(object, spec));
+        return best.map(|(object, _)| Arc::clone(object)).ok_or_else(unresolved);
+    };
+    let (object, _) = own.into_iter().find(|(object, _)| object.key.name == named).ok_or_else(unresolved)?;
+    if reference_phase(object, view) == Phase::Failed {
+        let message = format!("subscription {named} is not ready: none of its models exists; ask who administers it");
+        return Err(Refused::forbidden(message).with_code("subscription_not_ready"));
+    }
+    Ok(Arc::clone(object))
+}
+
+/// The caller's subscriptions, by name.
+pub(super) fn owned<'a>(view: &'a View, caller: &Caller) -> Vec<(&'a Arc<Object>, &'a SubscriptionSpec)> {
+    view.objects_in(Kind::Subscription, TENANT_NAMESPACE)
+        .filter_map(|object| match &object.spec {
+            Spec::Subscription(spec) => Some((object, spec)),
+            _ => None,
+        })
+        .filter(|(_, spec)| spec.owner.contains(caller.user(), caller.groups()))
+        .collect()
+}
+
+/// The best subscription sorts first: highest priority (negative ones count as 0), then largest single limit, then name.
+fn rank<'a>(object: &'a Object, spec: &SubscriptionSpec) -> (Reverse<i32>, Reverse<u64>, &'a str) {
+    let limits = spec.model_refs.iter().flat_map(|model| &model.limits);
+    let largest = limits.map(|limit| limit.limit).max().unwrap_or(0);
+    (Reverse(spec.priority.max(0)), Reverse(largest), object.key.name.as_str())
+}

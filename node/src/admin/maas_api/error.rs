@@ -1,0 +1,99 @@
+//! Refusals, in the error body of the route's family.
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use raft::ProposeError;
+use serde_json::json;
+use tracing::warn;
+
+use super::reply;
+use crate::admin::body::Unread;
+
+/// Which error body a route uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// `{"error":"…"}`, sometimes with a `code`.
+    Keys,
+    /// `{"error":{"message":"…","type":"…"}}`, as OpenAI clients expect.
+    Models,
+}
+
+/// A refusal.
+#[derive(Debug)]
+pub(super) struct Refused {
+    status: StatusCode,
+    family: Family,
+    message: String,
+    code: Option<&'static str>,
+}
+
+impl Refused {
+    pub(super) fn new(status: StatusCode, family: Family, message: impl Into<String>) -> Refused {
+        Refused { status, family, message: message.into(), code: None }
+    }
+
+    /// 400 on a key route.
+    pub(super) fn bad_request(message: impl Into<String>) -> Refused {
+        Refused::new(StatusCode::BAD_REQUEST, Family::Keys, message)
+    }
+
+    /// 403 on a key route.
+    pub(super) fn forbidden(message: impl Into<String>) -> Refused {
+        Refused::new(StatusCode::FORBIDDEN, Family::Keys, message)
+    }
+
+    pub(super) fn no_route() -> Refused {
+        Refused::new(StatusCode::NOT_FOUND, Family::Keys, "not found")
+    }
+
+    /// No such key, or somebody else's: one answer, so that existence cannot be probed.
+    pub(super) fn no_key() -> Refused {
+        Refused::new(StatusCode::NOT_FOUND, Family::Keys, "API key not found")
+    }
+
+    /// Adds what programs match on.
+    pub(super) fn with_code(mut self, code: &'static str) -> Refused {
+        self.code = Some(code);
+        self
+    }
+
+    /// A change of keys that the cluster did not answer. The text is upstream's; what happened is in the log.
+    pub(super) fn not_proposed(error: &ProposeError, message: &str) -> Refused {
+        warn!(%error, "{}", message.to_lowercase());
+        let status = match error {
+            ProposeError::Stopping | ProposeError::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ProposeError::Unknown(_) | ProposeError::TooLarge { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Refused::new(status, Family::Keys, message)
+    }
+}
+
+impl From<Unread> for Refused {
+    fn from(unread: Unread) -> Refused {
+        let status = match unread {
+            Unread::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Unread::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Unread::Broken => StatusCode::BAD_REQUEST,
+        };
+        Refused::new(status, Family::Keys, unread.to_string())
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let body = match (self.family, self.code) {
+            (Family::Keys, None) => json!({"error": self.message}),
+            (Family::Keys, Some(code)) => json!({"error": self.message, "code": code}),
+            (Family::Models, _) => {
+                let kind = match self.status {
+                    StatusCode::UNAUTHORIZED => "authentication_error",
+                    StatusCode::FORBIDDEN => "permission_error",
+                    status if status.is_server_error() => "server_error",
+                    _ => "invalid_request_error",
+                };
+                json!({"error": {"message": self.message, "type": kind}})
+            }
+        };
+        reply(self.status, &body)
+    }
+}

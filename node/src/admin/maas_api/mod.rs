@@ -1,0 +1,172 @@
+//! maas-api: API keys, models and subscriptions, as Models-as-a-Service clients know them.
+//!
+//! | path below `/maas-api` | what |
+//! |---|---|
+//! | `GET /health` | the process answers; needs no credentials |
+//! | `GET /v1/models` | models the caller may use (on the gateway port also without `/maas-api`) |
+//! | `GET /v1/subscriptions`, `GET /v1/model/{name}/subscriptions` | subscriptions the caller owns |
+//! | `GET /v1/api-keys/config` | the longest a key may live |
+//! | `POST /v1/api-keys` | a new key, shown once; needs a token: a key cannot beget keys that outlive it |
+//! | `POST /v1/api-keys/search`, `GET /v1/api-keys/{id}` | the caller's keys (an administrator's: anybody's) |
+//! | `DELETE /v1/api-keys/{id}`, `POST /v1/api-keys/bulk-revoke` | revoke; when the answer comes, no node admits the key |
+//!
+//! Upstream's `/internal/v1` routes are not here: they trusted the network, and what they did happens in process.
+
+mod create;
+mod error;
+mod expiry;
+mod key;
+mod labels;
+mod models;
+mod revoke;
+mod search;
+mod subscriptions;
+
+use actors::{Caller, Unauthenticated};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::credentials::bearer;
+use super::{body, json as unambiguous, path};
+use crate::Context;
+use error::{Family, Refused};
+
+/// Request bodies, in bytes.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// A client's request id may be so long.
+const REQUEST_ID_MAX: usize = 128;
+const REQUEST_ID: &str = "x-request-id";
+/// Identity headers that upstream's gateway sets. Nobody else may send them, and nothing here reads them.
+const IDENTITY_HEADERS: [&str; 2] = ["x-maas-username", "x-maas-group"];
+
+/// Everything below `/maas-api`.
+pub(super) fn router(context: Context) -> Router {
+    Router::new()
+        .route("/maas-api", any(handle))
+        .route("/maas-api/", any(handle))
+        .route("/maas-api/{*rest}", any(handle))
+        .with_state(context)
+}
+
+/// `/v1/models` for OpenAI clients.
+pub(super) fn models_router(context: Context) -> Router {
+    Router::new().route("/v1/models", any(handle)).with_state(context)
+}
+
+async fn handle(State(context): State<Context>, request: Request<Body>) -> Response {
+    let request_id = request_id(&context, request.headers());
+    let mut response = answer(&context, request).await.unwrap_or_else(IntoResponse::into_response);
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, request_id);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The client's own request id if it is plain, else a fresh one.
+fn request_id(context: &Context, headers: &HeaderMap) -> HeaderValue {
+    let is_plain = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=REQUEST_ID_MAX).contains(&bytes.len())
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    };
+    headers.get(REQUEST_ID).filter(is_plain).cloned().unwrap_or_else(|| {
+        let fresh = context.doors.chance.uuid().to_string();
+        HeaderValue::try_from(fresh).expect("a UUID is ASCII")
+    })
+}
+
+async fn answer(context: &Context, request: Request<Body>) -> Result<Response, Refused> {
+    let (head, body) = request.into_parts();
+    if head.method == Method::OPTIONS {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let segments = path::segments(head.uri.path()).ok_or_else(Refused::no_route)?;
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let segments = segments.strip_prefix(&["maas-api"]).unwrap_or(&segments);
+    let method = if head.method == Method::HEAD { Method::GET } else { head.method };
+    if (&method, segments) == (&Method::GET, &["health"][..]) {
+        return Ok(reply(StatusCode::OK, &json!({"status": "healthy"})));
+    }
+
+    let family = match segments {
+        ["v1", "models" | "subscriptions" | "model", ..] => Family::Models,
+        _ => Family::Keys,
+    };
+    let caller = authenticate(context, &head.headers, family)?;
+    let body = body::read(body, BODY_BYTES_MAX).await?;
+    let ask = Ask { context, caller, headers: head.headers, body };
+    match (&method, segments) {
+        (&Method::GET, ["v1", "models"]) => models::list(&ask),
+        (&Method::GET, ["v1", "subscriptions"]) => Ok(subscriptions::list(&ask)),
+        (&Method::GET, ["v1", "model", name, "subscriptions"]) => Ok(subscriptions::list_of_model(&ask, name)),
+        (&Method::GET, ["v1", "api-keys", "config"]) => Ok(create::config(&ask)),
+        (&Method::POST, ["v1", "api-keys"]) => create::answer(&ask).await,
+        (&Method::POST, ["v1", "api-keys", "search"]) => search::answer(&ask),
+        (&Method::POST, ["v1", "api-keys", "bulk-revoke"]) => revoke::bulk(&ask).await,
+        (&Method::GET, ["v1", "api-keys", id]) => key::get(&ask, id),
+        (&Method::DELETE, ["v1", "api-keys", id]) => revoke::one(&ask, id).await,
+        (
+            _,
+            ["health"]
+            | ["v1", "models" | "subscriptions" | "api-keys"]
+            | ["v1", "model", _, "subscriptions"]
+            | ["v1", "api-keys", _],
+        ) => Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, family, "method not allowed")),
+        _ => Err(Refused::no_route()),
+    }
+}
+
+/// An authenticated request.
+struct Ask<'a> {
+    context: &'a Context,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Ask<'_> {
+    /// The body, which must be a JSON object of this shape. Fields that nobody knows are ignored.
+    fn json<T: DeserializeOwned>(&self) -> Result<T, Refused> {
+        let value = unambiguous::parse(&self.body)
+            .map_err(|error| Refused::bad_request(format!("invalid request body: {error}")))?;
+        if !value.is_object() {
+            return Err(Refused::bad_request("invalid request body: send a JSON object"));
+        }
+        serde_json::from_value(value).map_err(|error| Refused::bad_request(format!("invalid request body: {error}")))
+    }
+}
+
+fn authenticate(context: &Context, headers: &HeaderMap, family: Family) -> Result<Caller, Refused> {
+    let caller = context.actors.auth.authenticate(bearer(headers)).map_err(|error| match error {
+        Unauthenticated::Missing => {
+            let message = match family {
+                Family::Keys => "Authentication required",
+                Family::Models => "Authorization required",
+            };
+            Refused::new(StatusCode::UNAUTHORIZED, family, message)
+        }
+        Unauthenticated::UnknownToken => Refused::new(StatusCode::UNAUTHORIZED, family, error.to_string()),
+        Unauthenticated::MalformedKey
+        | Unauthenticated::UnknownKey
+        | Unauthenticated::RevokedKey
+        | Unauthenticated::ExpiredKey => Refused::new(StatusCode::FORBIDDEN, family, error.to_string()),
+    })?;
+    match IDENTITY_HEADERS.iter().find(|name| headers.contains_key(**name)) {
+        None => Ok(caller),
+        Some(name) => {
+            Err(Refused::new(StatusCode::FORBIDDEN, family, format!("the header {name} is not for clients to send")))
+        }
+    }
+}
+
+fn reply(status: StatusCode, value: &Value) -> Response {
+    (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], value.to_string()).into_response()
+}
