@@ -75,13 +75,15 @@ impl Node {
     pub async fn start(config: &Config, doors: Doors, disk: Arc<dyn Disk>) -> Result<Node, StartError> {
         // What a person may have to correct comes first, before anything is running that must be stopped again.
         let peer_tls = config.peers.files.as_ref().map(|(ca, files)| tls::peers(ca, files)).transpose()?;
+        let replica_tls = config.upstream.ca.as_deref().map(tls::client).transpose()?;
+        let upstream_settings = gateway::UpstreamSettings { tls: replica_tls, ..config.upstream.settings.clone() };
         let token = bootstrap::read_or_create(&config.admin.bootstrap_token_file, doors.chance.as_ref())?;
         let (gateway, admin) = (&config.gateway, &config.admin);
         let gateway = open(&doors, "gateway.listen", &gateway.listen, gateway.tls.as_ref(), &gateway.limits).await?;
         let admin = open(&doors, "admin.listen", &admin.listen, admin.tls.as_ref(), &admin.limits).await?;
 
         let cluster = Cluster::start(cluster_settings(config, peer_tls), disk, doors.clone()).await?;
-        let upstream = gateway::Upstream::new(&doors, gateway::UpstreamSettings::default());
+        let upstream = gateway::Upstream::new(&doors, upstream_settings);
         let actors = Actors::start(actors::Deps {
             cluster: cluster.clone(),
             doors: doors.clone(),

@@ -85,10 +85,11 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| TlsError::new(path, error))?;
+    // A system's bundle may hold a certificate or two that cannot be used.
+    match roots.add_parsable_certificates(certificates(path)?) {
+        (0, _) => Err(TlsError::new(path, "has no certificate that can be used")),
+        _ => Ok(roots),
     }
-    Ok(roots)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

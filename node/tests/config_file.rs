@@ -51,7 +51,7 @@ fn the_example_names_every_key() {
         .map(|(key, _)| key)
         .filter(|key| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
         .collect();
-    for section in ["cluster", "node", "peers", "gateway", "admin", "probe", "quota", "log"] {
+    for section in ["cluster", "node", "peers", "gateway", "admin", "upstream", "probe", "quota", "log"] {
         let mistakes = parse(&format!("[{section}]\nxxxxxxxxxxxxxxxxxxxxxxxx = 1"), &[]).unwrap_err();
         let (_, known) = mistakes[0].split_once(": there are ").expect("the known keys");
         for key in known.split(", ").filter(|key| *key != "members") {
@@ -116,7 +116,9 @@ fn mistakes_are_told_with_what_would_be_right() {
         ("[gatway]", &["[gatway]: is not a section: did you mean `gateway`?"]),
         (
             "[database]",
-            &["[database]: is not a section: there are admin, cluster, gateway, log, node, peers, probe, quota"],
+            &[
+                "[database]: is not a section: there are admin, cluster, gateway, log, node, peers, probe, quota, upstream",
+            ],
         ),
         ("listen = 1", &["listen: stands outside a section: write it below one, such as [gateway]"]),
         ("[node]\nid = 0", &["node.id: 0 is not a whole number from 1 to 9223372036854775807"]),
@@ -130,7 +132,9 @@ fn mistakes_are_told_with_what_would_be_right() {
         ),
         (
             "[peers]\nlisten = \"0.0.0.0:7443\"",
-            &["peers.certificate: is missing: without one anybody could speak as a node, and peers.listen is 0.0.0.0:7443"],
+            &[
+                "peers.certificate: is missing: without one anybody could speak as a node, and peers.listen is 0.0.0.0:7443",
+            ],
         ),
         (
             "[cluster.members]\n2 = \"a:1\"",

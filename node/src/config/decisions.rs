@@ -2,9 +2,10 @@
 
 use actors::Settings;
 
+use super::Gateway;
 use super::section::Reader;
 
-pub(super) fn read(reader: &Reader<'_>) -> Settings {
+pub(super) fn read(reader: &Reader<'_>, gateway: &Gateway) -> Settings {
     let defaults = Settings::default();
     let (probe, quota) = (reader.section("probe"), reader.section("quota"));
     Settings {
@@ -13,5 +14,6 @@ pub(super) fn read(reader: &Reader<'_>) -> Settings {
         recall_wait: quota.duration("recall_wait", defaults.recall_wait),
         held_wait: quota.duration("held_wait", defaults.held_wait),
         idle_return: quota.duration("idle_return", defaults.idle_return),
+        gateway_url: gateway.public_url.clone(),
     }
 }

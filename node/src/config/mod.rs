@@ -18,6 +18,7 @@ mod node;
 mod peers;
 mod section;
 mod units;
+mod upstream;
 mod written;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub use log::{Format, Log};
 pub use mistake::{Mistake, Mistakes};
 pub use node::Node;
 pub use peers::{Files, Peers};
+pub use upstream::Upstream;
 
 use section::Reader;
 use written::Written;
@@ -47,6 +49,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// `[admin]`: the port for the admin API.
     pub admin: Admin,
+    /// `[upstream]`: how replicas are talked to.
+    pub upstream: Upstream,
     /// `[probe]` and `[quota]`: what this node decides with.
     pub decisions: actors::Settings,
     /// `[log]`.
@@ -70,12 +74,14 @@ impl Config {
         let reader = Reader::new(&written, base);
         let node = Node::read(&reader);
         let peers = Peers::read(&reader);
+        let gateway = Gateway::read(&reader, &node);
         let config = Config {
             cluster: Cluster::read(&reader, &node, &peers),
-            gateway: Gateway::read(&reader, &node),
+            upstream: Upstream::read(&reader),
             admin: Admin::read(&reader, &node),
-            decisions: decisions::read(&reader),
+            decisions: decisions::read(&reader, &gateway),
             log: Log::read(&reader),
+            gateway,
             node,
             peers,
         };

@@ -76,8 +76,8 @@ impl Dev {
 
     /// Waits until it has printed `text`.
     pub async fn wait_for_output(&mut self, text: &str) {
-        let running = self.running.as_mut().expect("it runs");
-        let seen = tokio::time::timeout(READY_MAX, running.output.wait_for(|output| output.contains(text))).await;
+        let output = &mut self.running.as_mut().expect("it runs").output;
+        let seen = tokio::time::timeout(READY_MAX, output.wait_for(|output| output.contains(text))).await;
         let seen = matches!(seen, Ok(Ok(_)));
         assert!(seen, "it never printed {text:?}, but:\n{}", self.output());
     }

@@ -59,11 +59,7 @@ impl AdminClient {
         for node in &plan.nodes {
             let started = tokio::time::Instant::now();
             loop {
-                let last = match self.call_as(&self.token, node.admin_port, Method::GET, "/readyz", None).await {
-                    Ok(answer) if answer.status.is_success() => break,
-                    Ok(answer) => format!("/readyz answers {}", answer.status),
-                    Err(error) => error,
-                };
+                let Err(last) = self.check_ready(node.admin_port).await else { break };
                 if let Some(reason) = nodes.gone() {
                     return Err(Failure::unavailable(reason));
                 }
@@ -75,6 +71,17 @@ impl AdminClient {
                     )));
                 }
                 tokio::time::sleep(RETRY).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the node serves, and knows the administrator's token, which it learns a moment later. Errors: what is missing.
+    async fn check_ready(&self, port: u16) -> Result<(), String> {
+        for path in ["/readyz", "/api/v1/namespaces"] {
+            let answer = self.call_as(&self.token, port, Method::GET, path, None).await?;
+            if !answer.status.is_success() {
+                return Err(format!("{path} answers {}", answer.status));
             }
         }
         Ok(())

@@ -36,7 +36,11 @@ use plan::Plan;
 Examples:
   tollgate dev
   tollgate dev --nodes 3 --replicas 4
-  tollgate dev --replica http://127.0.0.1:8000 --model openai/gpt-oss-20b      put a running vLLM behind it
+
+With a running vLLM, or any OpenAI-compatible server, instead of simulated replicas:
+  tollgate dev --replica http://127.0.0.1:8000 --model openai/gpt-oss-20b
+
+In another shell:
   source .tollgate/dev.env && curl \"$MODEL_ENDPOINT/models\" -H \"Authorization: Bearer $API_KEY\"")]
 pub(super) struct Args {
     /// Gateway nodes; more than one make a cluster, each its own process

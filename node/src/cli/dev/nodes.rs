@@ -7,10 +7,10 @@ use raft::doors::Doors;
 use tokio::task::JoinHandle;
 
 use super::super::exit::Failure;
-use super::super::serve::{PidFile, open_disk, prepare};
+use super::super::serve::{PidFile, open_disk};
 use super::children::Children;
 use super::environment;
-use super::plan::{NodePlan, Plan};
+use super::plan::{NodePlan, Plan, ReplicaPlan};
 use crate::config::Config;
 use crate::files;
 use crate::node::{Failed, Node};
@@ -33,7 +33,6 @@ pub(super) enum Nodes {
 impl Nodes {
     pub(super) async fn start(plan: &Plan, doors: &Doors) -> Result<Nodes, Failure> {
         for node in &plan.nodes {
-            prepare(&node.dir)?;
             let file = node.config_file();
             files::replace(&file, &configuration(plan, node), false)
                 .map_err(|error| Failure::unavailable(format!("cannot write {}: {error}", file.display())))?;
@@ -115,9 +114,10 @@ fn configuration(plan: &Plan, node: &NodePlan) -> String {
          [gateway]\nlisten = \"127.0.0.1:{gateway_port}\"\n\n\
          [admin]\nlisten = \"127.0.0.1:{admin_port}\"\ncertificate = {server:?}\nkey = {server_key:?}\n\
          bootstrap_token_file = {token:?}\n\n\
-         [log]\nformat = \"text\"\nfile = {log:?}\n\n\
+         {upstream}[log]\nformat = \"text\"\nfile = {log:?}\n\n\
          [cluster]\nname = \"dev\"\n\n[cluster.members]\n",
         id = node.id,
+        upstream = upstream(plan),
         peer_port = node.peer_port,
         ca = tls.join("ca.crt"),
         peer = tls.join("peer.crt"),
@@ -133,4 +133,15 @@ fn configuration(plan: &Plan, node: &NodePlan) -> String {
         let _ = writeln!(text, "{} = \"127.0.0.1:{}\"", member.id, member.peer_port);
     }
     text
+}
+
+/// The system's authorities, if a replica is reached by HTTPS.
+fn upstream(plan: &Plan) -> String {
+    const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
+    match &plan.replicas {
+        ReplicaPlan::Running(urls) if urls.iter().any(|url| url.starts_with("https://")) => {
+            format!("[upstream]\nca = {SYSTEM_CA:?}\n\n")
+        }
+        ReplicaPlan::Running(_) | ReplicaPlan::Simulated(_) => String::new(),
+    }
 }

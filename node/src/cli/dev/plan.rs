@@ -91,7 +91,11 @@ impl Plan {
             peer_port: *peer_port,
             dir: data_dir.join(format!("node-{id}")),
         });
-        Ok(Plan { nodes: nodes.collect(), data_dir, replicas, model })
+        let nodes: Vec<NodePlan> = nodes.collect();
+        for node in &nodes {
+            super::super::serve::prepare(&node.dir)?;
+        }
+        Ok(Plan { nodes, data_dir, replicas, model })
     }
 
     /// Where this process logs.
