@@ -153,6 +153,3 @@ impl Running {
         self.replica.reports(mark, metrics);
     }
 }
-
-#[cfg(test)]
-mod tests;

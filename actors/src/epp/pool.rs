@@ -273,6 +273,3 @@ impl Running {
         Ok(())
     }
 }
-
-#[cfg(test)]
-pub(super) mod tests;

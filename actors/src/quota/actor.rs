@@ -12,7 +12,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::command::QuotaBatch;
 use raft::{Applied, Command, ProposeError, Refusal, Reply};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -47,8 +47,8 @@ pub(crate) enum QuotaMessage {
     Answered(Result<Applied, ProposeError>),
     /// There is a newer View.
     View(Seen),
-    /// Some time has passed.
-    Wake,
+    /// The time that was asked for has come.
+    Wake(Instant),
     /// Give everything back, and say when that is done.
     Drain(oneshot::Sender<()>),
 }
@@ -69,7 +69,8 @@ pub(crate) struct Running {
     access_version: u64,
     proposed_at: Option<Instant>,
     ticked_at: Instant,
-    wake_at: Option<Instant>,
+    /// The one timer that counts.
+    wake_at: Option<(Instant, AbortHandle)>,
     /// Whom to tell when everything has gone back; not empty: nothing is drawn any more.
     drains: Vec<oneshot::Sender<()>>,
     /// The batch in flight and the follower of Views. Ends with the actor.
@@ -102,7 +103,7 @@ impl Actor for QuotaActor {
             QuotaMessage::Marked(set) => running.marked(set),
             QuotaMessage::Answered(answer) => running.answered(answer)?,
             QuotaMessage::View(_seen) => running.view_changed(),
-            QuotaMessage::Wake => running.wake(),
+            QuotaMessage::Wake(asked) => running.wake(asked),
             QuotaMessage::Drain(done) => running.drain(done),
         }
         running.proceed();
@@ -183,6 +184,7 @@ impl Running {
         if limits_differ {
             care.follow_limits_of_view();
         }
+        care.follow_windows_of_view();
         care.tended.waiters.push_back(waiter);
         self.serve(set.id);
     }
@@ -230,8 +232,11 @@ impl Running {
         }
     }
 
-    fn wake(&mut self) {
-        self.wake_at = None;
+    fn wake(&mut self, asked: Instant) {
+        // One that was replaced by an earlier one while it was on its way starts nothing, or timers would multiply.
+        if self.wake_at.take_if(|(deadline, _)| *deadline == asked).is_none() {
+            return;
+        }
         for id in self.waiting.clone() {
             if let Some(tended) = self.sets.get_mut(&id) {
                 tended.expire(&self.shared, &self.moment);
@@ -420,12 +425,15 @@ impl Running {
     }
 
     fn wake_by(&mut self, deadline: Instant) {
-        if self.wake_at.is_some_and(|wake| wake <= deadline) {
-            return;
+        if let Some((earlier, timer)) = &self.wake_at {
+            if *earlier <= deadline {
+                return;
+            }
+            timer.abort();
         }
-        self.wake_at = Some(deadline);
         let pause = deadline.saturating_duration_since(self.moment.instant);
-        self.myself.send_after(pause, || QuotaMessage::Wake);
+        let timer = self.myself.send_after(pause, move || QuotaMessage::Wake(deadline));
+        self.wake_at = Some((deadline, timer.abort_handle()));
     }
 }
 
@@ -438,5 +446,9 @@ struct Care<'a> {
 impl Care<'_> {
     fn follow_limits_of_view(&mut self) {
         self.tended.follow_limits(self.moment);
+    }
+
+    fn follow_windows_of_view(&mut self) {
+        self.tended.follow_windows(self.moment);
     }
 }

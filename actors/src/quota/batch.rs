@@ -32,6 +32,7 @@ impl Draft {
             };
             self.push(tended, rule, meter, Told { spent, returned, draw: None });
         }
+        tended.measure(moment.instant);
         let slots = tended.set.slots.load_full();
         let draws = draws(tended, &slots.slots, moment, gives_all);
         for (at, (slot, draw)) in slots.slots.iter().zip(draws).enumerate() {

@@ -209,7 +209,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Slots under `limits`; meters of `before` that go on being limits are kept.
+    /// Slots under `limits`; meters of `before` that go on being limits, as high as before or higher, are kept.
     pub(super) fn of(key: &AccessKey, user: &str, limits: Option<Vec<TokenRateLimit>>, before: &Slots) -> Slots {
         let mut slots: Vec<Slot> = Vec::new();
         for limit in limits.iter().flatten() {
@@ -227,7 +227,8 @@ impl Slots {
                 }
                 continue;
             }
-            let known = before.slots.iter().find(|slot| slot.rule.id == rule.id);
+            // Under a lowered limit the meter begins empty: what was granted under the higher one goes back unspent.
+            let known = before.slots.iter().find(|slot| slot.rule.id == rule.id && slot.rule.limit <= rule.limit);
             slots.push(
                 known.map_or_else(|| Slot::new(rule.clone()), |slot| Slot { rule: rule.clone(), ..slot.clone() }),
             );

@@ -59,6 +59,11 @@ fn open_window<'a>(view: &'a View, slot: &Slot, now: Timestamp) -> Option<&'a Me
     window(view, slot).filter(|window| window.ends > now)
 }
 
+/// The window that is open by the state clock.
+pub(super) fn current_window<'a>(view: &'a View, slot: &Slot) -> Option<&'a MeterWindow> {
+    open_window(view, slot, view.time)
+}
+
 fn window<'a>(view: &'a View, slot: &Slot) -> Option<&'a MeterWindow> {
     view.meters.get(&slot.rule.id).and_then(|meter: &Arc<LedgerMeter>| meter.window.as_ref())
 }

@@ -25,7 +25,7 @@ pub(super) struct Tended {
     /// Tokens reserved a second, lately.
     pub(super) rate: f64,
     taken: u64,
-    ticked: Instant,
+    measured: Instant,
     /// Since when `Note::lowest` has been watched.
     watched_since: Instant,
     /// Whether anything was taken since then.
@@ -82,7 +82,7 @@ impl Tended {
             notes,
             rate: 0.0,
             taken,
-            ticked: now,
+            measured: now,
             watched_since: now,
             was_used: false,
             last_busy: now,
@@ -233,8 +233,7 @@ impl Tended {
     /// Looks at what has happened since the last tick. Whether the ledger should hear of it.
     pub(super) fn tick(&mut self, shared: &Shared, moment: &Moment) -> bool {
         self.measure(moment.instant);
-        self.leave_windows(moment);
-        self.watch_others(moment);
+        self.follow_windows(moment);
         let mut has_news = false;
         let slots = self.set.slots.load_full();
         for (slot, note) in slots.slots.iter().zip(&mut self.notes) {
@@ -260,25 +259,37 @@ impl Tended {
             || slots.slots.iter().any(|slot| slot.meter.has_news())
     }
 
-    fn measure(&mut self, now: Instant) {
+    /// Brings the rate up to date, unless that was just done.
+    pub(super) fn measure(&mut self, now: Instant) {
+        /// Shorter intervals say little.
+        const INTERVAL_MIN: Duration = Duration::from_millis(20);
+        if now - self.measured < INTERVAL_MIN {
+            return;
+        }
         let taken = self.set.taken();
         let since = taken - self.taken;
-        self.rate = decide::next_rate(self.rate, since, now - self.ticked);
+        self.rate = decide::next_rate(self.rate, since, now - self.measured);
         self.was_used |= since > 0;
-        (self.taken, self.ticked) = (taken, now);
+        (self.taken, self.measured) = (taken, now);
         if since > 0 || !self.is_empty() {
             self.last_busy = now;
         }
     }
 
-    fn leave_windows(&mut self, moment: &Moment) {
+    /// Leaves windows that are over and enters those that others have opened, so that callers are told the truth and need not ask
+    /// the ledger for what is spent already.
+    pub(super) fn follow_windows(&mut self, moment: &Moment) {
         let slots = self.set.slots.load_full();
         for (at, slot) in slots.slots.iter().enumerate() {
-            if ledger::is_over(&moment.view, slot) {
-                self.enter_window(at, 0, Timestamp::default());
+            let is_over = ledger::is_over(&moment.view, slot);
+            match ledger::current_window(&moment.view, slot) {
+                Some(window) if is_over || slot.meter.number == 0 => self.enter_window(at, window.number, window.ends),
+                None if is_over => self.enter_window(at, 0, Timestamp::default()),
+                Some(_) | None => {}
             }
         }
         self.set.retired().retain(|(_, meter)| !meter.is_empty());
+        self.watch_others(moment);
     }
 
     fn watch_others(&mut self, moment: &Moment) {

@@ -5,8 +5,14 @@ use std::time::Duration;
 use actors::{Permit, QuotaRefusal, Reservation};
 use raft::resources::Kind;
 use raft::state::{Meter, MeterId};
+use tokio::time::Instant;
 
 use crate::support::Node;
+
+/// Longer than it takes the book to tell the ledger what it knows.
+const SOON: Duration = Duration::from_millis(100);
+/// Longer than unused tokens stay in the book.
+const LATER: Duration = Duration::from_secs(10);
 
 async fn reserve(node: &Node, permit: &Permit, tokens: u64) -> Result<Reservation, QuotaRefusal> {
     node.actors.quota.reserve(permit, tokens).await
@@ -28,6 +34,16 @@ fn ledger(node: &Node, window_seconds: u32) -> (u64, u64) {
     (window.settled, window.held())
 }
 
+/// (used, reserved, remaining, retry after) of a refusal by a limit.
+fn refused(result: Result<Reservation, QuotaRefusal>) -> (u64, u64, u64, Duration) {
+    match result.unwrap_err() {
+        QuotaRefusal::Exhausted { standing, retry_after, .. } => {
+            (standing.used, standing.reserved, standing.remaining, retry_after)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_reserved_is_held_and_what_is_settled_is_charged() {
     let node = Node::start().await;
@@ -38,10 +54,336 @@ async fn what_is_reserved_is_held_and_what_is_settled_is_charged() {
     assert_eq!(ledger(&node, 3600), (0, 100));
 
     reservation.settle(60, Some(40));
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(SOON).await;
     assert_eq!(ledger(&node, 3600), (60, 40));
 
     // What nobody uses goes back.
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::sleep(LATER).await;
     assert_eq!(ledger(&node, 3600), (60, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_that_is_dropped_is_charged_what_was_observed() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(1000, "1h")]).await;
+
+    let mut reservation = reserve(&node, &permit, 100).await.unwrap();
+    reservation.observe(10);
+    reservation.observe(30);
+    drop(reservation);
+    // One that never reached a replica costs nothing.
+    drop(reserve(&node, &permit, 100).await.unwrap());
+
+    tokio::time::sleep(LATER).await;
+    assert_eq!(ledger(&node, 3600), (30, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_200_calls_at_once_a_limit_that_fits_50_admits_50() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(5000, "1h")]).await;
+
+    let calls = (0..200).map(|_| {
+        let (quota, permit) = (node.actors.quota.clone(), permit.clone());
+        tokio::spawn(async move { quota.reserve(&permit, 100).await })
+    });
+    let mut admitted = Vec::new();
+    let mut refusals = 0;
+    for call in calls.collect::<Vec<_>>() {
+        match call.await.unwrap() {
+            Ok(reservation) => admitted.push(reservation),
+            Err(QuotaRefusal::Exhausted { retry_after, .. }) => {
+                // Held by calls in progress: worth another try soon.
+                assert_eq!(retry_after, Duration::from_secs(1));
+                refusals += 1;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((admitted.len(), refusals), (50, 150));
+    assert_eq!(ledger(&node, 3600), (0, 5000));
+
+    // What they do not use is there for the next ones, to the last token.
+    for reservation in admitted {
+        reservation.settle(90, None);
+    }
+    let rest = reserve(&node, &permit, 500).await.unwrap();
+    assert_eq!(refused(reserve(&node, &permit, 1).await).0, 4500);
+    rest.settle(500, None);
+    tokio::time::sleep(SOON).await;
+    assert_eq!(ledger(&node, 3600), (5000, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_for_tokens_that_another_call_gives_back() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(100, "1h")]).await;
+
+    let first = reserve(&node, &permit, 80).await.unwrap();
+    let (quota, of_second) = (node.actors.quota.clone(), permit.clone());
+    let second = tokio::spawn(async move { quota.reserve(&of_second, 50).await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!second.is_finished());
+
+    first.settle(50, None);
+    assert_eq!(second.await.unwrap().unwrap().tokens(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_spent_refuses_at_once_and_costs_the_ledger_nothing() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(100, "1h")]).await;
+    reserve(&node, &permit, 100).await.unwrap().settle(100, None);
+    tokio::time::sleep(LATER).await;
+
+    let applied = node.cluster.standing().applied;
+    let before = Instant::now();
+    for _ in 0..1000 {
+        let (used, reserved, remaining, retry_after) = refused(reserve(&node, &permit, 1).await);
+        assert_eq!((used, reserved, remaining), (100, 0, 0));
+        assert!(retry_after > Duration::from_secs(3580), "{retry_after:?}");
+    }
+    assert_eq!(Instant::now(), before);
+    assert_eq!(node.cluster.standing().applied, applied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_that_ends_opens_again() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(100, "60s")]).await;
+    for _ in 0..5 {
+        reserve(&node, &permit, 100).await.unwrap().settle(100, None);
+        let (used, _, _, retry_after) = refused(reserve(&node, &permit, 100).await);
+        assert_eq!(used, 100);
+        // `Retry-After` is true: a moment earlier is too early, then it passes.
+        tokio::time::sleep(retry_after - Duration::from_secs(1)).await;
+        assert_eq!(refused(reserve(&node, &permit, 100).await).0, 100);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_outlives_its_window_is_charged_there_and_not_in_the_next() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(100, "60s")]).await;
+    let old = reserve(&node, &permit, 80).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(61)).await;
+
+    let new = reserve(&node, &permit, 100).await.unwrap();
+    old.settle(80, None);
+    tokio::time::sleep(SOON).await;
+    assert_eq!(ledger(&node, 60), (0, 100));
+    new.settle(100, None);
+    tokio::time::sleep(SOON).await;
+    assert_eq!(ledger(&node, 60), (100, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_limits_the_smaller_refuses_and_nothing_leaks_from_the_larger() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(1000, "1h"), (100, "60s")]).await;
+
+    reserve(&node, &permit, 100).await.unwrap().settle(70, None);
+    for _ in 0..10 {
+        let (used, _, remaining, _) = refused(reserve(&node, &permit, 50).await);
+        assert_eq!((used, remaining), (70, 30));
+    }
+    tokio::time::sleep(LATER).await;
+    assert_eq!((ledger(&node, 60), ledger(&node, 3600)), ((70, 0), (70, 0)));
+
+    // Each further window of the smaller one adds to the larger one, until that refuses.
+    for window in 1..10 {
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        reserve(&node, &permit, 100).await.unwrap().settle(100, None);
+        tokio::time::sleep(SOON).await;
+        assert_eq!(ledger(&node, 3600).0, 70 + window * 100);
+    }
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(refused(reserve(&node, &permit, 50).await).0, 970);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_larger_than_the_whole_limit_takes_the_whole_limit_and_owes_the_rest() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(100, "60s")]).await;
+
+    let reservation = reserve(&node, &permit, 5000).await.unwrap();
+    assert_eq!(ledger(&node, 60), (0, 100));
+    reservation.settle(150, None);
+    tokio::time::sleep(SOON).await;
+    assert_eq!((ledger(&node, 60), meter(&node, 60).debt), ((100, 0), 50));
+
+    // The next window starts with what is owed.
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    let next = reserve(&node, &permit, 50).await.unwrap();
+    assert_eq!(refused(reserve(&node, &permit, 51).await).0, 50);
+    drop(next);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_call_uses_beyond_its_reservation_is_taken_from_what_is_free() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(1000, "1h")]).await;
+    let other = reserve(&node, &permit, 100).await.unwrap();
+    reserve(&node, &permit, 100).await.unwrap().settle(350, None);
+    other.settle(20, None);
+    tokio::time::sleep(LATER).await;
+    assert_eq!((ledger(&node, 3600), meter(&node, 3600).debt), ((370, 0), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_caller_is_told_adds_up() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(1000, "1h"), (300, "5m")]).await;
+    reserve(&node, &permit, 50).await.unwrap().settle(50, None);
+    let _other = reserve(&node, &permit, 100).await.unwrap();
+    let own = reserve(&node, &permit, 30).await.unwrap();
+
+    let standings = own.standing();
+    let told: Vec<_> = standings
+        .iter()
+        .map(|standing| (standing.window.as_str(), standing.used, standing.reserved, standing.remaining))
+        .collect();
+    assert_eq!(told, [("5m", 80, 100, 120), ("1h", 80, 100, 820)]);
+    let shorter = &standings[0];
+    assert_eq!((shorter.limit, shorter.window_seconds), (300, 300));
+    assert!(shorter.resets_in > Duration::from_secs(299) && shorter.resets_in <= Duration::from_secs(300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn steady_calls_do_not_wait_and_do_not_flood_the_ledger() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(100_000_000, "1h")]).await;
+    let mut waits = 0;
+    let applied = node.cluster.standing().applied;
+    let start = Instant::now();
+    for call in 0..2000 {
+        let before = node.cluster.standing().applied;
+        let reservation = reserve(&node, &permit, 200).await.unwrap();
+        // After a few calls the book knows the rate.
+        if call >= 200 && node.cluster.standing().applied != before {
+            waits += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        reservation.settle(150, None);
+    }
+    let batches = node.cluster.standing().applied - applied;
+    assert_eq!(waits, 0);
+    let seconds = (Instant::now() - start).as_secs();
+    assert!(batches <= 52 * (seconds + 1), "{batches} batches in {seconds} s");
+    tokio::time::sleep(LATER).await;
+    assert_eq!(ledger(&node, 3600), (300_000, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_that_change_count_at_once() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(100, "1h")]).await;
+    let held = reserve(&node, &permit, 100).await.unwrap();
+
+    // A permit under the old limits is told to come again; one under the new ones finds more room.
+    node.subscribe("dev", "qwen", &[(300, "1h"), (150, "60s")]).await;
+    assert_eq!(reserve(&node, &permit, 10).await.unwrap_err(), QuotaRefusal::Changed);
+    let (_, key) = node.key("ann", "dev").await;
+    let permit = node.permit(&key, "qwen");
+    let more = reserve(&node, &permit, 150).await.unwrap();
+    assert_eq!((ledger(&node, 3600), ledger(&node, 60)), ((0, 250), (0, 150)));
+
+    // What was reserved before is charged to the limit it was reserved under.
+    held.settle(100, None);
+    more.settle(10, None);
+    tokio::time::sleep(LATER).await;
+    assert_eq!((ledger(&node, 3600), ledger(&node, 60)), ((110, 0), (10, 0)));
+
+    node.delete(Kind::Subscription, "models-as-a-service", "dev").await;
+    assert_eq!(reserve(&node, &permit, 10).await.unwrap_err(), QuotaRefusal::Changed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_of_a_limit_that_is_gone_go_back_to_it() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(1000, "1h")]).await;
+    let held = reserve(&node, &permit, 400).await.unwrap();
+    node.subscribe("dev", "qwen", &[(1000, "60s")]).await;
+    held.settle(100, None);
+    tokio::time::sleep(LATER).await;
+
+    // The old limit comes back within its window: it knows what was spent, and nobody holds anything of it.
+    node.subscribe("dev", "qwen", &[(1000, "1h")]).await;
+    assert_eq!(ledger(&node, 3600), (100, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_gives_everything_back() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(100_000, "1h")]).await;
+    // Fast enough that the book has drawn ahead.
+    for _ in 0..500 {
+        let reservation = reserve(&node, &permit, 10).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        reservation.settle(10, None);
+    }
+    assert!(ledger(&node, 3600).1 > 0);
+    node.actors.drain().await;
+    assert_eq!(ledger(&node, 3600), (5000, 0));
+    assert_eq!(reserve(&node, &permit, 10).await.unwrap_err(), QuotaRefusal::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_do_not_share_a_limit() {
+    let node = Node::start().await;
+    let ann = node.permit_under(&[(100, "1h")]).await;
+    let (_, key) = node.key("bob", "dev").await;
+    let bob = node.permit(&key, "qwen");
+    let (_of_ann, _of_bob) = (reserve(&node, &ann, 100).await.unwrap(), reserve(&node, &bob, 100).await.unwrap());
+    assert_eq!(refused(reserve(&node, &ann, 1).await).2, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn outputs_teach_what_calls_need() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(1_000_000, "1h")]).await;
+    let quota = &node.actors.quota;
+    assert_eq!(quota.output_estimate(&permit, None), 1024);
+    assert_eq!(quota.output_estimate(&permit, Some(2000)), 2000);
+    assert_eq!(quota.output_estimate(&permit, Some(128_000)), 4096);
+    for _ in 0..1000 {
+        reserve(&node, &permit, 10).await.unwrap().settle(10, Some(100));
+    }
+    assert_eq!(quota.output_estimate(&permit, None), 101);
+    assert_eq!(quota.output_estimate(&permit, Some(2000)), 2000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_on_many_threads_never_spend_more_than_the_limit() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(20_000, "1h"), (50_000, "2h")]).await;
+    let callers = (0..16_u64).map(|caller| {
+        let (quota, permit) = (node.actors.quota.clone(), permit.clone());
+        tokio::spawn(async move {
+            let mut spent = 0;
+            let mut call = 0;
+            loop {
+                let tokens = 20 + (caller * 7 + call) % 40;
+                let Ok(reservation) = quota.reserve(&permit, tokens).await else { return spent };
+                call += 1;
+                match call % 3 {
+                    0 => drop(reservation),
+                    _ => {
+                        let used = tokens - call % 20;
+                        spent += used;
+                        reservation.settle(used, None);
+                    }
+                }
+            }
+        })
+    });
+    let mut spent = 0;
+    for caller in callers.collect::<Vec<_>>() {
+        spent += caller.await.unwrap();
+    }
+    node.actors.drain().await;
+    assert_eq!((ledger(&node, 3600), ledger(&node, 7200)), ((spent, 0), (spent, 0)));
+    // Nobody was refused while the largest call would have fitted.
+    assert!((20_000 - 60..=20_000).contains(&spent), "{spent}");
 }

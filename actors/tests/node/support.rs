@@ -143,7 +143,7 @@ impl Node {
         self.apply(Kind::AuthPolicy, "models-as-a-service", name, spec).await;
     }
 
-    /// An API key of `user`, a member of `team`, for `subscription`.
+    /// An API key of `user`, a member of `team`, for `subscription`. It works for ten minutes.
     pub(crate) async fn key(&self, user: &str, subscription: &str) -> (Uuid, String) {
         let id = Uuid::from_u128(rand());
         let text = format!("sk-oai-{}_secret{}", id.simple(), id.simple());
@@ -155,7 +155,7 @@ impl Node {
             username: user.to_owned(),
             groups: vec!["team".to_owned()],
             subscription: subscription.to_owned(),
-            expires: Timestamp(1_772_000_000_000).plus(Duration::from_secs(3600 * 24)),
+            expires: Timestamp(1_772_000_000_000).plus(Duration::from_secs(600)),
             ephemeral: false,
             labels: Vec::new(),
         };

@@ -1,1 +1,63 @@
+use super::*;
 
+fn prompt(blocks: &[u8]) -> PrefixHashes {
+    let text: Vec<u8> = blocks.iter().flat_map(|block| [*block; BLOCK_BYTES]).collect();
+    PrefixHashes::of("model", "", &text)
+}
+
+#[test]
+fn a_chain_depends_on_everything_before_it() {
+    let (ab, ac, bb) = (prompt(b"ab"), prompt(b"ac"), prompt(b"bb"));
+    assert_eq!((ab.0.len(), ab.0[0]), (2, ac.0[0]));
+    assert_ne!(ab.0[1], ac.0[1]);
+    assert_ne!(ab.0[1], bb.0[1]);
+    let same = [b'a'; BLOCK_BYTES];
+    for (model, salt) in [("other", ""), ("model", "salt"), ("mode", "l")] {
+        assert_ne!(PrefixHashes::of(model, salt, &same), PrefixHashes::of("model", "", &same), "{model} {salt}");
+    }
+}
+
+#[test]
+fn only_whole_blocks_count_and_not_without_end() {
+    for (bytes, blocks) in [(0, 0), (255, 0), (256, 1), (511, 1), (512, 2), (10_000_000, BLOCKS_MAX)] {
+        assert_eq!(PrefixHashes::of("", "", &vec![0; bytes]).0.len(), blocks, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn matches_are_counted_from_the_start_without_gaps() {
+    let mut index = PrefixIndex::default();
+    index.note(0, &prompt(b"abc"));
+    index.note(7, &prompt(b"ab"));
+    index.note(127, &prompt(b"xbc"));
+    let lengths = |blocks: &[u8]| {
+        let matches = index.matches(&prompt(blocks));
+        [0, 7, 127, 3].map(|slot| matches.of(Some(slot)))
+    };
+    assert_eq!(lengths(b"abcd"), [3, 2, 0, 0]);
+    assert_eq!(lengths(b"ab"), [2, 2, 0, 0]);
+    assert_eq!(lengths(b"axc"), [1, 1, 0, 0]);
+    assert_eq!(lengths(b"xbc"), [0, 0, 3, 0]);
+    assert_eq!(lengths(b""), [0, 0, 0, 0]);
+    assert_eq!(index.matches(&prompt(b"abc")).of(None), 0);
+}
+
+#[test]
+fn a_replica_forgets_what_its_cache_cannot_hold_tails_first() {
+    let mut index = PrefixIndex::default();
+    index.resize(1, 4 * BLOCK_TOKENS);
+    index.note(1, &prompt(b"abc"));
+    index.note(1, &prompt(b"xy"));
+    let length = |index: &PrefixIndex, blocks: &[u8]| index.matches(&prompt(blocks)).of(Some(1));
+    assert_eq!((length(&index, b"abc"), length(&index, b"xy")), (2, 2));
+    // Using a prompt again keeps it.
+    index.note(1, &prompt(b"ab"));
+    index.note(1, &prompt(b"pq"));
+    assert_eq!((length(&index, b"ab"), length(&index, b"xy"), length(&index, b"pq")), (2, 0, 2));
+    // A smaller cache holds less.
+    index.resize(1, BLOCK_TOKENS);
+    assert_eq!((length(&index, b"ab"), length(&index, b"pq")), (0, 1));
+    // Nothing is left behind of what was forgotten.
+    index.clear(1);
+    assert_eq!((index.holders.len(), index.slots.len()), (0, 0));
+}

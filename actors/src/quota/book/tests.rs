@@ -1,1 +1,123 @@
+use super::*;
 
+fn slot(limit: u64, granted: u64) -> Slot {
+    let id = MeterId {
+        subscription: ("s".to_owned(), "s".to_owned()),
+        model: ("m".to_owned(), "m".to_owned()),
+        window_seconds: 60,
+        user: "ann".to_owned(),
+    };
+    let meter = Meter::new(1, Timestamp(1000));
+    meter.grant(granted);
+    Slot { meter: Arc::new(meter), ..Slot::new(Arc::new(Rule { id, limit, window: "60s".to_owned() })) }
+}
+
+/// (free, held, unreported, excess).
+fn parts(meter: &Meter) -> (u64, u64, u64, u64) {
+    (meter.free(), meter.held(), meter.unreported(), meter.excess.load(Ordering::Acquire))
+}
+
+#[test]
+fn every_token_is_in_one_place() {
+    let table = [
+        // Used of 40 held with 100 granted: (free, held, unreported, excess).
+        (0, (100, 0, 0, 0)),
+        (25, (75, 0, 25, 0)),
+        (40, (60, 0, 40, 0)),
+        (90, (10, 0, 90, 0)),
+        (130, (0, 0, 100, 30)),
+    ];
+    for (used, after) in table {
+        let slot = slot(1000, 100);
+        assert!(slot.meter.take(40));
+        assert_eq!(parts(&slot.meter), (60, 40, 0, 0));
+        slot.meter.settle(40, used);
+        assert_eq!(parts(&slot.meter), after, "{used} used");
+    }
+}
+
+#[test]
+fn a_reservation_takes_from_every_meter_or_from_none() {
+    let slots = Slots { limits: None, slots: vec![slot(1000, 100), slot(1000, 30), slot(1000, 100)] };
+    assert!(!slots.take(31));
+    assert!(slots.slots.iter().all(|slot| slot.meter.held() == 0));
+    assert!(slots.take(30));
+    let free: Vec<u64> = slots.slots.iter().map(|slot| slot.meter.free()).collect();
+    assert_eq!(free, [70, 0, 70]);
+}
+
+#[test]
+fn a_call_larger_than_a_limit_takes_the_whole_limit() {
+    let slots = Slots { limits: None, slots: vec![slot(1000, 500), slot(50, 50)] };
+    assert!(slots.take(400));
+    let held: Vec<u64> = slots.slots.iter().map(|slot| slot.meter.held()).collect();
+    assert_eq!(held, [400, 50]);
+    slots.settle(400, 60);
+    assert_eq!(parts(&slots.slots[0].meter), (440, 0, 60, 0));
+    assert_eq!(parts(&slots.slots[1].meter), (0, 0, 50, 10));
+}
+
+#[test]
+fn a_meter_whose_window_is_over_only_reports_excess() {
+    let slot = slot(1000, 100);
+    assert!(slot.meter.take(40));
+    slot.meter.lapse();
+    slot.meter.retire();
+    assert!(!slot.meter.take(1) && !slot.meter.is_empty());
+    slot.meter.settle(40, 45);
+    // The excess is not covered by what was free in a window that is over.
+    assert!(slot.meter.has_news() && !slot.meter.is_empty());
+    assert_eq!(slot.meter.take_excess(), 5);
+    assert!(!slot.meter.has_news() && slot.meter.is_empty());
+}
+
+#[test]
+fn a_meter_of_a_limit_that_is_gone_gives_back_and_reports() {
+    let slot = slot(1000, 100);
+    assert!(slot.meter.take(40));
+    slot.meter.retire();
+    assert!(slot.meter.has_news());
+    assert_eq!(slot.meter.take_free(u64::MAX), 60);
+    assert!(!slot.meter.has_news() && !slot.meter.is_empty());
+    slot.meter.settle(40, 30);
+    let spent = slot.meter.start_report();
+    assert_eq!((spent, slot.meter.take_free(u64::MAX)), (30, 10));
+    assert!(!slot.meter.is_empty());
+    slot.meter.reported(spent);
+    assert!(slot.meter.is_empty());
+}
+
+#[test]
+fn two_limits_of_one_window_are_the_smaller_one_and_meters_that_stay_are_kept() {
+    let name = |name: &str| crate::routing::Name::new("ns", name);
+    let key = AccessKey { subscription: name("s"), model: name("m") };
+    let limit =
+        |limit, window: &str, window_seconds| TokenRateLimit { limit, window: window.to_owned(), window_seconds };
+    let before = vec![limit(100, "1m", 60), limit(50, "60s", 60), limit(1000, "1h", 3600)];
+    let before = Slots::of(&key, "ann", Some(before), &Slots::default());
+    let rules =
+        |slots: &Slots| slots.slots.iter().map(|slot| (slot.rule.limit, slot.rule.window.clone())).collect::<Vec<_>>();
+    assert_eq!(rules(&before), [(50, "60s".to_owned()), (1000, "1h".to_owned())]);
+
+    let after = Slots::of(&key, "ann", Some(vec![limit(2000, "1h", 3600), limit(5, "5m", 300)]), &before);
+    assert_eq!(rules(&after), [(2000, "1h".to_owned()), (5, "5m".to_owned())]);
+    assert!(Arc::ptr_eq(&after.slots[0].meter, &before.slots[1].meter));
+    assert!(Slots::of(&key, "ann", None, &after).slots.is_empty());
+}
+
+#[test]
+fn a_limit_is_spent_only_if_nothing_that_comes_back_could_serve_the_call() {
+    let now = Timestamp(500);
+    let mut slot = slot(100, 0);
+    slot.settled = 60;
+    assert!(!slot.is_spent_for(40, now) && slot.is_spent_for(41, now));
+    // What this node has not told the ledger yet is spent as well.
+    slot.meter.grant(10);
+    assert!(slot.meter.take(10));
+    slot.meter.settle(10, 10);
+    assert!(!slot.is_spent_for(30, now) && slot.is_spent_for(31, now));
+    let _ = slot.meter.start_report();
+    assert!(slot.is_spent_for(31, now));
+    // Once the window is over nobody knows.
+    assert!(!slot.is_spent_for(31, Timestamp(1000)));
+}
