@@ -146,6 +146,8 @@ struct Inner {
     doors: Doors,
     writer: Writer,
     stopping: AtomicBool,
+    /// Answers peers.
+    serving: AbortHandle,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -180,6 +182,7 @@ impl Cluster {
             doors,
             writer,
             stopping: AtomicBool::new(false),
+            serving: serving.abort_handle(),
             tasks: Mutex::new(vec![writing, serving.abort_handle()]),
         });
         let renewing = tokio::spawn(lease::keep(Arc::downgrade(&inner))).abort_handle();
@@ -278,6 +281,8 @@ impl Cluster {
             return;
         }
         consensus::hand_over(inner.member.raft(), inner.node, HANDOVER).await;
+        // A peer's message to a core that has stopped would be an error worth nobody's attention.
+        inner.serving.abort();
         if let Err(error) = inner.member.raft().shutdown().await {
             tracing::warn!(%error, "the consensus core did not stop cleanly");
         }

@@ -11,7 +11,7 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Inner;
 use super::ask::{Ask, Done};
@@ -56,12 +56,14 @@ pub(super) async fn keep(inner: Weak<Inner>) {
     while let Some(inner) = inner.upgrade() {
         let asked = Instant::now();
         let length = inner.lease.length;
-        let renewed = timeout(length, inner.barrier(length)).await.is_ok_and(|barrier| barrier.is_ok());
+        // An answer that takes longer is worth less than a new question.
+        let patience = length / 2;
+        let renewed = timeout(patience, inner.barrier(patience)).await.is_ok_and(|barrier| barrier.is_ok());
         if renewed {
             inner.lease.renew(asked);
         }
         drop(inner);
-        sleep(if renewed { length / RENEWALS } else { RETRY }).await;
+        sleep_until(if renewed { asked + length / RENEWALS } else { Instant::now() + RETRY }).await;
     }
 }
 

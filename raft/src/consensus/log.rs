@@ -188,9 +188,9 @@ impl RaftLogReader<TypeConfig> for LogStore {
             let (from, to) = interval(&range, &tail);
             let first_recent = tail.first_recent();
             let middle = first_recent.clamp(from, to);
-            let skip = usize::try_from(middle.saturating_sub(first_recent)).unwrap_or(usize::MAX);
-            let take = usize::try_from(to - middle).unwrap_or(usize::MAX);
-            let recent: Vec<Entry> = tail.recent.iter().skip(skip).take(take).cloned().collect();
+            let skip = usize::try_from(middle.saturating_sub(first_recent)).expect("entries in memory");
+            let take = usize::try_from(to - middle).expect("entries in memory");
+            let recent: Vec<Entry> = tail.recent.range(skip..skip + take).cloned().collect();
             (from, middle, recent)
         };
         if from == middle {

@@ -3,6 +3,9 @@
 //! sled's `flush` asks the kernel to start writing but does not wait for the device, so durability here is
 //! `flush` and then `sync_all` on a second handle of sled's own file. Directories are synced when a file in
 //! them is made. sled's cache is kept small: the node reads recent entries from its own memory.
+//!
+//! sled puts a page above 128 KiB into a file of its own that nobody syncs, and a page holds up to 17 values whatever
+//! their size. So an entry is cut into pieces of [`PIECE`] bytes, each under a key of its own, and no page gets there.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -18,6 +21,11 @@ use crate::doors::BoxFuture;
 /// sled's page cache. Entries that followers and the state machine need are in our own memory, so this serves
 /// only restarts and followers that are far behind.
 const CACHE_BYTES: u64 = 2 << 20;
+
+/// The largest value: with 17 or a few more in a page, and their keys, a page stays well below 128 KiB.
+const PIECE: usize = 4 << 10;
+/// A key of the log: the entry's index and the piece's number, big-endian, so that keys sort as entries do.
+type LogKey = [u8; 10];
 
 /// A disk in a directory of the file system. Holds the directory's lock until dropped.
 pub struct SledDisk {
@@ -83,13 +91,16 @@ impl Disk for SledDisk {
 
     fn read(&self, from: u64, to: u64) -> BoxFuture<'_, io::Result<Vec<(u64, Bytes)>>> {
         self.run(move |inner| {
-            let entries = inner.log.range(from.to_be_bytes()..to.max(from).to_be_bytes());
-            entries
-                .map(|entry| {
-                    let (key, record) = entry?;
-                    Ok((index_of(&key)?, Bytes::copy_from_slice(&record)))
-                })
-                .collect()
+            let mut entries: Vec<(u64, Vec<u8>)> = Vec::new();
+            for piece in inner.log.range(log_key(from, 0)..log_key(to.max(from), 0)) {
+                let (key, piece) = piece?;
+                let index = index_of(&key)?;
+                match entries.last_mut() {
+                    Some((last, record)) if *last == index => record.extend_from_slice(&piece),
+                    _ => entries.push((index, piece.to_vec())),
+                }
+            }
+            Ok(entries.into_iter().map(|(index, record)| (index, Bytes::from(record))).collect())
         })
     }
 
@@ -146,39 +157,45 @@ impl Inner {
     /// missing behind a value was not acknowledged, because nothing is before the sync.
     fn write(&self, changes: Vec<Write>) -> io::Result<()> {
         let mut values = sled::Batch::default();
-        let mut entries: BTreeMap<u64, Option<Bytes>> = BTreeMap::new();
+        let mut pieces: BTreeMap<LogKey, Option<Bytes>> = BTreeMap::new();
+        let mut end = self.log.last()?.map_or(Ok(0), |(key, _)| index_of(&key).map(|last| last + 1))?;
         for change in changes {
             match change {
                 Write::Put { key, record } => values.insert(key.name(), record.as_ref()),
-                Write::Append { index, record } => drop(entries.insert(index, Some(record))),
-                Write::Truncate { from } => {
-                    entries.split_off(&from);
-                    self.remove(from..=u64::MAX, &mut entries)?;
+                Write::Append { index, record } => {
+                    if index < end {
+                        self.remove(index, Some(index + 1), &mut pieces)?;
+                    }
+                    end = end.max(index + 1);
+                    for (number, from) in (0..record.len()).step_by(PIECE).enumerate() {
+                        let key = log_key(index, piece_number(number)?);
+                        pieces.insert(key, Some(record.slice(from..record.len().min(from + PIECE))));
+                    }
                 }
-                Write::Purge { upto } => {
-                    entries = entries.split_off(&upto.saturating_add(1));
-                    self.remove(0..=upto, &mut entries)?;
-                }
+                Write::Truncate { from } => self.remove(from, None, &mut pieces)?,
+                Write::Purge { upto } => self.remove(0, Some(upto.saturating_add(1)), &mut pieces)?,
             }
         }
         self.values.apply_batch(values)?;
         let mut batch = sled::Batch::default();
-        for (index, record) in entries {
-            match record {
-                Some(record) => batch.insert(&index.to_be_bytes(), record.as_ref()),
-                None => batch.remove(&index.to_be_bytes()),
+        for (key, piece) in pieces {
+            match piece {
+                Some(piece) => batch.insert(&key, piece.as_ref()),
+                None => batch.remove(&key),
             }
         }
         Ok(self.log.apply_batch(batch)?)
     }
 
-    fn remove(
-        &self,
-        range: std::ops::RangeInclusive<u64>,
-        entries: &mut BTreeMap<u64, Option<Bytes>>,
-    ) -> io::Result<()> {
-        for key in self.log.range(range.start().to_be_bytes()..=range.end().to_be_bytes()).keys() {
-            entries.insert(index_of(&key?)?, None);
+    /// Marks what is there and what is about to be there from index `from` to before index `to` as to be removed.
+    fn remove(&self, from: u64, to: Option<u64>, pieces: &mut BTreeMap<LogKey, Option<Bytes>>) -> io::Result<()> {
+        let from = log_key(from, 0);
+        let to = to.map_or([u8::MAX; 10], |to| log_key(to, 0));
+        pieces.range_mut(from..to).for_each(|(_, piece)| *piece = None);
+        for key in self.log.range(from..to).keys() {
+            let key = key?;
+            index_of(&key)?;
+            pieces.insert(key.as_ref().try_into().expect("its length was checked just now"), None);
         }
         Ok(())
     }
@@ -241,9 +258,81 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+fn log_key(index: u64, piece: u16) -> LogKey {
+    let mut key = [0; 10];
+    key[..8].copy_from_slice(&index.to_be_bytes());
+    key[8..].copy_from_slice(&piece.to_be_bytes());
+    key
+}
+
+fn piece_number(number: usize) -> io::Result<u16> {
+    u16::try_from(number).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a log entry is too large"))
+}
+
 fn index_of(key: &[u8]) -> io::Result<u64> {
-    let bytes = key.try_into().map_err(|_| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("log key of {} bytes instead of 8", key.len()))
-    })?;
-    Ok(u64::from_be_bytes(bytes))
+    match key.first_chunk() {
+        Some(index) if key.len() == size_of::<LogKey>() => Ok(u64::from_be_bytes(*index)),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("log key of {} bytes instead of 10", key.len()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemoryDisk;
+
+    /// A disk in a directory that is removed at the end.
+    async fn on_disk<T>(name: &str, test: impl AsyncFnOnce(&SledDisk) -> T) -> T {
+        let directory = std::env::temp_dir().join(format!("tollgate-sled-{}-{name}", std::process::id()));
+        let result = test(&SledDisk::open(&directory).unwrap()).await;
+        fs::remove_dir_all(directory).unwrap();
+        result
+    }
+
+    fn append(index: u64, length: usize) -> Write {
+        let record = (0..length).map(|at| (index as usize + at * 7) as u8).collect::<Vec<_>>();
+        Write::Append { index, record: record.into() }
+    }
+
+    #[tokio::test]
+    async fn entries_of_any_size_come_back_and_a_shorter_one_leaves_nothing_of_the_longer_it_replaces() {
+        let memory = MemoryDisk::new();
+        on_disk("sizes", async |sled| {
+            let batches = [
+                vec![append(0, 1), append(1, PIECE), append(2, PIECE + 1), append(3, 3 * PIECE), append(4, 1 << 20)],
+                vec![append(3, 10), append(2, 5000), append(5, 9000)],
+                vec![Write::Truncate { from: 4 }, append(4, 20_000), append(5, 7)],
+                vec![append(6, 50_000), Write::Truncate { from: 5 }, append(5, 1), append(6, 1)],
+                vec![append(7, 12_000), Write::Purge { upto: 2 }, append(8, 3)],
+            ];
+            for batch in batches {
+                memory.write(batch.clone()).await.unwrap();
+                sled.write(batch).await.unwrap();
+                assert_eq!(sled.bounds().await.unwrap(), memory.bounds().await.unwrap());
+                for (from, to) in [(0, 10), (2, 4), (5, 5), (6, 9)] {
+                    assert_eq!(
+                        sled.read(from, to).await.unwrap(),
+                        memory.read(from, to).await.unwrap(),
+                        "{from}..{to}"
+                    );
+                }
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn no_page_is_so_large_that_sled_puts_it_into_a_file_nobody_syncs() {
+        on_disk("pages", async |sled| {
+            for start in (0..600).step_by(20) {
+                sled.write((start..start + 20).map(|index| append(index, 30_000)).collect()).await.unwrap();
+                sled.sync().await.unwrap();
+            }
+            sled.write(vec![Write::Purge { upto: 300 }]).await.unwrap();
+            sled.sync().await.unwrap();
+            let blobs = fs::read_dir(sled.inner.snapshots.with_file_name("log").join("blobs")).unwrap().count();
+            assert_eq!(blobs, 0);
+        })
+        .await;
+    }
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use raft::cluster::{Settings, StartError};
-use raft::command::{Command, NewToken};
+use raft::command::{Command, NewKey};
 use raft::doors::Doors;
 use raft::peers::{PEER_NAME, PeerTls};
 use raft::storage::SledDisk;
-use raft::{Applied, Cluster, NodeId, ProposeError, Reply};
+use raft::{Applied, Cluster, NodeId, ProposeError, Reply, Timestamp};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::time::Instant;
 
@@ -67,14 +67,14 @@ impl Node {
         self.run(async { tokio::time::sleep(time).await });
     }
 
-    /// Makes a change that can be looked for: a token whose hash says which.
+    /// Makes a change that can be looked for: an API key whose hash says which.
     pub(crate) fn put(&self, number: u64) -> Result<Applied, ProposeError> {
-        self.run(self.cluster.propose(token(number)))
+        self.run(self.cluster.propose(key(number)))
     }
 
     /// Makes many changes, a few hundred at a time.
     pub(crate) fn put_all(&self, numbers: std::ops::Range<u64>) {
-        let changes = numbers.map(|number| self.cluster.propose(token(number)));
+        let changes = numbers.map(|number| self.cluster.propose(key(number)));
         self.run(futures_util::stream::iter(changes).buffer_unordered(200).for_each(|change| {
             change.unwrap();
             std::future::ready(())
@@ -82,7 +82,7 @@ impl Node {
     }
 
     pub(crate) fn has(&self, number: u64) -> bool {
-        self.cluster.view().tokens.contains_key(&hash(number))
+        self.cluster.view().keys_by_hash.contains_key(&hash(number))
     }
 }
 
@@ -92,13 +92,18 @@ fn hash(number: u64) -> [u8; 32] {
     hash
 }
 
-pub(crate) fn token(number: u64) -> Command {
-    Command::CreateToken(NewToken {
+pub(crate) fn key(number: u64) -> Command {
+    Command::CreateKey(NewKey {
+        id: uuid::Uuid::from_u128(u128::from(number)),
         hash: hash(number),
-        username: format!("user-{number}"),
+        name: format!("key-{number}"),
+        description: String::new(),
+        username: format!("user-{}", number % 100),
         groups: Vec::new(),
-        expires: None,
-        service_account: None,
+        subscription: "default".to_owned(),
+        expires: Timestamp(u64::MAX),
+        ephemeral: false,
+        labels: Vec::new(),
     })
 }
 

@@ -29,7 +29,7 @@ fn what_is_made_on_one_node_is_read_on_another() {
 }
 
 #[test]
-fn a_new_cluster_has_a_leader_within_a_second() {
+fn a_new_cluster_has_a_leader_in_about_a_second_at_most() {
     let mut nodes = Nodes::new(3);
     for node in 1..=3 {
         nodes.start(node);
@@ -38,7 +38,8 @@ fn a_new_cluster_has_a_leader_within_a_second() {
     nodes.node(2).put(1).unwrap();
     let took = began.elapsed();
     println!("first change {took:?} after the start of the last node");
-    assert!(took < Duration::from_secs(1), "first change after {took:?}");
+    // Measured: 30 to 760 ms; the rest is for busy machines.
+    assert!(took < Duration::from_millis(1500), "first change after {took:?}");
 }
 
 #[test]
@@ -113,7 +114,7 @@ fn without_a_quorum_nothing_is_acknowledged_and_nobody_serves_for_long() {
     eventually("node 1 stops serving", Duration::from_secs(3), || !nodes.node(1).cluster.may_serve());
     let node = nodes.node(1);
     let refused = node.run(async {
-        tokio::time::timeout(Duration::from_secs(2), node.cluster.propose(crate::support::token(2))).await
+        tokio::time::timeout(Duration::from_secs(2), node.cluster.propose(crate::support::key(2))).await
     });
     assert!(refused.is_err(), "no answer without a quorum");
     nodes.start(2);

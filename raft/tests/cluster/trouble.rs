@@ -108,7 +108,7 @@ fn a_node_of_another_cluster_is_not_let_in() {
     settings.tls = nodes.settings(1).tls;
     let stranger = support::start(settings, &strangers.path(2)).unwrap();
     let alone = stranger
-        .run(async { tokio::time::timeout(Duration::from_secs(2), stranger.cluster.propose(support::token(1))).await });
+        .run(async { tokio::time::timeout(Duration::from_secs(2), stranger.cluster.propose(support::key(1))).await });
     assert!(alone.is_err(), "it finds no quorum");
     assert!(!stranger.cluster.may_serve());
     let after = nodes.node(1).cluster.standing();
@@ -122,7 +122,7 @@ fn a_node_without_the_clusters_certificate_is_not_let_in() {
     strangers.members.insert(NodeId(1), nodes.members[&NodeId(1)].clone());
     let stranger = support::start(strangers.settings(2), &strangers.path(2)).unwrap();
     let alone = stranger
-        .run(async { tokio::time::timeout(Duration::from_secs(2), stranger.cluster.propose(support::token(1))).await });
+        .run(async { tokio::time::timeout(Duration::from_secs(2), stranger.cluster.propose(support::key(1))).await });
     assert!(alone.is_err(), "it finds no quorum");
     assert_eq!(nodes.node(1).cluster.standing().members.len(), 1);
 }
