@@ -122,7 +122,11 @@ where
     }
     drop(listener);
     draining.send_replace(true);
-    let all_ended = async { while let Some(ended) = connections.join_next().await { note_panic(ended) } };
+    let all_ended = async {
+        while let Some(ended) = connections.join_next().await {
+            note_panic(ended)
+        }
+    };
     if tokio::time::timeout(limits.drain_timeout, all_ended).await.is_err() {
         warn!(connections = connections.len(), "drain deadline passed: cutting the connections that are left");
         connections.shutdown().await;

@@ -1,7 +1,7 @@
 //! Who calls: the first stage. Credentials come in two headers, and nowhere else.
 
-use actors::{Caller, Unauthenticated};
 use actors::auth::KEY_PREFIX;
+use actors::{Caller, Unauthenticated};
 use http::{HeaderMap, header};
 
 use super::refusal::Refusal;

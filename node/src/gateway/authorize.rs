@@ -31,11 +31,18 @@ pub(super) fn authorize(
 }
 
 /// The path decides. A model in the body must be the same one, by any of its names.
-fn by_path(context: &Context, path: &ModelPath<'_>, body: Option<&str>, caller: &Caller) -> Result<Arc<Model>, Refusal> {
+fn by_path(
+    context: &Context,
+    path: &ModelPath<'_>,
+    body: Option<&str>,
+    caller: &Caller,
+) -> Result<Arc<Model>, Refusal> {
     let shown = || format!("{}/{}", path.namespace, path.name);
-    let model = context.actors.routing.by_path(&path.namespace, &path.name).ok_or_else(|| Refusal::UnknownModel(shown()))?;
+    let model =
+        context.actors.routing.by_path(&path.namespace, &path.name).ok_or_else(|| Refusal::UnknownModel(shown()))?;
     let Some(body) = body else { return Ok(model) };
-    let plainly_same = [&model.id.name, &model.served_name, &model.service.name].into_iter().any(|name| **name == *body);
+    let plainly_same =
+        [&model.id.name, &model.served_name, &model.service.name].into_iter().any(|name| **name == *body);
     let same = plainly_same
         || match context.actors.routing.by_name(body, caller) {
             Lookup::Found(named) => named.id == model.id,

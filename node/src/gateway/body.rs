@@ -200,7 +200,18 @@ struct Fields {
 
 /// Fields that become part of the prompt, in the order in which chat templates render them.
 const PROMPT_FIELDS: [&str; 12] = [
-    "tools", "system", "instructions", "messages", "prompt", "input", "query", "queries", "documents", "text_1", "text_2", "texts",
+    "tools",
+    "system",
+    "instructions",
+    "messages",
+    "prompt",
+    "input",
+    "query",
+    "queries",
+    "documents",
+    "text_1",
+    "text_2",
+    "texts",
 ];
 
 struct Scan<'a> {
@@ -346,10 +357,7 @@ mod tests {
                 r#"{"stream":false,"stream_options":{},"model":"served"}"#,
                 r#"{"stream":false,"stream_options":{},"model":"served"}"#,
             ),
-            (
-                r#"{"stream":true}"#,
-                r#"{"model":"served","stream_options":{"include_usage":true},"stream":true}"#,
-            ),
+            (r#"{"stream":true}"#, r#"{"model":"served","stream_options":{"include_usage":true},"stream":true}"#),
         ];
         for (body, expected) in table {
             let rewritten = scan(body).unwrap().rewrite("served", chat());
@@ -379,7 +387,8 @@ mod tests {
         let body = scan(r#"{"max_tokens":"4","max_completion_tokens":9,"n":2,"best_of":3,"messages":[1]}"#).unwrap();
         assert_eq!((body.max_tokens, body.choices), (Some(9), 3));
         let completions = Endpoint::at("/v1/completions").unwrap();
-        let choices = |body: &'static str| CallBody::scan(Bytes::from_static(body.as_bytes()), completions).unwrap().choices;
+        let choices =
+            |body: &'static str| CallBody::scan(Bytes::from_static(body.as_bytes()), completions).unwrap().choices;
         assert_eq!(choices(r#"{"prompt":["a","b"],"n":2}"#), 4);
         assert_eq!(choices(r#"{"prompt":[1,2,3]}"#), 1);
         assert_eq!(choices(r#"{"prompt":[[1,2],[3]]}"#), 2);

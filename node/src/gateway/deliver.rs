@@ -150,7 +150,8 @@ struct Complaint {
 fn complaint(body: &[u8]) -> Option<Complaint> {
     let json: serde_json::Value = serde_json::from_slice(body).ok()?;
     let error = &json["error"];
-    let text = [&error["message"], error, &json["message"], &json["detail"]].into_iter().find_map(serde_json::Value::as_str);
+    let text =
+        [&error["message"], error, &json["message"], &json["detail"]].into_iter().find_map(serde_json::Value::as_str);
     Some(Complaint { message: text?.to_owned(), is_error_object: error.is_object() })
 }
 
@@ -174,19 +175,34 @@ mod tests {
             ("/v1/chat/completions", 200, r#"{"choices":[]}"#, "nothing"),
             ("/v1/chat/completions", 200, "<html>", "502"),
             ("/v1/chat/completions", 200, r#"{"choices":[{"finish_reason":"abort"}],"usage":null}"#, "502"),
-            ("/v1/chat/completions", 200, r#"{"choices":[{"finish_reason":"stop","message":{"content":"abort"}}]}"#, "nothing"),
+            (
+                "/v1/chat/completions",
+                200,
+                r#"{"choices":[{"finish_reason":"stop","message":{"content":"abort"}}]}"#,
+                "nothing",
+            ),
             ("/v1/chat/completions", 400, r#"{"error":{"message":"too long","code":400}}"#, "nothing"),
             ("/v1/embeddings", 404, r#"{"detail":"Not Found"}"#, "404"),
             ("/v1/chat/completions", 401, r#"{"error":"Unauthorized"}"#, "502"),
             ("/v1/chat/completions", 302, "", "502"),
-            ("/v1/chat/completions", 500, r#"{"error":{"message":"EngineCore encountered an issue","code":500}}"#, "500"),
+            (
+                "/v1/chat/completions",
+                500,
+                r#"{"error":{"message":"EngineCore encountered an issue","code":500}}"#,
+                "500",
+            ),
             (
                 "/v1/messages",
                 500,
                 r#"{"type":"error","error":{"type":"internal_error","message":"max_completion_tokens=50000 cannot be greater than max_model_len=max_total_tokens=40960."}}"#,
                 "400",
             ),
-            ("/v1/messages", 500, r#"{"type":"error","error":{"type":"internal_error","message":"engine died"}}"#, "500"),
+            (
+                "/v1/messages",
+                500,
+                r#"{"type":"error","error":{"type":"internal_error","message":"engine died"}}"#,
+                "500",
+            ),
         ];
         for (path, status, body, expected) in table {
             let endpoint = Endpoint::at(path).unwrap();

@@ -82,7 +82,11 @@ fn look(value: &Value, pictures: &mut Pictures) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| look(item, pictures)),
         Value::Object(fields) => {
-            if fields.get("type").and_then(Value::as_str).is_some_and(|kind| matches!(kind, "image_url" | "input_image" | "image")) {
+            if fields
+                .get("type")
+                .and_then(Value::as_str)
+                .is_some_and(|kind| matches!(kind, "image_url" | "input_image" | "image"))
+            {
                 pictures.count += 1;
                 pictures.bytes += picture_bytes(value);
             } else {
@@ -95,8 +99,13 @@ fn look(value: &Value, pictures: &mut Pictures) {
 
 /// The base 64 text of one picture, in any of the three dialects.
 fn picture_bytes(picture: &Value) -> u64 {
-    let data = [&picture["image_url"]["url"], &picture["image_url"], &picture["source"]["data"], &picture["source"]["url"]];
-    data.into_iter().filter_map(Value::as_str).filter(|url| !url.starts_with("http")).map(|data| data.len() as u64).sum()
+    let data =
+        [&picture["image_url"]["url"], &picture["image_url"], &picture["source"]["data"], &picture["source"]["url"]];
+    data.into_iter()
+        .filter_map(Value::as_str)
+        .filter(|url| !url.starts_with("http"))
+        .map(|data| data.len() as u64)
+        .sum()
 }
 
 #[cfg(test)]
@@ -119,17 +128,19 @@ mod tests {
             (r#"{"prompt":[[1,2],[30000,4]]}"#.to_owned(), 11 + 4 + 128, 4),
             (r#"{"prompt":["1,2","3"]}"#.to_owned(), 22 + 128, 3),
             (
-                format!(r#"{{"messages":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}}]}}"#),
-                67 + 1600 + 128,
-                14 + 100,
+                format!(
+                    r#"{{"messages":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}}]}}"#
+                ),
+                58 + 1600 + 128,
+                12 + 100,
             ),
             (
                 format!(r#"{{"messages":[{{"type":"image","source":{{"type":"base64","data":"{data}"}}}}]}}"#),
-                71 + 1600 + 128,
-                15 + 100,
+                68 + 1600 + 128,
+                14 + 100,
             ),
             // A text about pictures is text.
-            (r#"{"messages":[{"type":"text","text":"data:image/png;base64,AAAA"}]}"#.to_owned(), 66 + 128, 13),
+            (r#"{"messages":[{"type":"text","text":"data:image/png;base64,AAAA"}]}"#.to_owned(), 66 + 128, 14),
         ];
         for (json, bound, guess) in table {
             assert_eq!(estimate(&json), PromptEstimate { bound, guess }, "{}", &json[..60.min(json.len())]);

@@ -172,6 +172,7 @@ impl Inner {
             }
         };
         known.count(&self.context, route, response.status().as_u16());
+        debug!(route, status = response.status().as_u16(), ?id, "answered");
         response.headers_mut().insert("x-request-id", id);
         if closes && head.version < Version::HTTP_2 {
             close_after(&mut response);

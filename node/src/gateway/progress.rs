@@ -86,7 +86,9 @@ impl Progress {
         match self.kind {
             Kind::Messages => self.note_message(event),
             Kind::Responses => self.note_response(event),
-            Kind::Chat | Kind::ChatBatch | Kind::Completions | Kind::Encode | Kind::Tokens => self.note_chunk(&event.data),
+            Kind::Chat | Kind::ChatBatch | Kind::Completions | Kind::Encode | Kind::Tokens => {
+                self.note_chunk(&event.data)
+            }
         }
     }
 
@@ -142,12 +144,14 @@ impl Progress {
         let typed = |data| serde_json::from_slice::<Typed<'_>>(data).ok();
         match kind_of(event) {
             b"message_start" => {
-                let usage = typed(&event.data).and_then(|start| start.message).map(|message| usage::read(message.usage));
+                let usage =
+                    typed(&event.data).and_then(|start| start.message).map(|message| usage::read(message.usage));
                 self.input = usage.and_then(Reported::usage).map_or(0, |usage| usage.input);
             }
             b"message_delta" => {
                 let usage = typed(&event.data).map(|delta| usage::read(delta.usage)).and_then(Reported::usage);
-                self.reported = usage.map(|usage| Usage { input: usage.input.max(self.input), ..usage }).or(self.reported);
+                self.reported =
+                    usage.map(|usage| Usage { input: usage.input.max(self.input), ..usage }).or(self.reported);
             }
             b"content_block_delta" => {
                 let (pieces, bytes) = text(&event.data, &["\"text\":\"", "\"thinking\":\"", "\"partial_json\":\""]);
@@ -185,7 +189,9 @@ impl Progress {
                 self.text_bytes += bytes;
             }
             // Some servers close these streams with OpenAI's end mark and errors.
-            _ if *event.data == b"[DONE]"[..] || event.data.starts_with(b"{\"error\"") => return self.note_chunk(&event.data),
+            _ if *event.data == b"[DONE]"[..] || event.data.starts_with(b"{\"error\"") => {
+                return self.note_chunk(&event.data);
+            }
             _ => {}
         }
         Verdict::Pass
@@ -239,10 +245,18 @@ mod tests {
     #[test]
     fn a_chat_is_counted_then_reported_and_its_usage_chunk_is_hidden() {
         let mut chat = Progress::new(Kind::Chat, true);
-        note(&mut chat, "", r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#);
+        note(
+            &mut chat,
+            "",
+            r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
+        );
         assert_eq!(chat.produced(), 0, "the role is no token");
-        note(&mut chat, "", r#"{"choices":[{"delta":{"content":"\"usage\": \"error\" \"abort\""},"finish_reason":null}]}"#);
-        assert_eq!((chat.stage(), chat.produced()), (Stage::Open, 9));
+        note(
+            &mut chat,
+            "",
+            r#"{"choices":[{"delta":{"content":"\"usage\": \"error\" \"abort\""},"finish_reason":null}]}"#,
+        );
+        assert_eq!((chat.stage(), chat.produced()), (Stage::Open, 8));
         let last = r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
         assert_eq!(note(&mut chat, "", last), Verdict::Pass, "it has a choice");
         let usage = r#"{"choices":[],"usage":{"prompt_tokens":16,"total_tokens":24,"completion_tokens":8}}"#;
@@ -271,15 +285,27 @@ mod tests {
     #[test]
     fn messages_and_responses_report_in_their_own_events() {
         let mut message = Progress::new(Kind::Messages, false);
-        note(&mut message, "message_start", r#"{"type":"message_start","message":{"usage":{"input_tokens":11,"output_tokens":0}}}"#);
-        note(&mut message, "", r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"hello wor"},"index":0}"#);
+        note(
+            &mut message,
+            "message_start",
+            r#"{"type":"message_start","message":{"usage":{"input_tokens":11,"output_tokens":0}}}"#,
+        );
+        note(
+            &mut message,
+            "",
+            r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"hello wor"},"index":0}"#,
+        );
         assert_eq!(message.produced(), 3);
         note(&mut message, "message_delta", r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":8}}"#);
         note(&mut message, "message_stop", r#"{"type":"message_stop"}"#);
         assert_eq!((message.stage(), message.reported()), (Stage::Complete, Some(Usage { input: 11, output: 8 })));
 
         let mut response = Progress::new(Kind::Responses, false);
-        note(&mut response, "response.output_text.delta", r#"{"delta":"abcdefgh","type":"response.output_text.delta"}"#);
+        note(
+            &mut response,
+            "response.output_text.delta",
+            r#"{"delta":"abcdefgh","type":"response.output_text.delta"}"#,
+        );
         assert_eq!(response.produced(), 2);
         let done = r#"{"response":{"usage":{"input_tokens":11,"output_tokens":8,"total_tokens":19}},"type":"response.completed"}"#;
         note(&mut response, "response.completed", done);

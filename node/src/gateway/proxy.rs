@@ -125,7 +125,9 @@ impl Failed {
     fn into_refusal(self) -> Refusal {
         match self {
             Failed::Upstream(error) => error.into(),
-            Failed::Status(status) => Refusal::Replica { status, message: "the replicas cannot take the call now".to_owned() },
+            Failed::Status(status) => {
+                Refusal::Replica { status, message: "the replicas cannot take the call now".to_owned() }
+            }
         }
     }
 }
@@ -174,7 +176,8 @@ mod tests {
         }
         let endpoint = Endpoint::at("/v1/messages").unwrap();
         let request = outgoing(endpoint, &from, &HeaderValue::from_static("ours"), Bytes::new());
-        let mut seen: Vec<_> = request.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        let mut seen: Vec<_> =
+            request.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         seen.sort();
         let expected = [
             "anthropic-version: 2023-06-01",

@@ -26,7 +26,9 @@ pub(super) enum Refusal {
         allowed: &'static str,
     },
     /// Replicas keep no state that a gateway could find again.
-    #[error("stored responses are not supported: a response is kept, if at all, by the one replica that made it; send `store: false` and the whole input")]
+    #[error(
+        "stored responses are not supported: a response is kept, if at all, by the one replica that made it; send `store: false` and the whole input"
+    )]
     NotStored,
     /// Who calls?
     #[error("{0}")]
@@ -57,7 +59,9 @@ pub(super) enum Refusal {
         candidates: Vec<String>,
     },
     /// The path names one model, the body another.
-    #[error("the path names model `{path}` and the body names model `{body}`: make them equal, or leave `model` out of the body")]
+    #[error(
+        "the path names model `{path}` and the body names model `{body}`: make them equal, or leave `model` out of the body"
+    )]
     ModelMismatch {
         /// Of the path.
         path: String,
@@ -112,7 +116,9 @@ impl Refusal {
             Refusal::NoSuchPath { .. } | Refusal::UnknownModel(_) => StatusCode::NOT_FOUND,
             Refusal::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::NotStored => StatusCode::NOT_IMPLEMENTED,
-            Refusal::Unauthenticated(Unauthenticated::Missing | Unauthenticated::UnknownToken) => StatusCode::UNAUTHORIZED,
+            Refusal::Unauthenticated(Unauthenticated::Missing | Unauthenticated::UnknownToken) => {
+                StatusCode::UNAUTHORIZED
+            }
             // As upstream: whoever sends something that looks like an API key is told 403.
             Refusal::Unauthenticated(_) | Refusal::ForgedIdentity(_) | Refusal::Denied(_) => StatusCode::FORBIDDEN,
             Refusal::Body(error) => match error {

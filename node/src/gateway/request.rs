@@ -45,7 +45,9 @@ pub(super) fn target(head: &Parts) -> Result<Target<'_>, Refusal> {
         return Ok(Target::Public);
     }
     let (model, rest) = split_model(path)?;
-    if rest == "/v1/models" && let Some(model) = model {
+    if rest == "/v1/models"
+        && let Some(model) = model
+    {
         check_method(&head.method, &[Method::GET, Method::HEAD], "/v1/models", "GET")?;
         return Ok(Target::Models(model));
     }
@@ -100,14 +102,20 @@ fn check_segment(raw: &str) -> Result<Cow<'_, str>, Refusal> {
     if segment == "." || segment == ".." {
         return Err(bad("would leave its place"));
     }
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'@' | b'+');
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'@' | b'+');
     if !segment.bytes().all(plain) {
         return Err(bad("has a character that no path here has"));
     }
     Ok(segment)
 }
 
-fn check_method(method: &Method, accepted: &[Method], path: &'static str, allowed: &'static str) -> Result<(), Refusal> {
+fn check_method(
+    method: &Method,
+    accepted: &[Method],
+    path: &'static str,
+    allowed: &'static str,
+) -> Result<(), Refusal> {
     if accepted.contains(method) { Ok(()) } else { Err(Refusal::MethodNotAllowed { path, allowed }) }
 }
 
@@ -243,7 +251,8 @@ mod tests {
     fn a_clients_request_id_is_kept_if_it_is_harmless() {
         let cases = [("a-B_9.x", true), ("", false), ("a b", false), ("a\tb", false), ("chat/1", false)];
         for (id, kept) in cases {
-            let headers = HeaderMap::from_iter([(header::HeaderName::from_static("x-request-id"), id.parse().unwrap())]);
+            let headers =
+                HeaderMap::from_iter([(header::HeaderName::from_static("x-request-id"), id.parse().unwrap())]);
             assert_eq!(client_request_id(&headers).is_some(), kept, "{id:?}");
         }
     }

@@ -53,7 +53,10 @@ pub(super) fn add_limits(standing: &[LimitStanding], dialect: Dialect, headers: 
             limits.push_str(", ");
         }
         let seconds = limit.resets_in.as_millis().div_ceil(1000);
-        policy.push_str(&format!("\"{}\";q={};w={};maas-unit=\"tokens\"", limit.window, limit.limit, limit.window_seconds));
+        policy.push_str(&format!(
+            "\"{}\";q={};w={};maas-unit=\"tokens\"",
+            limit.window, limit.limit, limit.window_seconds
+        ));
         limits.push_str(&format!("\"{}\";r={};t={};maas-unit=\"tokens\"", limit.window, limit.remaining, seconds));
     }
     // Windows are digits and a unit, so these are valid header values.
@@ -72,7 +75,7 @@ pub(super) fn models(permit: &Permit, view: &View) -> Response<Body> {
         "id": &*model.id.name,
         "object": "model",
         "created": created,
-        "owned_by": &*model.id.namespace,
+        "owned_by": format!("{}/{}", model.id.namespace, model.id.name),
     }]});
     let mut response = Response::new(Body::Whole(list.to_string().into()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -103,7 +106,8 @@ mod tests {
     fn headers(dialect: Dialect) -> Vec<String> {
         let mut headers = HeaderMap::new();
         add_limits(&[limit("1h", 10), limit("24h", 20)], dialect, &mut headers);
-        let mut lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        let mut lines: Vec<_> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.sort();
         lines
     }

@@ -43,7 +43,12 @@ pub(super) struct Bill {
 impl Bill {
     /// The account of an admitted call, with its reservation if it costs anything. `prompt_guess` is what its prompt costs until a
     /// replica says better.
-    pub(super) fn open(metrics: Metrics, call: Arc<CallMetrics>, reservation: Option<Reservation>, prompt_guess: u64) -> Bill {
+    pub(super) fn open(
+        metrics: Metrics,
+        call: Arc<CallMetrics>,
+        reservation: Option<Reservation>,
+        prompt_guess: u64,
+    ) -> Bill {
         call.authorized_calls.inc();
         call.in_flight.inc();
         if let Some(reservation) = &reservation {

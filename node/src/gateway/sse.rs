@@ -219,7 +219,8 @@ mod tests {
     fn however_a_stream_is_split_the_same_bytes_come_out() {
         for line_end in ["\n", "\r\n", "\r"] {
             let stream = STREAM.replace('\n', line_end);
-            let removed = ["data: remove me\n\n", "event: y\ndata: remove me\n\n"].map(|event| event.replace('\n', line_end));
+            let removed =
+                ["data: remove me\n\n", "event: y\ndata: remove me\n\n"].map(|event| event.replace('\n', line_end));
             let expected = stream.replace(&removed[1], "").replace(&removed[0], "");
             let stream = stream.as_bytes();
             let whole = run(&[stream]);

@@ -259,7 +259,8 @@ impl Host {
             name: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
             port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }),
             secure,
-            authority: HeaderValue::from_str(authority.as_str()).map_err(|_| UpstreamError::Url("its host is invalid"))?,
+            authority: HeaderValue::from_str(authority.as_str())
+                .map_err(|_| UpstreamError::Url("its host is invalid"))?,
             idle: Mutex::default(),
         })
     }

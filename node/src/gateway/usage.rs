@@ -76,13 +76,16 @@ fn believe(wire: Wire) -> Option<Usage> {
     let input = count(wire.input_tokens)?;
     let output = count(wire.output_tokens)?;
     // Anthropic's three input counts are parts of one prompt; OpenAI's `prompt_tokens` includes cached ones.
-    let cached = count(wire.cache_creation_input_tokens)?.unwrap_or(0) + count(wire.cache_read_input_tokens)?.unwrap_or(0);
+    let cached =
+        count(wire.cache_creation_input_tokens)?.unwrap_or(0) + count(wire.cache_read_input_tokens)?.unwrap_or(0);
     let input = prompt.or(input.map(|input| input + cached));
     let output = completion.or(output);
     match (input, output, total) {
         (None, None, None) => None,
         (Some(input), Some(output), _) => Some(Usage { input, output }),
-        (Some(input), None, total) => Some(Usage { input, output: total.map_or(0, |total| total.saturating_sub(input)) }),
+        (Some(input), None, total) => {
+            Some(Usage { input, output: total.map_or(0, |total| total.saturating_sub(input)) })
+        }
         (None, output, total) => {
             let output = output.unwrap_or(0);
             Some(Usage { input: total.map_or(0, |total| total.saturating_sub(output)), output })
@@ -97,11 +100,11 @@ pub(super) fn of_answer(body: &[u8]) -> Result<Reported, serde_json::Error> {
         #[serde(borrow)]
         usage: Option<&'a RawValue>,
     }
-    // Some answers are lists or bare values; they report nothing.
-    match serde_json::from_slice::<Answer<'_>>(body) {
-        Ok(answer) => Ok(read(answer.usage)),
-        Err(error) if error.is_data() => serde_json::from_slice::<serde::de::IgnoredAny>(body).map(|_| Reported::Nothing),
-        Err(error) => Err(error),
+    if body.trim_ascii_start().starts_with(b"{") {
+        serde_json::from_slice::<Answer<'_>>(body).map(|answer| read(answer.usage))
+    } else {
+        // Some answers are lists; they report nothing.
+        serde_json::from_slice::<serde::de::IgnoredAny>(body).map(|_| Reported::Nothing)
     }
 }
 
@@ -113,12 +116,21 @@ mod tests {
     fn reports_of_every_dialect_are_read_and_lies_are_not_believed() {
         let tokens = |input, output| Reported::Tokens(Usage { input, output });
         let table = [
-            (r#"{"prompt_tokens":16,"total_tokens":24,"completion_tokens":8,"prompt_tokens_details":null}"#, tokens(16, 8)),
+            (
+                r#"{"prompt_tokens":16,"total_tokens":24,"completion_tokens":8,"prompt_tokens_details":null}"#,
+                tokens(16, 8),
+            ),
             (r#"{"prompt_tokens":5,"total_tokens":5}"#, tokens(5, 0)),
             (r#"{"total_tokens":7}"#, tokens(7, 0)),
             (r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#, tokens(0, 0)),
-            (r#"{"input_tokens":11,"output_tokens":8,"cache_creation_input_tokens":0,"cache_read_input_tokens":32}"#, tokens(43, 8)),
-            (r#"{"input_tokens":11,"input_tokens_details":{"cached_tokens":3},"output_tokens":8,"total_tokens":19}"#, tokens(11, 8)),
+            (
+                r#"{"input_tokens":11,"output_tokens":8,"cache_creation_input_tokens":0,"cache_read_input_tokens":32}"#,
+                tokens(43, 8),
+            ),
+            (
+                r#"{"input_tokens":11,"input_tokens_details":{"cached_tokens":3},"output_tokens":8,"total_tokens":19}"#,
+                tokens(11, 8),
+            ),
             ("null", Reported::Nothing),
             (r#"{"prompt_tokens":-1,"completion_tokens":8}"#, Reported::Absurd),
             (r#"{"prompt_tokens":1,"completion_tokens":1e12}"#, Reported::Absurd),

@@ -66,7 +66,8 @@ const COMPATIBLE_LABELS: [&str; 7] =
     ["limitador_namespace", "subscription", "cost_center", "organization_id", "user", "group", "model"];
 
 /// Bounds of the gateway's own time, in seconds.
-const OVERHEAD_BUCKETS: [f64; 12] = [0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 2.5];
+const OVERHEAD_BUCKETS: [f64; 12] =
+    [0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 2.5];
 
 /// The counters of one subscription, model and, if captured, user.
 pub(crate) struct CallMetrics {
@@ -129,8 +130,16 @@ impl Metrics {
                 &["subscription", "model", "reason"],
             ),
             auth: counters("tollgate_auth_decisions_total", "credentials judged", &["method", "result", "reason"]),
-            settlements: counters("tollgate_usage_settlements_total", "calls settled, by where the tokens are known from", &["source"]),
-            upstream_failures: counters("tollgate_upstream_failures_total", "calls that a replica failed", &["model", "stage"]),
+            settlements: counters(
+                "tollgate_usage_settlements_total",
+                "calls settled, by where the tokens are known from",
+                &["source"],
+            ),
+            upstream_failures: counters(
+                "tollgate_upstream_failures_total",
+                "calls that a replica failed",
+                &["model", "stage"],
+            ),
             handles: RwLock::default(),
             registry: registry.clone(),
         };
@@ -173,7 +182,10 @@ impl Metrics {
 
     /// Counts tokens refused at admission.
     pub(crate) fn denied(&self, permit: &Permit, reason: &str, tokens: u64) {
-        self.0.denied.with_label_values(&[&permit.subscription().id.name, &permit.model().id.name, reason]).inc_by(tokens);
+        self.0
+            .denied
+            .with_label_values(&[&permit.subscription().id.name, &permit.model().id.name, reason])
+            .inc_by(tokens);
     }
 
     /// Counts a settled call by where its tokens are known from.

@@ -3,9 +3,9 @@
 mod anthropic;
 mod openai;
 
+use actors::quota::LimitStanding;
 use bytes::Bytes;
 use http::HeaderMap;
-use actors::quota::LimitStanding;
 
 use super::refusal::Refusal;
 

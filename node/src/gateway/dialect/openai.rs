@@ -50,7 +50,8 @@ pub(super) fn error_body(refusal: &Refusal) -> Bytes {
 }
 
 pub(super) fn error_event(message: &str) -> Bytes {
-    let error = json!({"error": {"message": message, "type": "server_error", "param": null, "code": "upstream_failed"}});
+    let error =
+        json!({"error": {"message": message, "type": "server_error", "param": null, "code": "upstream_failed"}});
     Bytes::from(format!("data: {error}\n\n"))
 }
 
@@ -87,7 +88,15 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_go_does() {
-        let cases = [(0, "0ms"), (12, "12ms"), (999, "999ms"), (1000, "1s"), (1001, "2s"), (360_000, "6m0s"), (3_600_000, "1h0m0s")];
+        let cases = [
+            (0, "0ms"),
+            (12, "12ms"),
+            (999, "999ms"),
+            (1000, "1s"),
+            (1001, "2s"),
+            (360_000, "6m0s"),
+            (3_600_000, "1h0m0s"),
+        ];
         for (millis, text) in cases {
             assert_eq!(go_duration(Duration::from_millis(millis)), text);
         }

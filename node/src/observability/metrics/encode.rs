@@ -29,7 +29,9 @@ impl Metrics {
                 families.push(again);
             }
         }
-        TextEncoder::new().encode_to_string(&families).expect("writing to memory does not fail, and every family has a name")
+        TextEncoder::new()
+            .encode_to_string(&families)
+            .expect("writing to memory does not fail, and every family has a name")
     }
 }
 
@@ -38,8 +40,18 @@ fn raft_gauges(context: &Context, text: &mut String) {
     let leads = u64::from(standing.leader == Some(context.cluster.node()));
     gauge(text, "tollgate_raft_term", "the consensus term", &[("", standing.term as f64)]);
     gauge(text, "tollgate_raft_is_leader", "1 on the leader", &[("", leads as f64)]);
-    gauge(text, "tollgate_raft_has_leader", "1 if a leader is known", &[("", f64::from(u8::from(standing.leader.is_some())))]);
-    gauge(text, "tollgate_raft_committed_index", "the last entry known to be on a quorum", &[("", standing.committed as f64)]);
+    gauge(
+        text,
+        "tollgate_raft_has_leader",
+        "1 if a leader is known",
+        &[("", f64::from(u8::from(standing.leader.is_some())))],
+    );
+    gauge(
+        text,
+        "tollgate_raft_committed_index",
+        "the last entry known to be on a quorum",
+        &[("", standing.committed as f64)],
+    );
     gauge(text, "tollgate_raft_applied_index", "the last entry applied here", &[("", standing.applied as f64)]);
     let lag = standing.committed.saturating_sub(standing.applied);
     gauge(text, "tollgate_raft_apply_lag", "committed entries not applied here", &[("", lag as f64)]);
@@ -53,7 +65,8 @@ fn endpoint_gauges(context: &Context, text: &mut String) {
     let pools = context.actors.pools.snapshot();
     for pool in &pools {
         for replica in &pool.replicas {
-            let labels = format!("{{model=\"{}\",endpoint=\"{}\"}}", escaped(&pool.service.name), escaped(&replica.url));
+            let labels =
+                format!("{{model=\"{}\",endpoint=\"{}\"}}", escaped(&pool.service.name), escaped(&replica.url));
             up.push((labels.clone(), f64::from(u8::from(replica.healthy))));
             in_flight.push((labels.clone(), replica.in_flight as f64));
             kv.push((labels.clone(), replica.kv_usage));

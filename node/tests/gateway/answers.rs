@@ -1,0 +1,165 @@
+//! What a well-behaved caller gets, and what it costs.
+
+use serde_json::json;
+
+use crate::scripted::Script;
+use crate::world::{PLENTY, World, replica};
+
+const CHAT: &str = "/llm/qwen/v1/chat/completions";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_is_answered_charged_what_it_used_and_shows_its_limits() {
+    let (_replica, url) = replica(1).await;
+    let world = World::start(&[url], PLENTY).await;
+    let body = json!({"model": "qwen", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20});
+    let answer = world.post(CHAT, &body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let total = answer.json()["usage"]["total_tokens"].as_u64().unwrap();
+    assert_eq!(world.used().await, total);
+    assert_eq!(world.counter("authorized_hits"), total as f64);
+    assert_eq!(world.counter("authorized_hits_total"), total as f64);
+    assert_eq!(world.counter("authorized_calls"), 1.0);
+    assert_eq!(world.counter("tollgate_requests_in_flight"), 0.0);
+    assert_eq!(answer.header("x-ratelimit-limit-tokens"), PLENTY.to_string());
+    assert_eq!(answer.header("ratelimit-policy"), format!("\"1h\";q={PLENTY};w=3600;maas-unit=\"tokens\""));
+    assert_eq!(answer.header("x-request-id").len(), 32);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_usage_only_if_the_caller_asked_and_is_charged_either_way() {
+    let (_replica, url) = replica(2).await;
+    let world = World::start(&[url], PLENTY).await;
+    let mut body = json!({"model": "llm/qwen", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20, "stream": true});
+    let silent = world.post("/v1/chat/completions", &body).await;
+    let (events, used) = (silent.events(), world.used().await);
+    assert_eq!((silent.status, events.last()), (200, Some(&"[DONE]")), "{silent:?}");
+    assert!(used > 20 && !silent.body.contains("\"usage\""), "{used} {silent:?}");
+    body["stream_options"] = json!({"include_usage": true});
+    let asked = world.post("/v1/chat/completions", &body).await;
+    let events = asked.events();
+    let usage: serde_json::Value = serde_json::from_str(events[events.len() - 2]).unwrap();
+    assert_eq!(usage["usage"]["total_tokens"].as_u64(), Some(world.used().await - used));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_dialect_is_metered_and_tokens_are_counted_for_free() {
+    let (_replica, url) = replica(3).await;
+    let world = World::start(&[url], PLENTY).await;
+    let mut used = 0;
+    let hello = json!([{"role": "user", "content": "hello"}]);
+    let table = [
+        ("/v1/completions", json!({"prompt": "once", "max_tokens": 8}), "/usage/total_tokens"),
+        ("/v1/responses", json!({"input": "hello", "max_output_tokens": 8}), "/usage/total_tokens"),
+        ("/v1/messages", json!({"messages": hello, "max_tokens": 8}), "/usage/output_tokens"),
+    ];
+    for (path, mut body, tokens) in table {
+        let answer = world.post(&format!("/llm/qwen{path}"), &body).await;
+        assert_eq!(answer.status, 200, "{path} {answer:?}");
+        let charged = world.used().await - used;
+        let reported = answer.json().pointer(tokens).and_then(serde_json::Value::as_u64).unwrap();
+        assert!(charged >= reported && charged < reported + 100, "{path}: {charged} for {reported}");
+        body["stream"] = true.into();
+        let stream = world.post(&format!("/llm/qwen{path}"), &body).await;
+        assert!(!stream.body.contains("\"error\""), "{path} {stream:?}");
+        assert_eq!(world.used().await - used, 2 * charged, "{path}: a stream costs the same");
+        used = world.used().await;
+    }
+    for (path, body) in
+        [("/tokenize", json!({"prompt": "hello"})), ("/v1/messages/count_tokens", json!({"messages": hello}))]
+    {
+        let answer = world.post(&format!("/llm/qwen{path}"), &body).await;
+        assert_eq!((answer.status, world.used().await), (200, used), "{path} {answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anthropics_sdk_sends_its_key_in_its_own_header_and_sees_its_own_limits() {
+    let (_replica, url) = replica(4).await;
+    let world = World::start(&[url], PLENTY).await;
+    let body =
+        json!({"model": "qwen", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}).to_string();
+    let headers = [("x-api-key", world.key.as_str()), ("anthropic-version", "2023-06-01"), ("x-request-id", "my-id")];
+    let answer = world.connect().await.post("/v1/messages?beta=true", &headers, &body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("anthropic-ratelimit-tokens-limit"), PLENTY.to_string());
+    assert_eq!(answer.header("x-request-id"), "my-id");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_lists_itself_even_when_its_quota_is_used_up() {
+    let (_replica, url) = replica(5).await;
+    let world = World::start(&[url], 10).await;
+    let body = json!({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 50});
+    let first = world.post(CHAT, &body).await;
+    assert_eq!(first.status, 200, "a call larger than its whole limit passes in a fresh window: {first:?}");
+    let second = world.post(CHAT, &body).await;
+    assert_eq!(second.status, 429, "{second:?}");
+    assert!(
+        second.json()["error"]["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("token limit 10 per 1h of subscription `dev` reached")
+    );
+    assert_eq!(second.json()["error"]["code"], "rate_limit_exceeded");
+    let seconds: u64 = second.header("retry-after").parse().unwrap();
+    assert!((3500..=3600).contains(&seconds), "{seconds}");
+    assert_eq!(world.counter("limited_calls"), 1.0);
+    let bearer = format!("Bearer {}", world.key);
+    let list = world.connect().await.get("/llm/qwen/v1/models", &[("authorization", &bearer)]).await;
+    assert_eq!((list.status, list.json()["data"][0]["id"].as_str()), (200, Some("qwen")));
+    assert_eq!(world.connect().await.get("/healthz", &[]).await.body, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_gets_a_request_built_for_it() {
+    let script = Script::default();
+    script.whole("200 OK", r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#);
+    let world = World::start(&[script.serve().await], PLENTY).await;
+    let body = r#"{"model":"qwen", "x":[1, 2e3],"messages":[]}"#;
+    let bearer = format!("Bearer {}", world.key);
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("cookie", "a=b"),
+        ("x-maas-subscription", "dev"),
+        ("x-request-id", "r-1"),
+        ("x-odd", "1"),
+    ];
+    let answer = world.connect().await.post(CHAT, &headers, body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let seen = script.requests().pop().unwrap();
+    let (head, body) = seen.split_once("\r\n\r\n").unwrap();
+    let mut lines: Vec<_> = head.split("\r\n").filter(|line| !line.starts_with("host: ")).collect();
+    lines[1..].sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            "POST /v1/chat/completions HTTP/1.1",
+            "content-length: 49",
+            "content-type: application/json",
+            "x-request-id: r-1"
+        ]
+    );
+    assert_eq!(body, r#"{"model":"acme/qwen", "x":[1, 2e3],"messages":[]}"#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wherever_a_stream_is_split_the_caller_gets_the_same_bytes_and_pays_the_same() {
+    let script = Script::default();
+    let chunk = |text: &str| {
+        format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\r\n\r\n")
+    };
+    let usage =
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2,\"total_tokens\":7}}\r\n\r\n";
+    let kept = format!(": hello\r\n\r\n{}{}", chunk("é€"), chunk("😀"));
+    let stream = format!("{kept}{usage}data: [DONE]\r\n\r\n");
+    let world = World::start(&[script.serve().await], PLENTY).await;
+    let body = json!({"messages": [], "stream": true});
+    let bearer = format!("Bearer {}", world.key);
+    let mut connection = world.connect().await;
+    for at in 0..=stream.len() {
+        script.stream(&[&stream.as_bytes()[..at], &stream.as_bytes()[at..]], true);
+        let answer = connection.post(CHAT, &[("authorization", &bearer)], &body.to_string()).await;
+        assert_eq!(answer.body, format!("{kept}data: [DONE]\r\n\r\n"), "split at {at}");
+    }
+    assert_eq!(world.used().await, 7 * (stream.len() as u64 + 1));
+}

@@ -1,0 +1,116 @@
+//! A replica that answers probes, and every call with exactly the pieces it was given.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What calls are answered with from now on, and what they were asked.
+#[derive(Clone, Default)]
+pub(crate) struct Script(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    /// The head; chunked pieces follow it if it says so.
+    head: String,
+    pieces: Vec<Vec<u8>>,
+    /// Whether the body is ended properly.
+    ends: bool,
+    requests: Vec<String>,
+}
+
+impl Script {
+    /// A stream of events in these pieces.
+    pub(crate) fn stream(&self, pieces: &[&[u8]], ends: bool) {
+        let head =
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n";
+        let pieces = pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| piece.to_vec()).collect();
+        self.set(head.to_owned(), pieces, ends);
+    }
+
+    /// A whole answer.
+    pub(crate) fn whole(&self, status: &str, body: &str) {
+        let length = body.len();
+        self.set(
+            format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"),
+            Vec::new(),
+            true,
+        );
+    }
+
+    fn set(&self, head: String, pieces: Vec<Vec<u8>>, ends: bool) {
+        let mut inner = self.0.lock().unwrap();
+        (inner.head, inner.pieces, inner.ends) = (head, pieces, ends);
+    }
+
+    /// The calls that came, heads and bodies.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.0.lock().unwrap().requests.clone()
+    }
+
+    /// Opens the port and returns the URL.
+    pub(crate) async fn serve(&self) -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let script = self.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let script = script.clone();
+                tokio::spawn(async move { script.connection(stream).await });
+            }
+        });
+        url
+    }
+
+    async fn connection(&self, mut stream: TcpStream) {
+        while let Some(request) = read_request(&mut stream).await {
+            if request.starts_with("GET ") {
+                let body = "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n";
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(answer.as_bytes()).await.unwrap_or_default();
+                continue;
+            }
+            let (head, pieces, ends) = {
+                let mut inner = self.0.lock().unwrap();
+                inner.requests.push(request);
+                (inner.head.clone(), inner.pieces.clone(), inner.ends)
+            };
+            stream.set_nodelay(true).unwrap();
+            let _ = stream.write_all(head.as_bytes()).await;
+            for piece in &pieces {
+                let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
+                chunk.extend_from_slice(piece);
+                chunk.extend_from_slice(b"\r\n");
+                let _ = stream.write_all(&chunk).await;
+                tokio::task::yield_now().await;
+            }
+            if !ends {
+                return;
+            }
+            if head.contains("chunked") {
+                let _ = stream.write_all(b"0\r\n\r\n").await;
+            }
+        }
+    }
+}
+
+async fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .map_or(0, |length| length.parse().unwrap());
+            if body.len() >= length {
+                return Some(text);
+            }
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
