@@ -157,6 +157,10 @@ fn read_pid(dir: &Path) -> Option<u32> {
 /// Whether the process exists and serves this configuration: a pid may have been given to somebody else.
 fn is_node(pid: u32, config: &Path) -> bool {
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    if command.is_empty() {
+        // One that has just been started has no command line yet. One that has ended has no program either.
+        return std::fs::read_link(format!("/proc/{pid}/exe")).is_ok();
+    }
     let config = config.as_os_str().as_encoded_bytes();
     command.split(|byte| *byte == 0).any(|word| word == config)
 }
