@@ -262,9 +262,10 @@ def test_kubectl_knows_who_asks_and_makes_tokens_for_service_accounts(reader: De
     reader.secrets.append(made.json()["key"])
 
 
-def test_a_developer_reads_nothing_of_governance_and_changes_none(reader: Dev):
-    """Governance is the platform team's; the developer's token makes keys and no more."""
+def test_a_developer_sees_the_models_and_cannot_change_governance(reader: Dev):
     as_developer = ["--token", reader.env["USER_TOKEN"], "--kubeconfig", anonymous_kubeconfig(reader)]
+    listed = reader.kubectl(*as_developer, "get", "maasmodelref", "-n", "gpt-oss-model", "-o", "name")
+    assert listed == f"maasmodelref.maas.opendatahub.io/{reader.model}\n"
     refused = reader.kubectl(*as_developer, "delete", "maassubscription", "calculus-dev", "-n", TENANT, fails=True)
     assert "orbidden" in refused
     assert "Active" in reader.bash("kubectl get maassubscriptions -n models-as-a-service")

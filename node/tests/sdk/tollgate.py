@@ -153,12 +153,20 @@ class Dev:
         page = self.process.output()
         assert code == 0, f"exit {code}; its output ends:\n{page[-4000:]}"
         for pid in self.node_pids():
-            assert not Path(f"/proc/{pid}").exists(), f"node {pid} outlived `tollgate dev`"
+            assert not is_running(pid), f"node {pid} outlived `tollgate dev`"
         logs = "".join(file.read_text(errors="replace") for file in [*self.directory.glob("*/log"), *self.directory.glob("*.log")])
         assert logs, "no node has written a log"
         assert "panicked" not in page + logs and " ERROR " not in page + logs, trouble(page + logs)
         for secret in [*self.secrets, self.env["OCP_TOKEN"], self.env["USER_TOKEN"], self.env["API_KEY"]]:
             assert secret not in logs, "a key or a token is in a log"
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process has not ended; one that only waits for somebody to ask how it ended has no command line any more."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except FileNotFoundError:
+        return False
 
 
 def trouble(text: str) -> str:
