@@ -98,7 +98,7 @@ impl Node {
         let settings = gateway::Settings::new(upstream);
         let gateway =
             gateway.serve(|port| gateway::serve(context.clone(), settings, port, public, until(drained.clone())));
-        let router = admin::router(context.clone());
+        let router = admin::router(context.clone(), drained.clone());
         let admin = admin.serve(|port| accept::serve(port, router, until(drained)));
         let bootstrap = tokio::spawn(bootstrap::propose(context.cluster.clone(), token));
         info!(node = %context.cluster.node(), gateway = %gateway.address, admin = %admin.address, "serving");

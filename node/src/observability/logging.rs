@@ -15,8 +15,10 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::{Format, Log};
 
-/// Our own modules speak; libraries only warn, and consensus, which warns of every election, only of errors.
-pub const DEFAULT_FILTER: &str = "warn,openraft=error,node=info,actors=info,raft=info,tollgate=info";
+/// Our own modules speak; libraries only warn, and consensus, which warns of every election, only of
+/// errors; that a message found it stopped is none.
+pub const DEFAULT_FILTER: &str =
+    "warn,openraft=error,openraft::raft::raft_inner=off,node=info,actors=info,raft=info,tollgate=info";
 
 /// A log that has grown beyond this is set aside as `<file>.old` at the next start.
 const FILE_BYTES_MAX: u64 = 16 << 20;

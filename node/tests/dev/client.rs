@@ -17,7 +17,7 @@ const CALL_MAX: Duration = Duration::from_secs(20);
 
 /// Calls with one bearer token.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     base: String,
     token: String,
     tls: Option<TlsConnector>,
@@ -25,46 +25,46 @@ pub struct Client {
 
 /// A complete answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: http::HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
     /// The body as JSON; `null` if it is none.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
     }
 
     /// A header as a number.
-    pub fn number(&self, header: &str) -> Option<u64> {
+    pub(crate) fn number(&self, header: &str) -> Option<u64> {
         self.headers.get(header)?.to_str().ok()?.parse().ok()
     }
 }
 
 impl Client {
     /// For `http://host:port`.
-    pub fn plain(base: &str, token: &str) -> Client {
+    pub(crate) fn plain(base: &str, token: &str) -> Client {
         Client { base: base.to_owned(), token: token.to_owned(), tls: None }
     }
 
     /// For `https://host:port`, trusting the authority in `ca`.
-    pub fn tls(base: &str, token: &str, ca: &Path) -> Client {
+    pub(crate) fn tls(base: &str, token: &str, ca: &Path) -> Client {
         let config = node::tls::client(ca).expect("the local authority");
         Client { base: base.to_owned(), token: token.to_owned(), tls: Some(TlsConnector::from(config)) }
     }
 
-    pub async fn get(&self, path: &str) -> Result<Answer, String> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Answer, String> {
         self.call("GET", path, None).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Result<Answer, String> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Answer, String> {
         self.call("POST", path, Some(body)).await
     }
 
     /// One call. Errors: one line why there was no complete answer.
-    pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer, String> {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer, String> {
         tokio::time::timeout(CALL_MAX, self.exchange(method, path, body))
             .await
             .unwrap_or_else(|_| Err(format!("{method} {path}: no answer within {CALL_MAX:?}")))

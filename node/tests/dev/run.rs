@@ -14,16 +14,16 @@ use tokio::sync::watch;
 use crate::client::Client;
 
 /// The variables of dev.env.
-pub type Exports = BTreeMap<String, String>;
+pub(crate) type Exports = BTreeMap<String, String>;
 
 /// A build machine under load is slow; what is measured is measured elsewhere.
 const READY_MAX: Duration = Duration::from_secs(90);
 
 /// A directory, ports, and the process if it runs.
-pub struct Dev {
-    pub dir: PathBuf,
-    pub gateway_port: u16,
-    pub admin_port: u16,
+pub(crate) struct Dev {
+    pub(crate) dir: PathBuf,
+    pub(crate) gateway_port: u16,
+    pub(crate) admin_port: u16,
     arguments: Vec<String>,
     running: Option<Running>,
 }
@@ -35,7 +35,7 @@ struct Running {
 
 impl Dev {
     /// Starts it and waits for the page.
-    pub async fn start(name: &str, arguments: &[&str]) -> Dev {
+    pub(crate) async fn start(name: &str, arguments: &[&str]) -> Dev {
         let dir = std::env::temp_dir().join(format!("tollgate-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).unwrap();
@@ -47,7 +47,7 @@ impl Dev {
     }
 
     /// Starts it after [`Dev::stop`] or [`Dev::kill`], in the same directory and on the same ports.
-    pub async fn start_again(&mut self) {
+    pub(crate) async fn start_again(&mut self) {
         let mut child = self.command().spawn().unwrap();
         let output = collect(&mut child);
         self.running = Some(Running { child, output });
@@ -55,7 +55,7 @@ impl Dev {
     }
 
     /// The command line.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
         command
             .arg("dev")
@@ -70,48 +70,48 @@ impl Dev {
     }
 
     /// Everything it has printed.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         self.running.as_ref().expect("it runs").output.borrow().clone()
     }
 
     /// Waits until it has printed `text`.
-    pub async fn wait_for_output(&mut self, text: &str) {
+    pub(crate) async fn wait_for_output(&mut self, text: &str) {
         let output = &mut self.running.as_mut().expect("it runs").output;
-        let seen = tokio::time::timeout(READY_MAX, output.wait_for(|output| output.contains(text))).await;
-        let seen = matches!(seen, Ok(Ok(_)));
+        let seen = tokio::time::timeout(READY_MAX, output.wait_for(|output| output.contains(text)));
+        let seen = matches!(seen.await, Ok(Ok(_)));
         assert!(seen, "it never printed {text:?}, but:\n{}", self.output());
     }
 
     /// dev.env as it is now.
-    pub fn exports(&self) -> Exports {
+    pub(crate) fn exports(&self) -> Exports {
         let text = std::fs::read_to_string(self.dir.join(".tollgate/dev.env")).unwrap();
         let lines = text.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
         lines.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())).collect()
     }
 
     /// The processes of the nodes.
-    pub fn pids(&self) -> Vec<u32> {
+    pub(crate) fn pids(&self) -> Vec<u32> {
         self.exports()["NODE_PIDS"].split(' ').map(|pid| pid.parse().unwrap()).collect()
     }
 
     /// A client of node `number`'s gateway with the API key.
-    pub fn gateway(&self, number: u16) -> Client {
+    pub(crate) fn gateway(&self, number: u16) -> Client {
         Client::plain(&format!("http://127.0.0.1:{}", self.gateway_port + number - 1), &self.exports()["API_KEY"])
     }
 
     /// A client of node `number`'s admin API with `token`.
-    pub fn admin_as(&self, number: u16, token: &str) -> Client {
+    pub(crate) fn admin_as(&self, number: u16, token: &str) -> Client {
         let url = format!("https://127.0.0.1:{}", self.admin_port + number - 1);
         Client::tls(&url, token, &self.dir.join(".tollgate/tls/ca.crt"))
     }
 
     /// The same as the administrator.
-    pub fn admin(&self, number: u16) -> Client {
+    pub(crate) fn admin(&self, number: u16) -> Client {
         self.admin_as(number, &self.exports()["OCP_TOKEN"])
     }
 
     /// Asks it to stop, as Ctrl-C does, and waits for its end. Returns whether it ended well.
-    pub async fn stop(&mut self) -> bool {
+    pub(crate) async fn stop(&mut self) -> bool {
         let mut running = self.running.take().expect("it runs");
         signal("INT", running.child.id().unwrap());
         let ended = tokio::time::timeout(Duration::from_secs(30), running.child.wait()).await;
@@ -130,18 +130,18 @@ impl Drop for Dev {
 }
 
 /// `kill -<name> <pid>`.
-pub fn signal(name: &str, pid: u32) {
+pub(crate) fn signal(name: &str, pid: u32) {
     let status = std::process::Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap();
     assert!(status.success(), "kill -{name} {pid}");
 }
 
 /// A short chat call's body.
-pub fn chat(words: &str, max_tokens: u32) -> Value {
+pub(crate) fn chat(words: &str, max_tokens: u32) -> Value {
     json!({"model": "gpt-oss-20b", "messages": [{"role": "user", "content": words}], "max_tokens": max_tokens})
 }
 
 /// Where chat calls go.
-pub const CHAT: &str = "/gpt-oss-model/gpt-oss-20b/v1/chat/completions";
+pub(crate) const CHAT: &str = "/gpt-oss-model/gpt-oss-20b/v1/chat/completions";
 
 /// Reads what it prints as it comes.
 fn collect(child: &mut Child) -> watch::Receiver<String> {
