@@ -87,7 +87,7 @@ fn draws(tended: &Tended, slots: &[Slot], moment: &Moment, gives_all: bool) -> V
     let Some(first) = tended.waiters.front() else {
         let top_up = |(slot, reading): (&Slot, &decide::Reading)| {
             let is_spared = slot.meter.number == 0 || moment.view.recalled.contains(&slot.rule.id);
-            if is_spared { None } else { reading.top_up(tended.rate, sharers) }
+            if is_spared { None } else { reading.top_up(tended.rate(), sharers) }
         };
         return slots.iter().zip(&readings).map(top_up).collect();
     };
@@ -100,7 +100,7 @@ fn draws(tended: &Tended, slots: &[Slot], moment: &Moment, gives_all: bool) -> V
         // A wish that the ledger has noted is kept up as long as somebody waits: an entry without a draw would end it.
         let kept = if note.is_wanting { readings[at].short(slot.share_of(first.tokens)) } else { 0 };
         let need = wished[at].max(kept);
-        (need > 0).then(|| Draw { need, extra: decide::extra(tended.rate) })
+        (need > 0).then(|| Draw { need, extra: decide::extra(tended.rate()) })
     };
     (0..slots.len()).map(draw).collect()
 }
@@ -130,7 +130,7 @@ pub(super) fn take_answer(tended: &mut Tended, moment: &Moment, entry: &QuotaEnt
         let slots = tended.set.slots.load_full();
         let meter = &slots.slots[at].meter;
         meter.grant(grant.granted);
-        meter.set_low_water(decide::low_water(meter.free(), tended.rate));
+        meter.set_low_water(decide::low_water(meter.free(), tended.rate()));
         let was_refused = sent.draw.is_some() && grant.granted == 0;
         let note = &mut tended.notes[at];
         note.is_wanting = was_refused;

@@ -282,6 +282,8 @@ pub(crate) struct MeterSet {
     is_marked: AtomicBool,
     /// Tokens ever reserved: their rate sizes the draws.
     taken: AtomicU64,
+    /// Calls that ever reserved some.
+    calls: AtomicU64,
     /// Meters of windows that are over, in which calls in progress still settle.
     retired: Mutex<Vec<(Arc<Rule>, Arc<Meter>)>>,
 }
@@ -300,6 +302,7 @@ impl MeterSet {
             waiting: AtomicUsize::new(0),
             is_marked: AtomicBool::new(false),
             taken: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
             retired: Mutex::default(),
         }
     }
@@ -309,12 +312,14 @@ impl MeterSet {
         let taken = slots.take(tokens);
         if taken {
             self.taken.fetch_add(tokens, Ordering::AcqRel);
+            self.calls.fetch_add(1, Ordering::AcqRel);
         }
         taken
     }
 
-    pub(super) fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Acquire)
+    /// (tokens, calls) so far.
+    pub(super) fn taken(&self) -> (u64, u64) {
+        (self.taken.load(Ordering::Acquire), self.calls.load(Ordering::Acquire))
     }
 
     pub(super) fn somebody_waits(&self) -> bool {

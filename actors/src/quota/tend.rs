@@ -22,9 +22,11 @@ pub(super) struct Tended {
     pub(super) is_drawing: bool,
     /// One for each slot, in order.
     pub(super) notes: Vec<Note>,
-    /// Tokens reserved a second, lately.
-    pub(super) rate: f64,
-    taken: u64,
+    /// Tokens and calls a second, lately.
+    token_rate: f64,
+    call_rate: f64,
+    /// Tokens and calls so far, when that was measured.
+    taken: (u64, u64),
     measured: Instant,
     /// Since when `Note::lowest` has been watched.
     watched_since: Instant,
@@ -80,7 +82,8 @@ impl Tended {
             waiters: VecDeque::new(),
             is_drawing: false,
             notes,
-            rate: 0.0,
+            token_rate: 0.0,
+            call_rate: 0.0,
             taken,
             measured: now,
             watched_since: now,
@@ -218,7 +221,8 @@ impl Tended {
             let blocking = slots.slots.iter().zip(&readings).find(|(slot, reading)| {
                 matches!(reading.prospect(slot.share_of(waiter.tokens)), Prospect::Held | Prospect::Spent)
             });
-            let refusal = match blocking.filter(|_| !self.is_drawing) {
+            // A draw may be on its way, as nearly always when many wait: what is known now is the truest answer there is.
+            let refusal = match blocking {
                 Some((slot, _)) => queue::exhausted(&waiter.permit, slot, waiter.tokens, moment.now, false),
                 None => QuotaRefusal::Unavailable,
             };
@@ -236,16 +240,18 @@ impl Tended {
         self.follow_windows(moment);
         let mut has_news = false;
         let slots = self.set.slots.load_full();
+        let rate = self.rate();
         for (slot, note) in slots.slots.iter().zip(&mut self.notes) {
             note.lowest = note.lowest.min(slot.meter.free());
-            slot.meter.set_low_water(decide::low_water(slot.meter.free(), self.rate));
+            slot.meter.set_low_water(decide::low_water(slot.meter.free(), rate));
         }
         if moment.instant - self.watched_since >= shared.settings.idle_return {
             if !self.was_used {
-                self.rate = 0.0;
+                (self.token_rate, self.call_rate) = (0.0, 0.0);
             }
+            let rate = self.rate();
             for note in &mut self.notes {
-                note.surplus = decide::surplus(note.lowest, self.rate);
+                note.surplus = decide::surplus(note.lowest, rate);
                 has_news |= note.surplus > 0;
                 note.lowest = u64::MAX;
             }
@@ -259,6 +265,13 @@ impl Tended {
             || slots.slots.iter().any(|slot| slot.meter.has_news())
     }
 
+    /// Tokens a second to draw ahead for: none for somebody who calls now and then, for whom the tokens would only travel back.
+    pub(super) fn rate(&self) -> f64 {
+        /// Calls a second of somebody who is at work.
+        const BUSY: f64 = 2.0;
+        if self.call_rate < BUSY { 0.0 } else { self.token_rate }
+    }
+
     /// Brings the rate up to date, unless that was just done.
     pub(super) fn measure(&mut self, now: Instant) {
         /// Shorter intervals say little.
@@ -267,11 +280,12 @@ impl Tended {
             return;
         }
         let taken = self.set.taken();
-        let since = taken - self.taken;
-        self.rate = decide::next_rate(self.rate, since, now - self.measured);
-        self.was_used |= since > 0;
+        let (tokens, calls) = (taken.0 - self.taken.0, taken.1 - self.taken.1);
+        self.token_rate = decide::next_rate(self.token_rate, tokens, now - self.measured);
+        self.call_rate = decide::next_rate(self.call_rate, calls, now - self.measured);
+        self.was_used |= calls > 0;
         (self.taken, self.measured) = (taken, now);
-        if since > 0 || !self.is_empty() {
+        if calls > 0 || !self.is_empty() {
             self.last_busy = now;
         }
     }
@@ -323,7 +337,7 @@ impl Tended {
                 .readings(moment)
                 .iter()
                 .zip(is_open)
-                .any(|(reading, open)| open && reading.top_up(self.rate, sharers).is_some())
+                .any(|(reading, open)| open && reading.top_up(self.rate(), sharers).is_some())
     }
 
     /// Whether nothing is in it.

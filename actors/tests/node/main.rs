@@ -1,7 +1,9 @@
-//! One node's actors over a real single-node cluster, on accelerated time.
+//! One node's actors over a real cluster: mostly of one node, on accelerated time.
 
 #[cfg(test)]
 mod access;
+#[cfg(test)]
+mod nodes;
 #[cfg(test)]
 mod pools;
 #[cfg(test)]

@@ -53,31 +53,51 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// A cluster of one.
     pub(crate) async fn start() -> Node {
-        Node::start_with(Settings::default()).await
+        let node = Node::start_as(1, &BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())])).await;
+        node.apply(Kind::Namespace, "", "llm", json!({})).await;
+        node
     }
 
-    pub(crate) async fn start_with(settings: Settings) -> Node {
+    /// A cluster of `count`, without TLS among its nodes.
+    pub(crate) async fn start_several(count: u64) -> Vec<Node> {
+        let free_address = |node| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            (NodeId(node), listener.local_addr().unwrap().to_string())
+        };
+        let members: BTreeMap<NodeId, String> = (1..=count).map(free_address).collect();
+        let starting = (1..=count).map(|node| {
+            let members = members.clone();
+            tokio::spawn(async move { Node::start_as(node, &members).await })
+        });
+        let mut nodes = Vec::new();
+        for node in starting.collect::<Vec<_>>() {
+            nodes.push(node.await.unwrap());
+        }
+        nodes[0].apply(Kind::Namespace, "", "llm", json!({})).await;
+        nodes
+    }
+
+    async fn start_as(node: u64, members: &BTreeMap<NodeId, String>) -> Node {
         let doors = Doors {
             clock: Arc::new(TestClock(Instant::now())),
-            chance: Arc::new(SeededChance::new(7)),
+            chance: Arc::new(SeededChance::new(node)),
             net: Arc::new(TokioNet),
         };
         let of_cluster = raft::cluster::Settings {
-            node: NodeId(1),
+            node: NodeId(node),
             cluster: "test".to_owned(),
-            peer_listen: "127.0.0.1:0".to_owned(),
-            members: BTreeMap::from([(NodeId(1), "127.0.0.1:1".to_owned())]),
+            peer_listen: members[&NodeId(node)].clone(),
+            members: members.clone(),
             tls: None,
             serving_lease: Duration::from_secs(5),
         };
         let cluster = Cluster::start(of_cluster, Arc::new(MemoryDisk::new()), doors.clone()).await.unwrap();
         let replicas = Arc::new(Replicas::default());
-        let deps = Deps { cluster: cluster.clone(), doors, scrape: replicas.clone(), settings };
+        let deps = Deps { cluster: cluster.clone(), doors, scrape: replicas.clone(), settings: Settings::default() };
         let actors = Actors::start(deps).await.unwrap();
-        let node = Node { cluster, actors, replicas };
-        node.apply(Kind::Namespace, "", "llm", json!({})).await;
-        node
+        Node { cluster, actors, replicas }
     }
 
     pub(crate) async fn propose(&self, command: Command) -> Reply {
@@ -186,11 +206,16 @@ impl Node {
         self.actors.routing.authorize(self.caller(credential), &model, None).unwrap()
     }
 
-    /// A model `qwen` with one subscription `dev` under `limits`, and a permit of user `ann` for it.
-    pub(crate) async fn permit_under(&self, limits: &[(u64, &str)]) -> Permit {
+    /// A model `qwen` with one subscription `dev` under `limits`.
+    pub(crate) async fn prepare(&self, limits: &[(u64, &str)]) {
         self.publish("qwen", "").await;
         self.subscribe("dev", "qwen", limits).await;
         self.open("dev", "qwen").await;
+    }
+
+    /// A model `qwen` with one subscription `dev` under `limits`, and a permit of user `ann` for it.
+    pub(crate) async fn permit_under(&self, limits: &[(u64, &str)]) -> Permit {
+        self.prepare(limits).await;
         let (_, key) = self.key("ann", "dev").await;
         self.permit(&key, "qwen")
     }

@@ -1,0 +1,62 @@
+//! Several nodes: the last token of a limit can be used from any of them, and no more than that.
+
+use std::time::Duration;
+
+use actors::{Permit, QuotaRefusal, Reservation};
+use tokio::time::Instant;
+
+use crate::support::Node;
+
+async fn reserve(node: &Node, permit: &Permit, tokens: u64) -> Result<Reservation, QuotaRefusal> {
+    node.actors.quota.reserve(permit, tokens).await
+}
+
+/// Two nodes, and user `ann`'s permit at each.
+async fn two_nodes(limit: u64) -> (Vec<Node>, Vec<Permit>) {
+    let nodes = Node::start_several(2).await;
+    nodes[0].prepare(&[(limit, "1h")]).await;
+    let (_, key) = nodes[0].key("ann", "dev").await;
+    let mut permits = Vec::new();
+    for node in &nodes {
+        node.cluster.read_barrier().await.unwrap();
+        permits.push(node.permit(&key, "qwen"));
+    }
+    (nodes, permits)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_tokens_of_one_node_serve_a_call_at_another() {
+    let (nodes, permits) = two_nodes(1000).await;
+    // Node 0 holds 400 that nobody uses.
+    reserve(&nodes[0], &permits[0], 500).await.unwrap().settle(100, None);
+
+    let before = Instant::now();
+    let reservation = reserve(&nodes[1], &permits[1], 900).await.unwrap();
+    let waited = before.elapsed();
+    assert!(waited < Duration::from_millis(1500), "{waited:?}");
+    let refusal = reserve(&nodes[0], &permits[0], 1).await.unwrap_err();
+    assert!(matches!(refusal, QuotaRefusal::Exhausted { .. }), "{refusal:?}");
+    reservation.settle(900, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_at_both_nodes_together_use_the_limit_and_no_more() {
+    let (nodes, permits) = two_nodes(3000).await;
+    let callers = (0..8_usize).map(|caller| {
+        let (quota, permit) = (nodes[caller % 2].actors.quota.clone(), permits[caller % 2].clone());
+        tokio::spawn(async move {
+            let mut spent = 0;
+            while let Ok(reservation) = quota.reserve(&permit, 30).await {
+                tokio::time::sleep(Duration::from_millis(3)).await;
+                reservation.settle(25, None);
+                spent += 25;
+            }
+            spent
+        })
+    });
+    let mut spent = 0;
+    for caller in callers.collect::<Vec<_>>() {
+        spent += caller.await.unwrap();
+    }
+    assert!((3000 - 30..=3000).contains(&spent), "{spent}");
+}
