@@ -47,6 +47,29 @@ def test_a_revoked_key_stops_working_before_the_revocation_returns(connect, gov,
         ask(client, model)
 
 
+def test_a_key_is_revoked_by_its_owner_and_once(dev, gov):
+    dev.kubectl("create", "serviceaccount", "stranger", "-n", "models-as-a-service")
+    stranger = dev.kubectl("create", "token", "stranger", "-n", "models-as-a-service").strip()
+    address = f"{dev.url}/maas-api/v1/api-keys/{gov.make_key('plenty')['id']}"
+
+    def delete(token: str) -> httpx.Response:
+        return httpx.delete(address, headers={"Authorization": f"Bearer {token}"}, verify=False)
+
+    assert delete("nobody").status_code == 401
+    assert delete(stranger).status_code == 404, "that the key exists is its owner's business"
+    assert delete(dev.env["USER_TOKEN"]).json()["status"] == "revoked"
+    assert delete(dev.env["USER_TOKEN"]).status_code == 404
+
+
+def test_a_client_cannot_say_who_it_is(connect, key, model):
+    client = connect(key)
+    for forged in ("X-MaaS-Username", "X-MaaS-Group"):
+        with pytest.raises(openai.PermissionDeniedError, match="(?i)" + forged):
+            ask(client, model, extra_headers={forged: "admin"})
+    # A key is bound to its subscription; the header that tokens choose theirs with changes nothing.
+    assert ask(client, model, extra_headers={"X-MaaS-Subscription": "somebody-elses"}).choices
+
+
 def test_a_missing_policy_is_a_permission_error_that_says_so(connect, gov, fragile):
     """The most common mistake of the tutorial's readers: a subscription without an access policy."""
     gov.publish("unopened", "fragile-model", fragile.url)

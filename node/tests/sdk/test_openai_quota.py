@@ -128,6 +128,19 @@ def test_of_two_windows_the_tighter_one_refuses_and_is_named(gov, connect, model
     assert int(refusal.response.headers["retry-after"]) <= 60
 
 
+def test_a_limit_below_one_call_admits_one_and_then_refuses(gov, connect, model):
+    """Ten tokens a minute, fifteen calls: as the upstream project tries its own limits."""
+    client = connect(gov.small_quota("tiny", 10, window="1m"))
+    answers = []
+    for _ in range(15):
+        try:
+            answers.append(ask(client, model, 1).parse().usage.total_tokens)
+        except openai.RateLimitError as refusal:
+            assert "limit" in refusal.response.text
+            answers.append(0)
+    assert answers[0] > 10 and answers[1:] == [0] * 14
+
+
 def test_each_user_has_tokens_of_their_own(gov, dev, connect, model):
     developer = connect(gov.small_quota("per-user", 600))
     admin = connect(gov.key("per-user", token=dev.env["OCP_TOKEN"]))
