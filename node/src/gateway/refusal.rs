@@ -73,7 +73,7 @@ pub(super) enum Refusal {
     Denied(#[from] Denied),
     /// No tokens left.
     #[error("{0}")]
-    Quota(#[from] QuotaRefusal),
+    Quota(Box<QuotaRefusal>),
     /// This node has not heard from the cluster for too long to admit anybody.
     #[error("this node has lost touch with its cluster and admits no calls until it has found it again")]
     NotServing,
@@ -94,6 +94,12 @@ pub(super) enum Refusal {
         /// Of the answer, or ours where it had none.
         message: String,
     },
+}
+
+impl From<QuotaRefusal> for Refusal {
+    fn from(refusal: QuotaRefusal) -> Refusal {
+        Refusal::Quota(Box::new(refusal))
+    }
 }
 
 impl Refusal {
@@ -126,8 +132,11 @@ impl Refusal {
                 crate::accept::BodyError::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
                 crate::accept::BodyError::Broken(_) => StatusCode::BAD_REQUEST,
             },
-            Refusal::Quota(QuotaRefusal::Exhausted { .. }) => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::Quota(_) | Refusal::NotServing | Refusal::NoReplica(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Quota(quota) => match **quota {
+                QuotaRefusal::Exhausted { .. } => StatusCode::TOO_MANY_REQUESTS,
+                QuotaRefusal::Unavailable | QuotaRefusal::Changed => StatusCode::SERVICE_UNAVAILABLE,
+            },
+            Refusal::NotServing | Refusal::NoReplica(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Upstream(error) if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
             Refusal::Upstream(_) | Refusal::BadAnswer(_) => StatusCode::BAD_GATEWAY,
             Refusal::Replica { status, .. } => *status,
@@ -149,8 +158,10 @@ impl Refusal {
             Refusal::AmbiguousModel { .. } => "ambiguous_model",
             Refusal::ModelMismatch { .. } => "model_mismatch",
             Refusal::Denied(denied) => denied.reason(),
-            Refusal::Quota(QuotaRefusal::Exhausted { .. }) => "rate_limit_exceeded",
-            Refusal::Quota(_) => "quota_unavailable",
+            Refusal::Quota(quota) => match **quota {
+                QuotaRefusal::Exhausted { .. } => "rate_limit_exceeded",
+                QuotaRefusal::Unavailable | QuotaRefusal::Changed => "quota_unavailable",
+            },
             Refusal::NotServing => "not_serving",
             Refusal::NoReplica(_) => "no_replica",
             Refusal::Upstream(_) => "upstream_failed",
@@ -164,7 +175,7 @@ impl Refusal {
         match self {
             Refusal::Unauthenticated(_) | Refusal::ForgedIdentity(_) => Some("unauthorized"),
             Refusal::Denied(denied) => Some(denied.reason()),
-            Refusal::Quota(QuotaRefusal::Exhausted { .. }) => Some("quota_exceeded"),
+            Refusal::Quota(quota) if matches!(**quota, QuotaRefusal::Exhausted { .. }) => Some("quota_exceeded"),
             _ => None,
         }
     }
@@ -172,8 +183,11 @@ impl Refusal {
     /// When the same call can be expected to pass.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Refusal::Quota(QuotaRefusal::Exhausted { retry_after, .. }) => Some(*retry_after),
-            Refusal::Quota(_) | Refusal::NotServing => Some(Duration::from_secs(1)),
+            Refusal::Quota(quota) => match **quota {
+                QuotaRefusal::Exhausted { retry_after, .. } => Some(retry_after),
+                QuotaRefusal::Unavailable | QuotaRefusal::Changed => Some(Duration::from_secs(1)),
+            },
+            Refusal::NotServing => Some(Duration::from_secs(1)),
             // Probes look at a replica about that often.
             Refusal::NoReplica(_) => Some(Duration::from_secs(2)),
             _ => None,

@@ -36,7 +36,9 @@ pub(super) fn refuse(refusal: &Refusal, dialect: Dialect, request_id: &HeaderVal
         headers.insert(header::RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000).max(1)));
         headers.insert("retry-after-ms", HeaderValue::from(millis.max(1)));
     }
-    if let Refusal::Quota(QuotaRefusal::Exhausted { standing, .. }) = refusal {
+    if let Refusal::Quota(quota) = refusal
+        && let QuotaRefusal::Exhausted { standing, .. } = &**quota
+    {
         add_limits(std::slice::from_ref(standing), dialect, headers);
     }
     response

@@ -1,5 +1,7 @@
 //! The data plane through its port: a real cluster of one, real actors, replicas that are simulated or scripted.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
 mod answers;
 mod client;
 mod edges;

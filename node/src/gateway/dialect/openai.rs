@@ -34,7 +34,9 @@ pub(super) fn error_body(refusal: &Refusal) -> Bytes {
         "param": param,
         "code": refusal.code(),
     });
-    if let Refusal::Quota(QuotaRefusal::Exhausted { subscription, standing, needed, retry_after }) = refusal {
+    if let Refusal::Quota(quota) = refusal
+        && let QuotaRefusal::Exhausted { subscription, standing, needed, retry_after } = &**quota
+    {
         error["quota"] = json!({
             "subscription": format!("{}/{}", subscription.namespace, subscription.name),
             "limit": standing.limit,
