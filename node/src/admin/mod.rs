@@ -16,12 +16,14 @@ mod path;
 mod secret;
 
 use axum::Router;
+use tokio::sync::watch;
 
 use crate::Context;
 
-/// What the admin port serves: the Kubernetes-style API, maas-api, `/metrics`, `/healthz`, `/livez`, `/readyz`.
-pub fn router(context: Context) -> Router {
-    let kube = kube::router(context.clone());
+/// What the admin port serves: the Kubernetes-style API, maas-api, `/metrics`, `/healthz`, `/livez`, `/readyz`. Watches, which
+/// would outlast any patience, end as soon as `draining` turns true or its sender is gone.
+pub fn router(context: Context, draining: watch::Receiver<bool>) -> Router {
+    let kube = kube::router(context.clone(), draining);
     Router::new()
         .merge(health::router(context.clone()))
         .merge(health::metrics_router(context.clone()))

@@ -196,7 +196,7 @@ async fn the_tutorial_runs_with_kubectl() {
     let kubectl = Kubectl::new("tutorial", &server, ADMIN);
 
     // The server is recognised, and knows its kinds.
-    assert!(kubectl.done("version", "").await.contains("Server Version: v1.32"));
+    assert!(kubectl.done("version", "").await.contains("v1.32.0+tollgate"));
     let kinds = kubectl.done("api-resources --no-headers", "").await;
     for kind in [
         "MaaSSubscription",

@@ -325,6 +325,7 @@ async fn models_are_listed_for_openai_clients_on_both_ports() {
         );
         assert_eq!(model["modelDetails"], json!({"displayName": "GPT", "contextWindow": "4096"}));
         assert_eq!(model["subscriptions"], json!([{"name": "calculus-dev"}]));
+        assert_eq!(model["aliases"], json!(["llm/gpt", "acme/gpt"]));
     }
 
     let refusals = [

@@ -105,3 +105,12 @@ async fn a_watch_from_an_unknown_version_is_told_to_list_again() {
     let answer = world.ask("GET", &format!("{SUBSCRIPTIONS}?watch=true&sendInitialEvents=true"), ADMIN, "").await;
     assert_eq!((answer.status, answer.json()["reason"].clone()), (422, json!("Invalid")));
 }
+
+#[tokio::test]
+async fn a_watch_ends_when_the_node_drains() {
+    let world = World::start().await;
+    let mut events = Events::open(&world, "/api/v1/namespaces?watch=true&fieldSelector=metadata.name%3Ddefault").await;
+    events.expect("ADDED", "default").await;
+    world.drain.send_replace(true);
+    assert_eq!(events.next().await, None);
+}

@@ -21,6 +21,7 @@ use raft::doors::{BoxFuture, Doors};
 use raft::storage::MemoryDisk;
 use raft::{Cluster, NodeId};
 use serde_json::Value;
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 /// Tokens, and whom they stand for.
@@ -34,6 +35,7 @@ pub(crate) struct World {
     pub(crate) admin: Router,
     pub(crate) public: Router,
     pub(crate) replicas: Replicas,
+    pub(crate) drain: watch::Sender<bool>,
 }
 
 /// An answer, read to its end.
@@ -75,11 +77,13 @@ impl World {
         };
         let actors = Actors::start(deps).await.unwrap();
         let context = Context { cluster, actors, doors, metrics: Metrics::new() };
+        let (drain, draining) = watch::channel(false);
         let world = World {
-            admin: admin::router(context.clone()),
+            admin: admin::router(context.clone(), draining),
             public: admin::public_router(context.clone()),
             context,
             replicas,
+            drain,
         };
         world.add_token(ADMIN, "admin", &["system:masters"]).await;
         world.add_token(ALICE, "alice", &["calculus-users"]).await;

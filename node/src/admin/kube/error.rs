@@ -9,10 +9,13 @@ use serde_json::{Map, Value, json};
 
 use crate::admin::body::Unread;
 
-/// A refusal.
+/// A refusal. Boxed, so that the good case stays small.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) code: StatusCode,
+pub(super) struct Failure(Box<Facts>);
+
+#[derive(Debug)]
+struct Facts {
+    code: StatusCode,
     reason: &'static str,
     message: String,
     details: Map<String, Value>,
@@ -21,7 +24,17 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Failure {
-        Failure { code, reason, message: message.into(), details: Map::new(), retry_after_seconds: None }
+        Failure(Box::new(Facts {
+            code,
+            reason,
+            message: message.into(),
+            details: Map::new(),
+            retry_after_seconds: None,
+        }))
+    }
+
+    pub(super) fn code(&self) -> StatusCode {
+        self.0.code
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Failure {
@@ -83,24 +96,24 @@ impl Failure {
         };
         let message = format!("{}{dot}{group} {:?} is invalid: {said}", key.kind.name(), key.name);
         let mut failure = Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).about(key);
-        failure.details.insert("kind".to_owned(), json!(key.kind.name()));
+        failure.0.details.insert("kind".to_owned(), json!(key.kind.name()));
         let causes = errors
             .iter()
             .map(|error| json!({"reason": "FieldValueInvalid", "message": error.message, "field": error.path}))
             .collect();
-        failure.details.insert("causes".to_owned(), Value::Array(causes));
+        failure.0.details.insert("causes".to_owned(), Value::Array(causes));
         failure
     }
 
     /// Asks the client to come back.
     pub(super) fn retry_after(mut self, seconds: u32) -> Failure {
-        self.details.insert("retryAfterSeconds".to_owned(), json!(seconds));
-        self.retry_after_seconds = Some(seconds);
+        self.0.details.insert("retryAfterSeconds".to_owned(), json!(seconds));
+        self.0.retry_after_seconds = Some(seconds);
         self
     }
 
     fn about(mut self, key: &ObjectKey) -> Failure {
-        self.details = details(key);
+        self.0.details = details(key);
         self
     }
 
@@ -111,13 +124,13 @@ impl Failure {
             "apiVersion": "v1",
             "metadata": {},
             "status": "Failure",
-            "message": self.message,
-            "reason": self.reason,
+            "message": self.0.message,
+            "reason": self.0.reason,
         });
-        if !self.details.is_empty() {
-            status["details"] = Value::Object(self.details.clone());
+        if !self.0.details.is_empty() {
+            status["details"] = Value::Object(self.0.details.clone());
         }
-        status["code"] = json!(self.code.as_u16());
+        status["code"] = json!(self.0.code.as_u16());
         status
     }
 }
@@ -141,13 +154,13 @@ pub(super) fn resource(kind: Kind) -> String {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut response = (self.code, self.status().to_string()).into_response();
+        let mut response = (self.0.code, self.status().to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if self.code == StatusCode::UNAUTHORIZED {
+        if self.0.code == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = self.retry_after_seconds {
+        if let Some(seconds) = self.0.retry_after_seconds {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

@@ -57,8 +57,8 @@ const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 const WATCHES_MAX: usize = 256;
 
 /// Everything on the admin port that no other route takes.
-pub(super) fn router(context: Context) -> Router {
-    let kube = Kube { context, history: Arc::default(), watches: Arc::new(Semaphore::new(WATCHES_MAX)) };
+pub(super) fn router(context: Context, draining: tokio::sync::watch::Receiver<bool>) -> Router {
+    let kube = Kube { context, draining, history: Arc::default(), watches: Arc::new(Semaphore::new(WATCHES_MAX)) };
     Router::new().fallback(handle).with_state(kube)
 }
 
@@ -66,6 +66,7 @@ pub(super) fn router(context: Context) -> Router {
 #[derive(Clone)]
 struct Kube {
     context: Context,
+    draining: tokio::sync::watch::Receiver<bool>,
     history: Arc<History>,
     watches: Arc<Semaphore>,
 }
@@ -200,7 +201,9 @@ impl Call {
         if self.method() != Method::GET {
             return Err(Failure::method_not_allowed());
         }
-        if *document == Document::OpenApi2 && accepts(&self.head.headers, openapi::OPENAPI2_PROTOBUF) {
+        let takes = |media_type| accepts(&self.head.headers, media_type);
+        let takes_protobuf = takes(openapi::OPENAPI2_PROTOBUF_ASKED) || takes(openapi::OPENAPI2_PROTOBUF);
+        if *document == Document::OpenApi2 && takes_protobuf {
             let protobuf = HeaderValue::from_static(openapi::OPENAPI2_PROTOBUF);
             return Ok(([(CONTENT_TYPE, protobuf)], openapi::openapi2_protobuf()).into_response());
         }

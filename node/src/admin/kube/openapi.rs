@@ -9,8 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::target::group_versions;
 
-/// The media type of version 2 in protobuf.
-pub(super) const OPENAPI2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The media type of version 2 in protobuf as most clients ask for it.
+pub(super) const OPENAPI2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The same as answers say it: an `@` is no part of a media type, and clients that parse it would fail.
+pub(super) const OPENAPI2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 const TITLE: &str = "Tollgate";
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -57,7 +57,7 @@ async fn attempt(
         (None, Patch::Apply(wanted)) => {
             let incoming = wire::read(key, wanted.clone())?;
             return match change.create(kube, incoming.object).await {
-                Err(failure) if failure.code == StatusCode::CONFLICT => Ok(Err(Refusal::AlreadyExists(key.clone()))),
+                Err(failure) if failure.code() == StatusCode::CONFLICT => Ok(Err(Refusal::AlreadyExists(key.clone()))),
                 other => other.map(Ok),
             };
         }

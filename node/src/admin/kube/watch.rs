@@ -106,6 +106,7 @@ impl Watch {
             loop {
                 tokio::select! {
                     biased;
+                    _ = self.kube.draining.wait_for(|draining| *draining) => return None,
                     () = tokio::time::sleep_until(self.ends) => return None,
                     changed = self.changes.changed() => {
                         changed.ok()?;

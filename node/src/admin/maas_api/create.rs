@@ -8,7 +8,7 @@ use actors::Caller;
 use axum::response::Response;
 use http::StatusCode;
 use raft::command::NewKey;
-use raft::resources::{Kind, Object, Phase, Spec, SubscriptionSpec, TENANT_NAMESPACE, reference_phase};
+use raft::resources::{Kind, Object, ObjectKey, Phase, Spec, SubscriptionSpec, TENANT_NAMESPACE, reference_phase};
 use raft::{Command, Reply, Timestamp, View};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -165,15 +165,23 @@ fn subscription(view: &View, caller: &Caller, named: Option<&str>) -> Result<Arc
     Ok(Arc::clone(object))
 }
 
-/// The caller's subscriptions, by name.
+/// The caller's subscriptions, by name. Keys and headers name a subscription without its namespace, so one of the tenant's
+/// namespace hides others of its name.
 pub(super) fn owned<'a>(view: &'a View, caller: &Caller) -> Vec<(&'a Arc<Object>, &'a SubscriptionSpec)> {
-    view.objects_in(Kind::Subscription, TENANT_NAMESPACE)
+    let is_hidden = |key: &ObjectKey| {
+        let tenants_own = ObjectKey::new(Kind::Subscription, TENANT_NAMESPACE, key.name.clone());
+        key.namespace != TENANT_NAMESPACE && view.object(&tenants_own).is_some()
+    };
+    let mut own: Vec<(&Arc<Object>, &SubscriptionSpec)> = view
+        .objects_of(Kind::Subscription)
         .filter_map(|object| match &object.spec {
             Spec::Subscription(spec) => Some((object, spec)),
             _ => None,
         })
-        .filter(|(_, spec)| spec.owner.contains(caller.user(), caller.groups()))
-        .collect()
+        .filter(|(object, spec)| spec.owner.contains(caller.user(), caller.groups()) && !is_hidden(&object.key))
+        .collect();
+    own.sort_by_key(|(object, _)| object.key.name.as_str());
+    own
 }
 
 /// The best subscription sorts first: highest priority (negative ones count as 0), then largest single limit, then name.

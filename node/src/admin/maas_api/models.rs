@@ -28,11 +28,9 @@ pub(super) fn list(ask: &Ask<'_>) -> Result<Response, Refused> {
     let named = if ask.caller.key_id().is_some() { None } else { named };
     let models = context.actors.routing.models_for(&ask.caller, named).map_err(|denied| refused(&denied))?;
     let view = context.cluster.view();
-    let names = count_names(&models);
-    let data: Vec<Value> = models
-        .iter()
-        .filter_map(|(model, through)| item(ask, &view, model, through, names[&model.id.name] > 1))
-        .collect();
+    let taken = Taken::count(&models);
+    let data: Vec<Value> =
+        models.iter().filter_map(|(model, through)| item(ask, &view, model, through, &taken)).collect();
     let mut response = reply(StatusCode::OK, &json!({"object": "list", "data": data}));
     let now = context.doors.clock.wall().to_string();
     if let Ok(now) = HeaderValue::try_from(now) {
@@ -44,7 +42,7 @@ pub(super) fn list(ask: &Ask<'_>) -> Result<Response, Refused> {
 /// The subscription a token's bearer wants to look through: the last `X-MaaS-Subscription` that is not blank.
 fn named_subscription(headers: &HeaderMap) -> Option<&str> {
     let values = headers.get_all("x-maas-subscription").iter().filter_map(|value| value.to_str().ok());
-    values.map(str::trim).filter(|value| !value.is_empty()).next_back()
+    values.map(str::trim).rfind(|value| !value.is_empty())
 }
 
 fn refused(denied: &Denied) -> Refused {
@@ -60,17 +58,28 @@ fn refused(denied: &Denied) -> Refused {
     Refused::new(StatusCode::FORBIDDEN, Family::Models, message)
 }
 
-/// How many of the models share a name, in different namespaces.
-fn count_names(models: &[(Arc<Model>, Vec<Name>)]) -> BTreeMap<&Arc<str>, usize> {
-    let mut counts = BTreeMap::new();
-    for (model, _) in models {
-        *counts.entry(&model.id.name).or_insert(0) += 1;
+/// How many of the models would answer to each name.
+struct Taken<'a>(BTreeMap<&'a str, usize>);
+
+impl<'a> Taken<'a> {
+    fn count(models: &'a [(Arc<Model>, Vec<Name>)]) -> Taken<'a> {
+        let mut counts = BTreeMap::new();
+        for (model, _) in models {
+            *counts.entry(&*model.id.name).or_insert(0) += 1;
+            if model.served_name != model.id.name {
+                *counts.entry(&*model.served_name).or_insert(0) += 1;
+            }
+        }
+        Taken(counts)
     }
-    counts
+
+    fn is_unique(&self, name: &str) -> bool {
+        self.0.get(name) == Some(&1)
+    }
 }
 
 /// `None` if the model has been deleted meanwhile.
-fn item(ask: &Ask<'_>, view: &View, model: &Model, through: &[Name], is_shared_name: bool) -> Option<Value> {
+fn item(ask: &Ask<'_>, view: &View, model: &Model, through: &[Name], taken: &Taken<'_>) -> Option<Value> {
     let (namespace, name) = (&*model.id.namespace, &*model.id.name);
     let object = view.object(&ObjectKey::new(Kind::ModelRef, namespace, name))?;
     let kind = match &object.spec {
@@ -79,7 +88,7 @@ fn item(ask: &Ask<'_>, view: &View, model: &Model, through: &[Name], is_shared_n
     };
     let status = status(object, view, &ask.context.actors.pools);
     let qualified = format!("{namespace}/{name}");
-    let id = if is_shared_name { qualified.as_str() } else { name };
+    let id = if taken.is_unique(name) { name } else { qualified.as_str() };
     let mut item = json!({
         "id": id,
         "object": "model",
@@ -94,7 +103,9 @@ fn item(ask: &Ask<'_>, view: &View, model: &Model, through: &[Name], is_shared_n
     if let Some(details) = details(object) {
         item["modelDetails"] = details;
     }
-    let aliases: Vec<&str> = [qualified.as_str()].into_iter().filter(|alias| *alias != id).collect();
+    let served = Some(&*model.served_name).filter(|served| *served != name && taken.is_unique(served));
+    let aliases: Vec<&str> =
+        [Some(qualified.as_str()), served].into_iter().flatten().filter(|alias| *alias != id).collect();
     if !aliases.is_empty() {
         item["aliases"] = json!(aliases);
     }
