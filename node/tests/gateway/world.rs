@@ -66,7 +66,6 @@ impl World {
             scrape: Arc::new(upstream.clone()),
             settings: actors::Settings {
                 probe_interval: Duration::from_millis(50),
-                held_wait: Duration::from_millis(50),
                 ..actors::Settings::default()
             },
         };
