@@ -7,6 +7,7 @@ mod bootstrap;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actors::Actors;
 use raft::Cluster;
@@ -21,6 +22,9 @@ use crate::config::{Config, Files};
 use crate::observability::Metrics;
 use crate::tls::{self, TlsError};
 use crate::{Context, admin, gateway};
+
+/// A node that is done still votes for so long: nodes that are stopped together need each other to give their tokens back.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// A running node.
 pub struct Node {
@@ -149,6 +153,9 @@ impl Node {
             }
         }
         self.context.actors.drain().await;
+        if self.context.cluster.standing().members.len() > 1 {
+            tokio::time::sleep(LINGER).await;
+        }
         self.context.cluster.shutdown().await;
         info!("stopped");
     }

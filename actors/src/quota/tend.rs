@@ -237,6 +237,9 @@ impl Tended {
     /// Looks at what has happened since the last tick. Whether the ledger should hear of it.
     pub(super) fn tick(&mut self, shared: &Shared, moment: &Moment) -> bool {
         self.measure(moment.instant);
+        if self.is_empty() && !self.was_used {
+            return false;
+        }
         self.follow_windows(moment);
         let mut has_news = false;
         let slots = self.set.slots.load_full();

@@ -1,8 +1,13 @@
 //! `tollgate dev` through its front door: the real binary, real processes, real sockets. One behaviour per file.
 
+#[cfg(test)]
 mod client;
+#[cfg(test)]
 mod run;
 
+#[cfg(test)]
 mod cluster_quota;
+#[cfg(test)]
 mod cluster_survives;
+#[cfg(test)]
 mod one_node;

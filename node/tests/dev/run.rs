@@ -162,7 +162,7 @@ fn collect(child: &mut Child) -> watch::Receiver<String> {
 async fn free_ports() -> u16 {
     #[expect(clippy::disallowed_methods, reason = "tests that run at once must not choose alike")]
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let start = u64::from(now.subsec_nanos() / 1000) + u64::from(std::process::id()) * 20;
+    let start = u64::from(now.subsec_micros()) + u64::from(std::process::id()) * 20;
     for attempt in 0..200 {
         let first = u16::try_from(10_000 + (start + attempt * 20) % 9_000 / 20 * 20).unwrap();
         let mut held = Vec::new();
