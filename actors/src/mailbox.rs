@@ -41,6 +41,8 @@ pub(crate) type Seen = oneshot::Sender<()>;
 /// Sends `message` whenever a newer View is published. Views that come while one is being looked at become one message.
 pub(crate) async fn follow_views<M: Message>(cluster: Cluster, actor: ActorRef<M>, message: fn(Seen) -> M) {
     let mut views = cluster.watch();
+    // Whatever was published before this task ran is looked at, too.
+    views.mark_changed();
     while views.changed().await.is_ok() {
         views.borrow_and_update();
         let (seen, handled) = oneshot::channel();

@@ -67,6 +67,14 @@ impl Pools {
     }
 }
 
+impl Pools {
+    /// The pool of a service: after a restart the one that is published, with its replicas and their calls.
+    fn pool(&self, service: &Name) -> Arc<Pool> {
+        let published = self.shared.pools.load().get(service).cloned();
+        published.unwrap_or_else(|| Arc::new(Pool::new(service.clone(), self.shared.probing.chance.u64())))
+    }
+}
+
 impl ReplicaHealth for Pools {
     fn replicas(&self, namespace: &str, name: &str) -> Option<(usize, usize)> {
         self.shared.pools.load().get(&Name::new(namespace, name)).map(|pool| pool.health())
@@ -166,8 +174,7 @@ impl Running {
                     let _ = child.actor.send_message(PoolMessage::Replicas(urls));
                 }
                 None => {
-                    let seed = self.pools.shared.probing.chance.u64();
-                    let pool = Arc::new(Pool::new(service.clone(), seed));
+                    let pool = self.pools.pool(&service);
                     let actor = self.spawn(myself, &pool, &urls).await?;
                     self.actors.insert(service, Child { pool, urls, actor, restarts: Restarts::default() });
                     changed = true;

@@ -32,8 +32,8 @@ const PACE: Duration = Duration::from_millis(20);
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Between two looks at every set.
 const TICK: Duration = Duration::from_millis(250);
-/// Entries of one batch, at about 150 bytes each; the rest goes with the next one.
-const ENTRIES_MAX: usize = 2048;
+/// The size of one batch, about: a quarter of what the log takes in one entry. The rest goes with the next batch.
+const BATCH_BYTES_MAX: usize = 256 * 1024;
 
 pub(crate) struct QuotaActor;
 
@@ -71,7 +71,9 @@ pub(crate) struct Running {
     ticked_at: Instant,
     /// The one timer that counts.
     wake_at: Option<(Instant, AbortHandle)>,
-    /// Whom to tell when everything has gone back; not empty: nothing is drawn any more.
+    /// Nothing is drawn any more: the node is leaving.
+    is_leaving: bool,
+    /// Whom to tell when everything has gone back.
     drains: Vec<oneshot::Sender<()>>,
     /// The batch in flight and the follower of Views. Ends with the actor.
     tasks: JoinSet<()>,
@@ -134,6 +136,7 @@ impl Running {
             urgent: BTreeSet::new(),
             proposed_at: None,
             wake_at: None,
+            is_leaving: false,
             drains: Vec::new(),
             tasks,
         }
@@ -173,7 +176,7 @@ impl Running {
     // === Messages ===
 
     fn wait(&mut self, mut waiter: Waiter) {
-        if !self.drains.is_empty() {
+        if self.is_leaving {
             return waiter.answer(Err(QuotaRefusal::Unavailable));
         }
         // A set that was forgotten while the call was on its way has a successor, or gets one.
@@ -209,6 +212,7 @@ impl Running {
                     self.pending.insert(tended.set.id);
                 }
             }
+            self.shared.book.prune(|key| ledger::limits_in(&self.moment.view, key).is_none());
         }
         for id in self.waiting.clone() {
             self.serve(id);
@@ -260,20 +264,14 @@ impl Running {
             }
         }
         for tended in forgotten.iter().filter_map(|id| self.sets.remove(id)) {
-            let is_gone = ledger::limits_in(&self.moment.view, &tended.set.key).is_none();
-            self.shared.book.forget(&tended.set, is_gone);
+            self.shared.book.forget(&tended.set);
         }
     }
 
     fn drain(&mut self, done: oneshot::Sender<()>) {
+        self.is_leaving = true;
         self.drains.push(done);
-        for tended in self.sets.values_mut() {
-            for waiter in tended.waiters.drain(..) {
-                waiter.answer(Err(QuotaRefusal::Unavailable));
-            }
-        }
-        self.waiting.clear();
-        self.urgent.clear();
+        self.refuse_all();
         self.pending.extend(self.sets.keys());
     }
 
@@ -302,6 +300,7 @@ impl Running {
             }
             Err(ProposeError::Stopping) => {
                 self.refuse_all();
+                self.drains.clear();
                 Ok(())
             }
             Err(error @ ProposeError::TooLarge { .. }) => Err(Fatal(error.to_string()).into()),
@@ -323,7 +322,7 @@ impl Running {
         }
     }
 
-    /// The node is stopping: nothing will be granted any more.
+    /// Nothing will be granted any more.
     fn refuse_all(&mut self) {
         for tended in self.sets.values_mut() {
             for waiter in tended.waiters.drain(..) {
@@ -332,7 +331,6 @@ impl Running {
         }
         self.waiting.clear();
         self.urgent.clear();
-        self.drains.clear();
     }
 
     // === Serving and proposing ===
@@ -383,18 +381,17 @@ impl Running {
 
     /// Everything there is to tell and to draw, in one batch.
     fn send_batch(&mut self) {
-        let gives_all = !self.drains.is_empty();
         let mut draft = Draft::default();
         // Those for whom somebody waits come first.
         let ids: Vec<u64> = self.urgent.iter().chain(self.pending.difference(&self.urgent)).copied().collect();
         for id in ids {
-            if draft.entries.len() >= ENTRIES_MAX {
+            if draft.bytes >= BATCH_BYTES_MAX {
                 break;
             }
             self.pending.remove(&id);
             self.urgent.remove(&id);
             if let Some(tended) = self.sets.get_mut(&id) {
-                draft.add(tended, &self.moment, gives_all);
+                draft.add(tended, &self.moment, self.is_leaving);
             }
         }
         if draft.entries.is_empty() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft::command::{Draw, QuotaEntry, QuotaGrant};
+use raft::state::MeterId;
 
 use super::book::{Meter, Rule, Slot};
 use super::decide;
@@ -18,6 +19,8 @@ const REFUSAL_STANDS: Duration = Duration::from_millis(100);
 pub(super) struct Draft {
     pub(super) entries: Vec<QuotaEntry>,
     pub(super) sent: Vec<Sent>,
+    /// Its size, about.
+    pub(super) bytes: usize,
 }
 
 impl Draft {
@@ -51,6 +54,12 @@ impl Draft {
         let Told { spent, returned, draw } = told;
         let is_of_window = spent > 0 || returned > 0;
         let window = if is_of_window { meter.number } else { 0 };
+        let MeterId { subscription, model, window_seconds: _, user } = &rule.id;
+        /// Numbers and lengths of one entry, at most.
+        const FIXED_BYTES: usize = 64;
+        self.bytes += FIXED_BYTES;
+        self.bytes +=
+            [&subscription.0, &subscription.1, &model.0, &model.1, user].map(String::len).iter().sum::<usize>();
         self.entries.push(QuotaEntry {
             meter: rule.id.clone(),
             window,

@@ -423,16 +423,19 @@ impl Book {
         sets
     }
 
-    /// Forgets a set in which there is nothing. Learnt sizes stay as long as the subscription lists the model.
-    pub(super) fn forget(&self, set: &MeterSet, with_sizes: bool) {
+    /// Forgets a set in which there is nothing.
+    pub(super) fn forget(&self, set: &MeterSet) {
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         let Some(account) = accounts.get_mut(&set.key) else { return };
         if account.users.get(&set.user).is_some_and(|known| known.id == set.id) {
             account.users.remove(&set.user);
         }
-        if with_sizes && account.users.is_empty() {
-            accounts.remove(&set.key);
-        }
+    }
+
+    /// Forgets what was learnt of those that are gone.
+    pub(super) fn prune(&self, is_gone: impl Fn(&AccessKey) -> bool) {
+        let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        accounts.retain(|key, account| !(account.users.is_empty() && is_gone(key)));
     }
 
     /// Asks the actor to look at `set`; does nothing if it was asked already.

@@ -30,7 +30,7 @@ use book::{Book, MeterSet, Slots};
 use queue::Waiter;
 
 pub(crate) use actor::QuotaActor;
-pub use reservation::Reservation;
+pub use reservation::{Limits, Reservation};
 pub use standing::LimitStanding;
 
 /// Handle of the quota actor.

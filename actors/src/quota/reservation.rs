@@ -34,12 +34,13 @@ impl Reservation {
         self.tokens
     }
 
-    /// Ends the call: charges `tokens`. `output` (tokens) teaches the output estimate.
-    pub fn settle(mut self, tokens: u64, output: Option<u64>) {
+    /// Ends the call: charges `tokens`. `output` (tokens) teaches the output estimate. Returns where its limits stand from now on.
+    pub fn settle(mut self, tokens: u64, output: Option<u64>) -> Limits {
         if let Some(output) = output {
             self.set.size.learn(output);
         }
         self.close(tokens);
+        Limits { shared: self.shared.clone(), set: self.set.clone() }
     }
 
     /// Where each limit stands for this user now, this reservation counted as used; the tightest first.
@@ -52,6 +53,19 @@ impl Reservation {
             self.slots.settle(self.tokens, tokens);
             self.shared.book.mark(&self.set);
         }
+    }
+}
+
+/// The limits that a settled call was held in.
+pub struct Limits {
+    shared: Arc<Shared>,
+    set: Arc<MeterSet>,
+}
+
+impl Limits {
+    /// Where each limit stands for the call's user now; the tightest first.
+    pub fn standing(&self) -> Vec<LimitStanding> {
+        standing::of_slots(&self.set.slots.load(), 0, self.shared.now())
     }
 }
 
