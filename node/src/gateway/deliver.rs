@@ -70,7 +70,6 @@ async fn whole(
     match judged {
         Ok((body, reported)) => {
             answer.route.report(Outcome::Answered);
-            let standing = bill.standing();
             match reported {
                 _ if !status.is_success() => bill.waive(),
                 Reported::Tokens(usage) => bill.settle_reported(usage),
@@ -79,7 +78,8 @@ async fn whole(
             let mut response = Response::new(Body::Whole(body));
             let kind = answer.head.headers.remove(header::CONTENT_TYPE).unwrap_or(JSON);
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
-            respond::add_limits(&standing, endpoint.dialect(), response.headers_mut());
+            // After settling: whoever reads the headers knows what the call cost, not what it held.
+            respond::add_limits(&bill.standing(), endpoint.dialect(), response.headers_mut());
             Ok(response)
         }
         Err(refusal) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actors::Reservation;
-use actors::quota::LimitStanding;
+use actors::quota::{LimitStanding, Limits};
 use tracing::debug;
 
 use super::usage::Usage;
@@ -36,6 +36,8 @@ pub(super) struct Bill {
     call: Arc<CallMetrics>,
     /// Gone once settled; absent for calls that cost nothing.
     reservation: Option<Reservation>,
+    /// Here once settled.
+    limits: Option<Limits>,
     prompt_guess: u64,
     observed: u64,
 }
@@ -54,12 +56,17 @@ impl Bill {
         if let Some(reservation) = &reservation {
             call.reserved.inc_by(reservation.tokens());
         }
-        Bill { metrics, call, reservation, prompt_guess, observed: 0 }
+        Bill { metrics, call, reservation, limits: None, prompt_guess, observed: 0 }
     }
 
-    /// Where the limits stand, this call counted as used; empty for calls that cost nothing.
+    /// Where the limits stand, this call counted as used: what it holds, or what it cost once that is settled. Empty for calls that
+    /// cost nothing.
     pub(super) fn standing(&self) -> Vec<LimitStanding> {
-        self.reservation.as_ref().map(Reservation::standing).unwrap_or_default()
+        match (&self.reservation, &self.limits) {
+            (Some(reservation), _) => reservation.standing(),
+            (None, Some(limits)) => limits.standing(),
+            (None, None) => Vec::new(),
+        }
     }
 
     /// The call is on its way to a replica: from now on its prompt costs.
@@ -106,14 +113,14 @@ impl Bill {
     pub(super) fn waive(&mut self) {
         if let Some(reservation) = self.reservation.take() {
             self.call.released.inc_by(reservation.tokens());
-            reservation.settle(0, None);
+            self.limits = Some(reservation.settle(0, None));
         }
     }
 
     fn settle(&mut self, source: Source, tokens: u64, output: Option<u64>) {
         if let Some(reservation) = self.reservation.take() {
             self.book(source, tokens, reservation.tokens());
-            reservation.settle(tokens, output);
+            self.limits = Some(reservation.settle(tokens, output));
         }
     }
 
