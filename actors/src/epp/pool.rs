@@ -45,7 +45,7 @@ impl Pool {
         let replicas = self.replicas.load();
         let now = Instant::now();
         let mut open = open_replicas(&replicas, tried, now)?;
-        let blocks = call.prefix.0.len().max(1) as f64;
+        let blocks = f64::from(call.prefix.blocks().max(1));
         let matches = self.index().matches(call.prefix);
         while !open.is_empty() {
             let candidates: Vec<Candidate> = open

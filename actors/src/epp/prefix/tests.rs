@@ -8,7 +8,7 @@ fn prompt(blocks: &[u8]) -> PrefixHashes {
 #[test]
 fn a_chain_depends_on_everything_before_it() {
     let (ab, ac, bb) = (prompt(b"ab"), prompt(b"ac"), prompt(b"bb"));
-    assert_eq!((ab.0.len(), ab.0[0]), (2, ac.0[0]));
+    assert_eq!((ab.blocks(), ab.0[0]), (2, ac.0[0]));
     assert_ne!(ab.0[1], ac.0[1]);
     assert_ne!(ab.0[1], bb.0[1]);
     let same = [b'a'; BLOCK_BYTES];
@@ -19,8 +19,37 @@ fn a_chain_depends_on_everything_before_it() {
 
 #[test]
 fn only_whole_blocks_count_and_not_without_end() {
-    for (bytes, blocks) in [(0, 0), (255, 0), (256, 1), (511, 1), (512, 2), (10_000_000, BLOCKS_MAX)] {
-        assert_eq!(PrefixHashes::of("", "", &vec![0; bytes]).0.len(), blocks, "{bytes} bytes");
+    let table = [
+        // Bytes, blocks of the longest prefix, prefixes.
+        (0, 0, 0),
+        (255, 0, 0),
+        (256, 1, 1),
+        (511, 1, 1),
+        (512, 2, 2),
+        (32 * 256, 32, 32),
+        (39 * 256, 32, 32),
+        (40 * 256, 40, 33),
+        (256 * 256, 256, 60),
+        (220 * 1024, 864, 79),
+        (10_000_000, 2048, 116),
+    ];
+    for (bytes, blocks, prefixes) in table {
+        let hashes = PrefixHashes::of("", "", &vec![0; bytes]);
+        assert_eq!((hashes.blocks(), hashes.0.len()), (blocks, prefixes), "{bytes} bytes");
+        assert_eq!(hashes.0.iter().map(|step| step.blocks).sum::<u16>(), blocks, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn long_prompts_are_matched_to_an_eighth_of_their_length_and_weigh_what_they_are() {
+    let long: Vec<u8> = (0..200).collect();
+    let mut index = PrefixIndex::default();
+    index.note(1, &prompt(&long));
+    assert_eq!(index.slots[&1].held, 200);
+    for (shared, matched) in [(200, 200), (199, 192), (100, 96), (33, 32), (20, 20)] {
+        let mut other = long.clone();
+        other[shared..].fill(255);
+        assert_eq!(index.matches(&prompt(&other)).of(Some(1)), matched, "{shared} blocks shared");
     }
 }
 
