@@ -1,5 +1,7 @@
 //! The admin API through its public doors: a real single-node cluster and real actors behind the routers.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod health;
 mod kube;
 mod kubectl;
