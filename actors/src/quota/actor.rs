@@ -26,8 +26,9 @@ use crate::mailbox::{Seen, follow_views};
 use crate::routing::{AccessKey, Name};
 use crate::supervisor::Fatal;
 
-/// Between two batches for which nobody waits: at most fifty a second.
-const PACE: Duration = Duration::from_millis(20);
+/// Between two batches for which nobody waits: at most twenty a second. Each is a synced write on a quorum of disks, and what a
+/// batch says is known to others this much later at worst.
+const PACE: Duration = Duration::from_millis(50);
 /// Before a batch is sent again that this node was too busy to send.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Between two looks at every set.

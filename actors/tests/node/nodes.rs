@@ -46,17 +46,24 @@ async fn callers_at_both_nodes_together_use_the_limit_and_no_more() {
         let (quota, permit) = (nodes[caller % 2].actors.quota.clone(), permits[caller % 2].clone());
         tokio::spawn(async move {
             let mut spent = 0;
-            while let Ok(reservation) = quota.reserve(&permit, 30).await {
-                tokio::time::sleep(Duration::from_millis(3)).await;
-                reservation.settle(25, None);
-                spent += 25;
+            loop {
+                match quota.reserve(&permit, 30).await {
+                    Ok(reservation) => {
+                        tokio::time::sleep(Duration::from_millis(3)).await;
+                        reservation.settle(25, None);
+                        spent += 25;
+                    }
+                    Err(refusal) => return (spent, refusal),
+                }
             }
-            spent
         })
     });
     let mut spent = 0;
+    let mut refusals = Vec::new();
     for caller in callers.collect::<Vec<_>>() {
-        spent += caller.await.unwrap();
+        let (by_caller, refusal) = caller.await.unwrap();
+        spent += by_caller;
+        refusals.push(refusal);
     }
-    assert!((3000 - 30..=3000).contains(&spent), "{spent}");
+    assert!((3000 - 30..=3000).contains(&spent), "{spent}: {refusals:#?}");
 }

@@ -41,6 +41,7 @@ pub(super) struct Progress {
 /// Finders are built once: they are used on every event.
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
+static COLON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\":\""));
 static ABORT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"abort\""));
 
 /// An OpenAI chunk as far as it matters.
@@ -98,8 +99,8 @@ impl Progress {
             return Verdict::Pass;
         }
         let (pieces, bytes) = match self.kind {
-            Kind::Completions => text(data, &["\"text\":\""]),
-            _ => text(data, &["\"content\":\"", "\"reasoning\":\"", "\"reasoning_content\":\"", "\"arguments\":\""]),
+            Kind::Completions => text(data, &["text"]),
+            _ => text(data, &["content", "reasoning", "reasoning_content", "arguments"]),
         };
         self.pieces += pieces;
         self.text_bytes += bytes;
@@ -154,7 +155,7 @@ impl Progress {
                     usage.map(|usage| Usage { input: usage.input.max(self.input), ..usage }).or(self.reported);
             }
             b"content_block_delta" => {
-                let (pieces, bytes) = text(&event.data, &["\"text\":\"", "\"thinking\":\"", "\"partial_json\":\""]);
+                let (pieces, bytes) = text(&event.data, &["text", "thinking", "partial_json"]);
                 self.pieces += pieces;
                 self.text_bytes += bytes;
             }
@@ -184,7 +185,7 @@ impl Progress {
             }
             b"error" => self.stage = Stage::Failed,
             kind if kind.ends_with(b".delta") => {
-                let (pieces, bytes) = text(&event.data, &["\"delta\":\""]);
+                let (pieces, bytes) = text(&event.data, &["delta"]);
                 self.pieces += pieces;
                 self.text_bytes += bytes;
             }
@@ -208,13 +209,14 @@ fn kind_of<'a>(event: &'a Event<'_>) -> &'a [u8] {
     &rest[..memchr::memchr(b'"', rest).unwrap_or(rest.len())]
 }
 
-/// How many texts that are not empty follow the `keys` in `data`, and their length in bytes as written.
+/// How many texts that are not empty are values of one of `keys` in `data`, and their length in bytes as written.
 fn text(data: &[u8], keys: &[&str]) -> (u64, u64) {
     let (mut pieces, mut bytes) = (0, 0);
-    for key in keys {
-        for at in memmem::find_iter(data, key.as_bytes()) {
-            let rest = &data[at + key.len()..];
-            let length = string_length(rest);
+    // Quotes inside texts are escaped, so this is only found between a key and its text.
+    for at in COLON.find_iter(data) {
+        let is_key = |key: &&str| data[..at].strip_suffix(key.as_bytes()).is_some_and(|before| before.ends_with(b"\""));
+        if keys.iter().any(is_key) {
+            let length = string_length(&data[at + 3..]);
             pieces += u64::from(length > 0);
             bytes += length as u64;
         }

@@ -64,10 +64,7 @@ impl World {
             cluster: cluster.clone(),
             doors: doors.clone(),
             scrape: Arc::new(upstream.clone()),
-            settings: actors::Settings {
-                probe_interval: Duration::from_millis(50),
-                ..actors::Settings::default()
-            },
+            settings: actors::Settings { probe_interval: Duration::from_millis(50), ..actors::Settings::default() },
         };
         let actors = Actors::start(deps).await.unwrap();
         let context = Context { cluster, actors, doors, metrics: Metrics::new() };

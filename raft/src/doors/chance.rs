@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng, TryRng};
+use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
 /// A source of random bytes.
@@ -31,13 +31,15 @@ pub trait Chance: Send + Sync + 'static {
     }
 }
 
-/// The operating system's cryptographic randomness.
+/// Cryptographic randomness: a generator per thread that the operating system seeds, again and again. Every request takes some, so
+/// it does not ask the kernel each time.
 #[derive(Debug, Clone, Copy)]
 pub struct OsChance;
 
 impl Chance for OsChance {
     fn fill(&self, bytes: &mut [u8]) {
-        rand::rngs::SysRng.try_fill_bytes(bytes).expect("the operating system provides randomness");
+        #[expect(clippy::disallowed_methods, reason = "the door for chance")]
+        rand::rng().fill_bytes(bytes);
     }
 }
 

@@ -156,12 +156,12 @@ impl Inner {
     /// Values before entries: a vote is never behind the entries that were written after it, and an entry that is
     /// missing behind a value was not acknowledged, because nothing is before the sync.
     fn write(&self, changes: Vec<Write>) -> io::Result<()> {
-        let mut values = sled::Batch::default();
+        let mut values: Vec<(Key, Bytes)> = Vec::new();
         let mut pieces: BTreeMap<LogKey, Option<Bytes>> = BTreeMap::new();
         let mut end = self.log.last()?.map_or(Ok(0), |(key, _)| index_of(&key).map(|last| last + 1))?;
         for change in changes {
             match change {
-                Write::Put { key, record } => values.insert(key.name(), record.as_ref()),
+                Write::Put { key, record } => values.push((key, record)),
                 Write::Append { index, record } => {
                     if index < end {
                         self.remove(index, Some(index + 1), &mut pieces)?;
@@ -176,7 +176,15 @@ impl Inner {
                 Write::Purge { upto } => self.remove(0, Some(upto.saturating_add(1)), &mut pieces)?,
             }
         }
-        self.values.apply_batch(values)?;
+        // An empty batch would cost a write as well.
+        if !values.is_empty() {
+            let mut batch = sled::Batch::default();
+            values.iter().for_each(|(key, record)| batch.insert(key.name(), record.as_ref()));
+            self.values.apply_batch(batch)?;
+        }
+        if pieces.is_empty() {
+            return Ok(());
+        }
         let mut batch = sled::Batch::default();
         for (key, piece) in pieces {
             match piece {
