@@ -8,7 +8,7 @@ use raft::state::MeterId;
 
 use super::book::{Meter, Rule, Slot};
 use super::decide;
-use super::ledger::{LastRefusal, Sent};
+use super::ledger::{self, LastRefusal, Sent};
 use super::tend::{Moment, Tended, Wish};
 
 /// So long the ledger's word that a window is still open stands against this node's clock.
@@ -37,9 +37,11 @@ impl Draft {
         }
         tended.measure(moment.instant);
         let slots = tended.set.slots.load_full();
+        let given = |(at, slot): (usize, &Slot)| slot.meter.take_free(to_give(tended, at, slot, moment, gives_all));
+        let given: Vec<u64> = slots.slots.iter().enumerate().map(given).collect();
         let draws = draws(tended, &slots.slots, moment, gives_all);
         for (at, (slot, draw)) in slots.slots.iter().zip(draws).enumerate() {
-            let returned = slot.meter.take_free(to_give(tended, at, slot, moment, gives_all));
+            let returned = given[at];
             let told = Told { spent: slot.meter.start_report(), returned, draw };
             let must_stop_wanting = tended.notes[at].is_wanting && draw.is_none();
             if told.is_something() || slot.meter.has_news() || must_stop_wanting {
@@ -123,7 +125,8 @@ fn to_give(tended: &Tended, at: usize, slot: &Slot, moment: &Moment, gives_all: 
         return u64::MAX;
     }
     if !tended.waiters.is_empty() {
-        return 0;
+        // Two nodes that each hold a part of what both wait for would wait for each other: the higher one gives way.
+        return if ledger::is_wanted_before(&moment.view, slot, moment.node) { u64::MAX } else { 0 };
     }
     let is_recalled = moment.view.recalled.contains(&slot.rule.id);
     if is_recalled { u64::MAX } else { tended.notes[at].surplus }

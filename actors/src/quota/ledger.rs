@@ -105,6 +105,12 @@ pub(super) fn refresh(view: &View, slot: &mut Slot, node: NodeId) {
     }
 }
 
+/// Whether a node that goes before this one wants tokens of the slot's window.
+pub(super) fn is_wanted_before(view: &View, slot: &Slot, node: NodeId) -> bool {
+    let open = window(view, slot).filter(|window| window.number == slot.meter.number);
+    open.is_some_and(|window| window.wanted.keys().any(|wanting| *wanting < node))
+}
+
 /// Whether the state clock, or a newer window, has ended the meter's window: its grants have lapsed.
 pub(super) fn is_over(view: &View, slot: &Slot) -> bool {
     if slot.meter.number == 0 {

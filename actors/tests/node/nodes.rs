@@ -33,10 +33,10 @@ async fn idle_tokens_of_one_node_serve_a_call_at_another() {
     let before = Instant::now();
     let reservation = reserve(&nodes[1], &permits[1], 900).await.unwrap();
     let waited = before.elapsed();
-    assert!(waited < Duration::from_millis(1500), "{waited:?}");
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
+    reservation.settle(900, None);
     let refusal = reserve(&nodes[0], &permits[0], 1).await.unwrap_err();
     assert!(matches!(refusal, QuotaRefusal::Exhausted { .. }), "{refusal:?}");
-    reservation.settle(900, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

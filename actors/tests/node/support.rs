@@ -55,12 +55,13 @@ pub(crate) struct Node {
 impl Node {
     /// A cluster of one.
     pub(crate) async fn start() -> Node {
-        let node = Node::start_as(1, &BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())])).await;
+        let node =
+            Node::start_as(1, &BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())]), Settings::default()).await;
         node.apply(Kind::Namespace, "", "llm", json!({})).await;
         node
     }
 
-    /// A cluster of `count`, without TLS among its nodes.
+    /// A cluster of `count`, without TLS among its nodes. It runs on real time: calls wait long enough for a busy machine.
     pub(crate) async fn start_several(count: u64) -> Vec<Node> {
         let free_address = |node| {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -69,7 +70,8 @@ impl Node {
         let members: BTreeMap<NodeId, String> = (1..=count).map(free_address).collect();
         let starting = (1..=count).map(|node| {
             let members = members.clone();
-            tokio::spawn(async move { Node::start_as(node, &members).await })
+            let settings = Settings { held_wait: Duration::from_secs(10), ..Settings::default() };
+            tokio::spawn(async move { Node::start_as(node, &members, settings).await })
         });
         let mut nodes = Vec::new();
         for node in starting.collect::<Vec<_>>() {
@@ -79,7 +81,7 @@ impl Node {
         nodes
     }
 
-    async fn start_as(node: u64, members: &BTreeMap<NodeId, String>) -> Node {
+    async fn start_as(node: u64, members: &BTreeMap<NodeId, String>, settings: Settings) -> Node {
         let doors = Doors {
             clock: Arc::new(TestClock(Instant::now())),
             chance: Arc::new(SeededChance::new(node)),
@@ -95,7 +97,7 @@ impl Node {
         };
         let cluster = Cluster::start(of_cluster, Arc::new(MemoryDisk::new()), doors.clone()).await.unwrap();
         let replicas = Arc::new(Replicas::default());
-        let deps = Deps { cluster: cluster.clone(), doors, scrape: replicas.clone(), settings: Settings::default() };
+        let deps = Deps { cluster: cluster.clone(), doors, scrape: replicas.clone(), settings };
         let actors = Actors::start(deps).await.unwrap();
         Node { cluster, actors, replicas }
     }
