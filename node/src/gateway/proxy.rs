@@ -60,11 +60,17 @@ pub(super) fn outgoing(endpoint: &Endpoint, from: &HeaderMap, id: &HeaderValue, 
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(HeaderName::from_static("x-request-id"), id.clone());
     for (name, value) in from {
-        if FORWARDED.contains(name) {
+        if FORWARDED.contains(name) && !is_hop_by_hop(name, from) {
             headers.append(name, value.clone());
         }
     }
     Outgoing { method: Method::POST, path: Uri::from_static(endpoint.path), headers, body }
+}
+
+/// Whether the client said that a header concerns its own connection only (RFC 9110, section 7.6.1).
+fn is_hop_by_hop(name: &HeaderName, from: &HeaderMap) -> bool {
+    let options = from.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+    options.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
 }
 
 /// Sends `request` to one replica after the other until one answers. Errors: none did; then nothing is charged.
@@ -160,7 +166,8 @@ mod tests {
             ("x-api-key", "sk-oai-a_b"),
             ("cookie", "a=b"),
             ("x-maas-subscription", "s"),
-            ("connection", "close, x-session-id"),
+            ("connection", "close, X-Session-Id"),
+            ("x-session-id", "of this hop"),
             ("upgrade", "websocket"),
             ("te", "trailers"),
             ("transfer-encoding", "chunked"),

@@ -63,9 +63,9 @@ async fn a_stream_that_breaks_ends_with_an_error_and_without_an_end_mark() {
         let world = World::start_with(&[url], PLENTY, upstream).await;
         replica.set_fault(Some(Fault::new(kind).after(5)));
         let answer = world.post(CHAT, &chat(true, 50)).await;
+        assert_eq!(answer.status, 200, "{kind:?}: {answer:?}");
         let events = answer.events();
         let last = events.last().unwrap();
-        assert_eq!(answer.status, 200);
         assert!(last.starts_with("{\"error\":") && last.contains(message), "{kind:?}: {answer:?}");
         assert!(!answer.body.contains("[DONE]"), "{kind:?}: {answer:?}");
         let used = world.used().await;

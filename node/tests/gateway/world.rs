@@ -138,9 +138,10 @@ impl World {
     }
 
     async fn wait_for_replicas(&self, healthy: usize) {
-        eventually("every replica gets calls", || {
+        eventually("the node admits calls, and every replica gets some", || {
             let pools = self.context.actors.pools.snapshot();
             pools.iter().flat_map(|pool| &pool.replicas).filter(|replica| replica.healthy).count() >= healthy
+                && self.context.cluster.may_serve()
                 && self.context.actors.routing.by_path("llm", "qwen").is_some()
         })
         .await;
