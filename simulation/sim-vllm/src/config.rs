@@ -35,6 +35,9 @@ pub struct Config {
     pub enable_prompt_tokens_details: bool,
     /// `--enable-server-load-tracking`: `/load` counts; without it `/load` stays 0.
     pub enable_server_load_tracking: bool,
+    /// The render endpoints answer. The recorded version always has them; newer ones only with
+    /// `VLLM_ENABLE_SCALE_OUT_ENDPOINTS=1`, else their paths are 404.
+    pub scale_out_endpoints: bool,
     /// Which HTTP front end's manner of dying to show.
     pub front_end: FrontEnd,
     /// The admin calls (`/sim/...`) answer; off leaves only what vLLM has.
@@ -159,6 +162,7 @@ impl Default for Config {
             enable_request_id_headers: false,
             enable_prompt_tokens_details: true,
             enable_server_load_tracking: false,
+            scale_out_endpoints: true,
             front_end: FrontEnd::Python,
             admin: true,
         }

@@ -3,8 +3,9 @@
 //! `tollgate dev`, tests, benchmarks and the simulation put it where a GPU would be. It was built against recordings
 //! of a real server (vLLM 0.26, one H200), and its tests compare it with them.
 //!
-//! - **HTTP**: chat, completions, responses, messages, embeddings, score and rerank, tokenizer, models, health, load,
-//!   version and metrics; errors, headers, streams and usage in the recorded shapes.
+//! - **HTTP**: chat, completions, responses, messages, embeddings, score and rerank, tokenizer, rendering of chats and
+//!   completions, models, health, load, version and metrics; errors, headers, streams and usage in the recorded shapes.
+//!   `/v1/completions/render` was not recorded: it is what the recorded chat rendering becomes for a list of prompts.
 //! - **Engine**: chunked prefill, continuous batching, KV blocks with prefix cache and preemption, timed by the
 //!   recorded calibration.
 //! - **Answers**: plausible words, exactly as many tokens as usage says, `reasoning` before `content`, tool calls and
@@ -17,8 +18,8 @@
 //! # Left out, and why
 //!
 //! - Audio, pictures, LoRA adapters, beam search, pooling and classification models: no route of the gateway uses them.
-//! - The `render`, `generate`, `batch`, developer and elastic endpoints: a gateway must never forward them, and probes
-//!   of them get the 404 that a closed server gives.
+//! - The `generate`, `derender`, `batch`, developer and elastic endpoints, and rendering of responses and messages: a
+//!   gateway needs none of them, and probes of them get the 404 that a closed server gives.
 //! - KV events over ZMQ: prefix knowledge is learnt from the traffic.
 //! - Exact validation texts: statuses, envelopes and parameter names are kept, the sentences of pydantic are not.
 //! - Regex and grammar guided output is prose; only JSON schemas and choices are honoured.

@@ -12,7 +12,7 @@ use super::{
     events::Streaming,
     logprobs,
     sampling::Sampling,
-    template::{read_messages, render},
+    template::{Message, read_messages, render},
     tools::{Tools, wish},
     usage::UsageStyle,
 };
@@ -21,11 +21,22 @@ use crate::config::Kind;
 /// The most alternatives that may be asked for.
 const TOP_LOGPROBS_MAX: i64 = 20;
 
-/// Answers a chat request.
+/// A chat request that may be answered.
+pub(super) struct Request {
+    messages: Vec<Message>,
+    tools: Tools,
+    top_logprobs: Option<usize>,
+    reasoning: bool,
+    pub(super) sampling: Sampling,
+    /// The prompt.
+    pub(super) tokens: Vec<u32>,
+}
+
+/// Reads a chat request and renders its prompt.
 ///
 /// # Errors
 /// As vLLM refuses it.
-pub(crate) async fn answer(call: Call) -> Result<Reply, ApiError> {
+pub(super) fn read(call: &Call) -> Result<Request, ApiError> {
     let fields = call.fields();
     fields.text("model")?;
     let messages = read_messages(fields, call.shared.config.model());
@@ -36,7 +47,7 @@ pub(crate) async fn answer(call: Call) -> Result<Reply, ApiError> {
         return Err(error.clone());
     }
     let tools = Tools::read(fields)?;
-    let top_logprobs = read_logprobs(&call)?;
+    let top_logprobs = read_logprobs(call)?;
     super::structured::check_form(fields)?;
     let sampling_form = Sampling::read(fields, &["max_completion_tokens", "max_tokens"], 1);
     if let Err(error) = &sampling_form
@@ -45,7 +56,7 @@ pub(crate) async fn answer(call: Call) -> Result<Reply, ApiError> {
         return Err(error.clone());
     }
     call.check_model()?;
-    check_rank(&call)?;
+    check_rank(call)?;
     let Kind::Generative { reasoning, tool_parser, .. } = call.shared.config.kind else {
         return Err(ApiError::bad("The model does not support Chat Completions API"));
     };
@@ -54,6 +65,15 @@ pub(crate) async fn answer(call: Call) -> Result<Reply, ApiError> {
     let sampling = sampling_form?;
     let open = fields.flag("continue_final_message")?;
     let tokens = render(&messages, tools.shown(), open);
+    Ok(Request { messages, tools, top_logprobs, reasoning, sampling, tokens })
+}
+
+/// Answers a chat request.
+///
+/// # Errors
+/// As vLLM refuses it.
+pub(crate) async fn answer(call: Call) -> Result<Reply, ApiError> {
+    let Request { messages, tools, top_logprobs, reasoning, sampling, tokens } = read(&call)?;
     let id = call.id("chatcmpl");
     let wish = wish(&call, &tools, &messages)?;
     let mut parts = call.start(&id, vec![Prompt { tokens, wish, reasoning }], &sampling, None)?;

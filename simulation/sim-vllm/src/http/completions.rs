@@ -21,22 +21,22 @@ use crate::{
 };
 
 /// vLLM's default limit here.
-const DEFAULT_MAX_TOKENS: usize = 16;
+pub(super) const DEFAULT_MAX_TOKENS: usize = 16;
 
 /// How prompts are shown with their answers.
 #[derive(Clone, Copy, Default)]
-struct Show {
+pub(super) struct Show {
     echo: bool,
     /// Only the prompt: `echo` with a limit of 0.
     nothing_else: bool,
     logprobs: Option<usize>,
 }
 
-/// Answers a completion request.
+/// Reads a completion request: its prompts in tokens, and what is wanted of the answers.
 ///
 /// # Errors
 /// As vLLM refuses it.
-pub(crate) async fn answer(call: Call) -> Result<Reply, ApiError> {
+pub(super) fn read(call: &Call) -> Result<(Vec<Vec<u32>>, Sampling, Show), ApiError> {
     let fields = call.fields();
     fields.text("model")?;
     let prompts = read_prompts(fields.get("prompt"));
@@ -63,10 +63,19 @@ pub(crate) async fn answer(call: Call) -> Result<Reply, ApiError> {
             prompt.drain(..prompt.len().saturating_sub(length.max(1) as usize));
         }
     }
+    Ok((prompts, sampling, show))
+}
+
+/// Answers a completion request.
+///
+/// # Errors
+/// As vLLM refuses it.
+pub(crate) async fn answer(call: Call) -> Result<Reply, ApiError> {
+    let (prompts, sampling, show) = read(&call)?;
     let mut wishes = Vec::with_capacity(prompts.len());
     for tokens in prompts {
         let mut chance = Chance::new(chance::hash_tokens(&tokens, call.shared.config.seed));
-        wishes.push(Prompt { wish: structured::wish(fields, &mut chance)?, reasoning: false, tokens });
+        wishes.push(Prompt { wish: structured::wish(call.fields(), &mut chance)?, reasoning: false, tokens });
     }
     let id = call.id("cmpl");
     let mut parts = call.start(&id, wishes, &sampling, Some(DEFAULT_MAX_TOKENS))?;

@@ -17,6 +17,7 @@ mod logprobs;
 mod messages;
 mod metrics;
 mod models;
+mod render;
 mod respond;
 mod responses;
 mod responses_stream;
@@ -79,7 +80,7 @@ pub(crate) async fn serve(
         return Ok(answer.into_response(&shared, None));
     }
     let request_id = header(&head, "x-request-id");
-    let route = Route::of(head.uri.path(), &shared.config.kind);
+    let route = Route::of(head.uri.path(), &shared.config);
     let fault = match own_fault(&head) {
         Ok(own) => shared.fault_for(own, route.as_ref().is_none_or(Route::is_probe)),
         Err(error) => return Ok(Answer::json(error.status, &error.openai()).into_response(&shared, None)),
@@ -139,7 +140,7 @@ async fn handle(
         return Ok(Answer::json(StatusCode::UNAUTHORIZED, &json!({"error": "Unauthorized"})));
     }
     let Some(route) = route else {
-        return Ok(respond::unknown_path(head, &shared.config.kind));
+        return Ok(respond::unknown_path(head, &shared.config));
     };
     if !route.methods().contains(&head.method) {
         return Ok(Answer::json(StatusCode::METHOD_NOT_ALLOWED, &detail("Method Not Allowed")).allow(route.methods()));
@@ -172,7 +173,9 @@ async fn handle(
 async fn answer(route: &Route, call: Call) -> Result<Reply, ApiError> {
     match route {
         Route::Chat => chat::answer(call).await,
+        Route::ChatRender => render::chat(call).await,
         Route::Completions => completions::answer(call).await,
+        Route::CompletionsRender => render::completions(call).await,
         Route::Responses => responses::answer(call).await,
         Route::Response(id) => responses::stored(id),
         Route::Messages => messages::answer(call).await,

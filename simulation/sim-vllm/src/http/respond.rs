@@ -14,7 +14,7 @@ use super::{
     route::Route,
 };
 use crate::{
-    config::Kind,
+    config::Config,
     fault::{Fault, FaultKind},
     replica::Shared,
 };
@@ -104,10 +104,10 @@ pub(crate) fn preflight(head: &Parts) -> Option<Answer> {
 }
 
 /// A path that is not there; one that differs by a slash is redirected.
-pub(crate) fn unknown_path(head: &Parts, kind: &Kind) -> Answer {
+pub(crate) fn unknown_path(head: &Parts, config: &Config) -> Answer {
     let path = head.uri.path();
     let bare = path.trim_end_matches('/');
-    if bare != path && Route::of(bare, kind).is_some() {
+    if bare != path && Route::of(bare, config).is_some() {
         let host = head.headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
         return Answer::empty(StatusCode::TEMPORARY_REDIRECT).with(LOCATION, &format!("http://{host}{bare}"));
     }

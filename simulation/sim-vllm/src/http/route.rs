@@ -2,13 +2,15 @@
 
 use http::Method;
 
-use crate::config::Kind;
+use crate::config::{Config, Kind};
 
 /// An endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     Chat,
+    ChatRender,
     Completions,
+    CompletionsRender,
     Responses,
     /// A response by its id, which is never known.
     Response(String),
@@ -31,12 +33,15 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// The endpoint of a path; what the kind of model does not have is not there.
-    pub(crate) fn of(path: &str, kind: &Kind) -> Option<Self> {
-        let generative = matches!(kind, Kind::Generative { .. });
+    /// The endpoint of a path; what the kind of model does not have, or is not enabled, is not there.
+    pub(crate) fn of(path: &str, config: &Config) -> Option<Self> {
+        let generative = matches!(config.kind, Kind::Generative { .. });
+        let renders = generative && config.scale_out_endpoints;
         let route = match path {
             "/v1/chat/completions" | "/invocations" if generative => Self::Chat,
+            "/v1/chat/completions/render" if renders => Self::ChatRender,
             "/v1/completions" if generative => Self::Completions,
+            "/v1/completions/render" if renders => Self::CompletionsRender,
             "/v1/responses" if generative => Self::Responses,
             "/v1/messages" if generative => Self::Messages,
             "/v1/messages/count_tokens" if generative => Self::CountTokens,
@@ -83,7 +88,9 @@ impl Route {
     pub(crate) fn handler(&self) -> &'static str {
         match self {
             Self::Chat => "/v1/chat/completions",
+            Self::ChatRender => "/v1/chat/completions/render",
             Self::Completions => "/v1/completions",
+            Self::CompletionsRender => "/v1/completions/render",
             Self::Responses => "/v1/responses",
             Self::Response(_) => "/v1/responses/{response_id}",
             Self::Messages => "/v1/messages",

@@ -19,7 +19,6 @@ const LITERAL: &[&str] = &["object", "type", "role", "finish_reason", "code", "o
 /// What is not compared, and why.
 const LEFT_OUT: &[(&str, &str)] = &[
     ("batch_chat", "a gateway routes no batch endpoint"),
-    ("chat_render", "a gateway routes no render endpoint"),
     ("generate_tito", "a gateway routes no token-in token-out endpoint"),
     ("get_openapi", "a gateway asks no replica for its OpenAPI document"),
     ("auth_none_get_openapi", "a gateway asks no replica for its OpenAPI document"),

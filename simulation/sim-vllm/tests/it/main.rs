@@ -8,4 +8,5 @@ mod deaths;
 mod dialects;
 mod faults;
 mod generation;
+mod render;
 mod serving;
