@@ -49,6 +49,8 @@ pub struct Settings {
     pub recall_wait: Duration,
     /// How long a call waits for tokens that calls in progress hold, before it is refused. Default 2 s.
     pub held_wait: Duration,
+    /// How long a call waits for the ledger before it is refused: longer than a leader election. Default 10 s.
+    pub ledger_wait: Duration,
     /// A grant idle for so long goes back. Default 2 s.
     pub idle_return: Duration,
     /// The public base URL of this gateway, as statuses show it: `https://host:port`. Default `http://localhost`.
@@ -62,6 +64,7 @@ impl Default for Settings {
             probe_timeout: Duration::from_secs(2),
             recall_wait: Duration::from_millis(100),
             held_wait: Duration::from_secs(2),
+            ledger_wait: Duration::from_secs(10),
             idle_return: Duration::from_secs(2),
             gateway_url: "http://localhost".to_owned(),
         }

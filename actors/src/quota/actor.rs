@@ -117,7 +117,13 @@ impl Actor for QuotaActor {
 fn moment(shared: &Shared) -> Moment {
     let view = shared.cluster.view();
     let now = view.time.max(shared.doors.clock.wall());
-    Moment { view, node: shared.cluster.node(), now, instant: Instant::now() }
+    let node = shared.cluster.node();
+    let is_answer_due = in_flight(shared).is_some_and(|in_flight| ledger::has_applied(&view, &in_flight.batch));
+    Moment { view, node, now, instant: Instant::now(), is_answer_due }
+}
+
+fn in_flight(shared: &Shared) -> Option<Arc<InFlight>> {
+    shared.book.in_flight.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 impl Running {
@@ -162,7 +168,7 @@ impl Running {
     }
 
     fn in_flight(&self) -> Option<Arc<InFlight>> {
-        self.shared.book.in_flight.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        in_flight(&self.shared)
     }
 
     fn set_in_flight(&self, in_flight: Option<Arc<InFlight>>) {
@@ -243,9 +249,6 @@ impl Running {
             return;
         }
         for id in self.waiting.clone() {
-            if let Some(tended) = self.sets.get_mut(&id) {
-                tended.expire(&self.shared, &self.moment);
-            }
             self.serve(id);
         }
         if self.moment.instant - self.ticked_at >= TICK {
@@ -336,20 +339,19 @@ impl Running {
 
     // === Serving and proposing ===
 
-    /// Answers those of the set's calls that can be answered, and notes what the rest wants.
+    /// Answers those of the set's calls that can be answered or have waited long enough, and notes what the rest wants.
     fn serve(&mut self, id: u64) {
         let Some(tended) = self.sets.get_mut(&id) else { return };
         tended.serve(&self.shared, &self.moment);
         self.waiting.remove(&id);
         self.urgent.remove(&id);
-        let Some(first) = tended.waiters.front() else {
+        let Some(deadline) = tended.deadline(&self.shared, &self.moment) else {
             // Nobody waits any more: the ledger need not ask others for us.
             if tended.notes.iter().any(|note| note.is_wanting) {
                 self.pending.insert(id);
             }
             return;
         };
-        let deadline = first.since + tended.patience(&self.shared, &self.moment);
         self.waiting.insert(id);
         if tended.wish(&self.moment) != Wish::Nothing {
             self.urgent.insert(id);

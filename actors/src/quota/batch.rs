@@ -149,6 +149,7 @@ pub(super) fn take_answer(tended: &mut Tended, moment: &Moment, entry: &QuotaEnt
         note.refusal =
             was_refused.then(|| LastRefusal { window: grant.window, until: moment.instant + REFUSAL_STANDS });
     }
-    tended.refresh(moment);
     sent.meter.reported(sent.spent);
+    // The View has what was answered: whoever proposes is answered when its node has applied it.
+    tended.refresh(moment);
 }

@@ -21,8 +21,7 @@ use crate::routing::{AccessKey, Permit};
 
 // === Meter: one limit in one window ===
 
-/// Tokens of one limit in one window on this node. At rest `free + held + spent + reporting` is what was granted and not
-/// given back.
+/// Tokens of one limit in one window on this node. At rest `free + held + used - told` is what was granted and not given back.
 #[derive(Default, Debug)]
 pub(super) struct Meter {
     /// The window's number; 0: none is known, and nothing is held.
@@ -33,10 +32,12 @@ pub(super) struct Meter {
     free: AtomicU64,
     /// Reserved by calls in progress.
     held: AtomicU64,
-    /// Used, and not yet told to the ledger.
-    spent: AtomicU64,
-    /// Used, and on its way to the ledger.
+    /// Used so far, excess apart. It only grows, so what callers are told does not depend on where a report is.
+    used: AtomicU64,
+    /// The part of `used` that is on its way to the ledger. Only the actor looks at it.
     reporting: AtomicU64,
+    /// The part of `used` that the ledger has confirmed. Only the actor looks at it.
+    told: AtomicU64,
     /// Used beyond what was held and free, and not yet told to the ledger.
     excess: AtomicU64,
     /// The window is over, or the limit is gone: nothing may be taken any more, and what comes back goes to the ledger.
@@ -76,7 +77,7 @@ impl Meter {
         let covered = used.min(held);
         let beyond = used - covered;
         let found = if beyond == 0 || self.is_retired.load(Ordering::Acquire) { 0 } else { self.take_free(beyond) };
-        self.spent.fetch_add(covered + found, Ordering::AcqRel);
+        self.used.fetch_add(covered + found, Ordering::AcqRel);
         self.excess.fetch_add(beyond - found, Ordering::AcqRel);
         self.free.fetch_add(held - covered, Ordering::AcqRel);
         self.held.fetch_sub(held, Ordering::AcqRel);
@@ -95,14 +96,21 @@ impl Meter {
 
     /// Takes what has to be reported as spent; [`Meter::reported`] ends it.
     pub(super) fn start_report(&self) -> u64 {
-        let spent = self.spent.swap(0, Ordering::AcqRel);
+        let spent = self.unreported() - self.reporting.load(Ordering::Acquire);
         self.reporting.fetch_add(spent, Ordering::AcqRel);
         spent
     }
 
     /// The ledger knows of `spent` now.
     pub(super) fn reported(&self, spent: u64) {
+        self.told.fetch_add(spent, Ordering::AcqRel);
         self.reporting.fetch_sub(spent, Ordering::AcqRel);
+    }
+
+    /// How much of what the ledger says was settled is in `used`, too. `None` while a report is on its way: nobody knows then
+    /// whether the ledger has it.
+    pub(super) fn told(&self) -> Option<u64> {
+        (self.reporting.load(Ordering::Acquire) == 0).then(|| self.told.load(Ordering::Acquire))
     }
 
     /// Takes what has to be reported as excess.
@@ -133,15 +141,26 @@ impl Meter {
         self.held.load(Ordering::Acquire)
     }
 
+    /// Of `granted` tokens: what may come back. Beside what is held here, that is what is on its way back to the ledger, and what
+    /// is held in a meter that another one has replaced.
+    pub(super) fn held_of(&self, granted: u64) -> u64 {
+        self.held().max(granted.saturating_sub(self.free()).saturating_sub(self.unreported()))
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Acquire)
+    }
+
     /// Used, and not in the ledger as far as this node knows.
-    pub(super) fn unreported(&self) -> u64 {
-        self.spent.load(Ordering::Acquire) + self.reporting.load(Ordering::Acquire)
+    fn unreported(&self) -> u64 {
+        self.used() - self.told.load(Ordering::Acquire)
     }
 
     /// Whether there is something to tell the ledger.
     pub(super) fn has_news(&self) -> bool {
         let may_return = self.is_retired.load(Ordering::Acquire) && self.free() > 0;
-        let has_news_of_window = self.spent.load(Ordering::Acquire) > 0 || may_return;
+        let has_spent = self.unreported() > self.reporting.load(Ordering::Acquire);
+        let has_news_of_window = has_spent || may_return;
         self.excess.load(Ordering::Acquire) > 0 || (has_news_of_window && !self.is_lapsed())
     }
 
@@ -167,7 +186,7 @@ impl Meter {
 pub(super) struct Slot {
     pub(super) rule: Arc<Rule>,
     pub(super) meter: Arc<Meter>,
-    /// Charged in the meter's window, as this node last saw it.
+    /// Charged in the meter's window beside what the meter says was used, as this node last saw it.
     pub(super) settled: u64,
     /// Held in that window by other nodes, or stranded.
     pub(super) elsewhere: u64,
@@ -195,8 +214,14 @@ impl Slot {
 
     /// Whether `tokens` cannot be had before the window ends, whatever comes back: so much is really spent.
     pub(super) fn is_spent_for(&self, tokens: u64, now: Timestamp) -> bool {
-        let spent = self.settled.saturating_add(self.meter.unreported());
-        self.meter.number != 0 && self.meter.ends > now && spent.saturating_add(self.share_of(tokens)) > self.rule.limit
+        self.meter.number != 0
+            && self.meter.ends > now
+            && self.used().saturating_add(self.share_of(tokens)) > self.rule.limit
+    }
+
+    /// Used in the meter's window, by everybody, as far as this node knows.
+    pub(super) fn used(&self) -> u64 {
+        self.settled.saturating_add(self.meter.used())
     }
 }
 

@@ -16,7 +16,7 @@ const WORTH_PART: u64 = 8;
 pub(super) struct Reading {
     /// Free in the book.
     pub(super) free: u64,
-    /// Held by calls in progress here.
+    /// Held by calls in progress here, or on its way back to the ledger.
     pub(super) held: u64,
     /// What the ledger could grant now.
     pub(super) available: u64,

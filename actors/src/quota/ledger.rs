@@ -87,21 +87,27 @@ pub(super) fn read(
         return Reading { free: 0, held: 0, available, others: 0 };
     };
     let own = window.granted.get(&node).copied().unwrap_or(0);
-    let is_ours = window.number == slot.meter.number;
-    Reading {
-        free: if is_ours { slot.meter.free() } else { 0 },
-        held: if is_ours { slot.meter.held() } else { 0 },
-        available: window.free(slot.rule.limit),
-        others: window.outstanding() - own,
-    }
+    let (free, held) = match window.number == slot.meter.number {
+        true => (slot.meter.free(), slot.meter.held_of(own)),
+        false => (0, 0),
+    };
+    Reading { free, held, available: window.free(slot.rule.limit), others: window.outstanding() - own }
+}
+
+/// Whether the ledger that `view` shows has counted `batch`.
+pub(super) fn has_applied(view: &View, batch: &QuotaBatch) -> bool {
+    let last = view.nodes.get(&batch.node).map(|node| (node.incarnation, node.sequence));
+    last == Some((batch.incarnation, batch.sequence))
 }
 
 /// Copies what the ledger says of the meter's window into the slot.
 pub(super) fn refresh(view: &View, slot: &mut Slot, node: NodeId) {
     if let Some(window) = window(view, slot).filter(|window| window.number == slot.meter.number) {
         let own = window.granted.get(&node).copied().unwrap_or(0);
-        slot.settled = window.settled;
         slot.elsewhere = window.held().saturating_sub(own);
+        if let Some(told) = slot.meter.told() {
+            slot.settled = window.settled.saturating_sub(told);
+        }
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn of(slot: &Slot, own: u64, now: Timestamp) -> LimitStanding {
     let held = slot.meter.held();
     let own = slot.share_of(own).min(held);
     let (used, reserved) = match is_open {
-        true => (slot.settled.saturating_add(slot.meter.unreported()).saturating_add(own), held - own + slot.elsewhere),
+        true => (slot.used().saturating_add(own), held - own + slot.elsewhere),
         false => (own, held - own),
     };
     let used = used.min(limit);

@@ -62,6 +62,8 @@ pub(super) struct Moment {
     pub(super) node: NodeId,
     pub(super) now: Timestamp,
     pub(super) instant: Instant,
+    /// Whether the batch in flight is in the View. Until its answer is handled, what it draws is neither in the book nor available.
+    pub(super) is_answer_due: bool,
 }
 
 /// What a set with waiting calls wants from the ledger.
@@ -145,37 +147,75 @@ impl Tended {
 
     // === Waiting calls ===
 
-    /// Answers every waiting call that can be answered now, in order.
+    /// Answers every waiting call that can be answered now, or has waited long enough, in order.
     pub(super) fn serve(&mut self, shared: &Arc<Shared>, moment: &Moment) {
         while let Some(waiter) = self.waiters.front() {
             if waiter.is_gone() {
                 self.waiters.pop_front();
                 continue;
             }
-            let slots = self.set.slots.load_full();
-            let answer = if !slots.stand_for(&waiter.permit.subscription().limits) {
-                Err(QuotaRefusal::Changed)
-            } else if self.set.take(&slots, waiter.tokens) {
-                Ok(Reservation::new(shared, self.set.clone(), slots, waiter.tokens))
-            } else if let Some(spent) = self.spent_slot(&slots, waiter.tokens, moment) {
-                Err(queue::exhausted(&waiter.permit, spent, waiter.tokens, moment.now, true))
-            } else {
-                return;
-            };
+            let Some(answer) = self.answer_to(waiter, shared, moment) else { return };
             if let Some(waiter) = self.waiters.pop_front() {
                 waiter.answer(answer);
             }
         }
     }
 
-    /// The limit that cannot serve `tokens` before its window ends; none while a draw is on its way.
-    fn spent_slot<'a>(&self, slots: &'a Slots, tokens: u64, moment: &Moment) -> Option<&'a Slot> {
-        if self.is_drawing {
+    /// What the first waiting call is told; `None`: it waits on.
+    fn answer_to(
+        &self,
+        waiter: &Waiter,
+        shared: &Arc<Shared>,
+        moment: &Moment,
+    ) -> Option<Result<Reservation, QuotaRefusal>> {
+        let slots = self.set.slots.load_full();
+        if !slots.stand_for(&waiter.permit.subscription().limits) {
+            return Some(Err(QuotaRefusal::Changed));
+        }
+        if self.set.take(&slots, waiter.tokens) {
+            return Some(Ok(Reservation::new(shared, self.set.clone(), slots, waiter.tokens)));
+        }
+        let exhausted =
+            |slot, is_spent| Some(Err(queue::exhausted(&waiter.permit, slot, waiter.tokens, moment.now, is_spent)));
+        let obstacle = self.obstacle(&slots, waiter.tokens, moment);
+        // Nothing is final while a draw is on its way.
+        if let Some((spent, Prospect::Spent)) = obstacle
+            && !self.is_drawing
+        {
+            return exhausted(spent, true);
+        }
+        if moment.instant - waiter.since < self.wait_max(obstacle.is_some(), shared, moment) {
+            return None;
+        }
+        match obstacle {
+            // A draw may be on its way, as nearly always when many wait: what is known now is the truest answer there is.
+            Some((slot, _)) => exhausted(slot, false),
+            None => Some(Err(QuotaRefusal::Unavailable)),
+        }
+    }
+
+    /// The limit for which no draw can get `tokens`, by what is known: rather one that is spent than one that is held.
+    fn obstacle<'a>(&self, slots: &'a Slots, tokens: u64, moment: &Moment) -> Option<(&'a Slot, Prospect)> {
+        if self.is_drawing && moment.is_answer_due {
             return None;
         }
         let readings = self.readings(moment);
-        let spent = |(slot, reading): &(&'a Slot, &Reading)| reading.prospect(slot.share_of(tokens)) == Prospect::Spent;
-        slots.slots.iter().zip(&readings).find(spent).map(|(slot, _)| slot)
+        let prospect = |(slot, reading): (&'a Slot, &Reading)| (slot, reading.prospect(slot.share_of(tokens)));
+        let prospects: Vec<_> = slots.slots.iter().zip(&readings).map(prospect).collect();
+        let first = |wanted| prospects.iter().find(|(_, prospect)| *prospect == wanted).copied();
+        first(Prospect::Spent).or_else(|| first(Prospect::Held))
+    }
+
+    /// When the first waiting call will have waited long enough, as things stand.
+    pub(super) fn deadline(&self, shared: &Shared, moment: &Moment) -> Option<Instant> {
+        let first = self.waiters.front()?;
+        let has_obstacle = self.obstacle(&self.set.slots.load(), first.tokens, moment).is_some();
+        Some(first.since + self.wait_max(has_obstacle, shared, moment))
+    }
+
+    /// How long a call waits: for others to give back what it needs if there is an obstacle, for the ledger to answer if there is none.
+    fn wait_max(&self, has_obstacle: bool, shared: &Shared, moment: &Moment) -> Duration {
+        if has_obstacle { self.patience(shared, moment) } else { shared.settings.ledger_wait }
     }
 
     /// What the waiting calls want from the ledger.
@@ -200,8 +240,8 @@ impl Tended {
         Wish::of(recalls.collect())
     }
 
-    /// When the first waiting call has waited long enough.
-    pub(super) fn patience(&self, shared: &Shared, moment: &Moment) -> Duration {
+    /// How long a call waits for tokens that others hold.
+    fn patience(&self, shared: &Shared, moment: &Moment) -> Duration {
         let held_wait = shared.settings.held_wait;
         let unmoved = |note: &Note| moment.instant - note.others.1 > held_wait;
         let readings = self.readings(moment);
@@ -210,26 +250,6 @@ impl Tended {
             && readings.iter().all(|reading| reading.held == 0)
             && readings.iter().zip(&self.notes).any(|(reading, note)| reading.others > 0 && unmoved(note));
         if is_stuck { shared.settings.recall_wait.min(held_wait) } else { held_wait }
-    }
-
-    /// Refuses the waiting calls that have waited long enough.
-    pub(super) fn expire(&mut self, shared: &Arc<Shared>, moment: &Moment) {
-        let patience = self.patience(shared, moment);
-        while let Some(waiter) = self.waiters.front().filter(|waiter| moment.instant - waiter.since >= patience) {
-            let slots = self.set.slots.load_full();
-            let readings = self.readings(moment);
-            let blocking = slots.slots.iter().zip(&readings).find(|(slot, reading)| {
-                matches!(reading.prospect(slot.share_of(waiter.tokens)), Prospect::Held | Prospect::Spent)
-            });
-            // A draw may be on its way, as nearly always when many wait: what is known now is the truest answer there is.
-            let refusal = match blocking {
-                Some((slot, _)) => queue::exhausted(&waiter.permit, slot, waiter.tokens, moment.now, false),
-                None => QuotaRefusal::Unavailable,
-            };
-            if let Some(waiter) = self.waiters.pop_front() {
-                waiter.answer(Err(refusal));
-            }
-        }
     }
 
     // === Time passing ===

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod nodes;
 #[cfg(test)]
 mod pools;

@@ -10,15 +10,15 @@ use tokio::time::Instant;
 use crate::support::Node;
 
 /// Longer than it takes the book to tell the ledger what it knows.
-const SOON: Duration = Duration::from_millis(100);
+pub(crate) const SOON: Duration = Duration::from_millis(100);
 /// Longer than unused tokens stay in the book.
-const LATER: Duration = Duration::from_secs(10);
+pub(crate) const LATER: Duration = Duration::from_secs(10);
 
-async fn reserve(node: &Node, permit: &Permit, tokens: u64) -> Result<Reservation, QuotaRefusal> {
+pub(crate) async fn reserve(node: &Node, permit: &Permit, tokens: u64) -> Result<Reservation, QuotaRefusal> {
     node.actors.quota.reserve(permit, tokens).await
 }
 
-fn meter(node: &Node, window_seconds: u32) -> Meter {
+pub(crate) fn meter(node: &Node, window_seconds: u32) -> Meter {
     let id = MeterId {
         subscription: ("models-as-a-service".to_owned(), "dev".to_owned()),
         model: ("llm".to_owned(), "qwen".to_owned()),
@@ -29,7 +29,7 @@ fn meter(node: &Node, window_seconds: u32) -> Meter {
 }
 
 /// (settled, held by nodes) of the open window.
-fn ledger(node: &Node, window_seconds: u32) -> (u64, u64) {
+pub(crate) fn ledger(node: &Node, window_seconds: u32) -> (u64, u64) {
     let window = meter(node, window_seconds).window.unwrap();
     (window.settled, window.held())
 }
@@ -300,6 +300,44 @@ async fn limits_that_change_count_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_that_is_lowered_admits_no_more_than_what_is_left_of_it() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(1000, "1h")]).await;
+    // 400 are held, 300 lie in the book.
+    drop(reserve(&node, &permit, 700).await.unwrap());
+    let held = reserve(&node, &permit, 400).await.unwrap();
+    tokio::time::sleep(SOON).await;
+    assert_eq!(ledger(&node, 3600), (0, 700));
+
+    node.subscribe("dev", "qwen", &[(500, "1h")]).await;
+    let (_, key) = node.key("ann", "dev").await;
+    let permit = node.permit(&key, "qwen");
+    let calls = (0..8).map(|_| {
+        let (quota, permit) = (node.actors.quota.clone(), permit.clone());
+        tokio::spawn(async move { quota.reserve(&permit, 40).await })
+    });
+    let mut admitted = Vec::new();
+    for call in calls.collect::<Vec<_>>() {
+        admitted.extend(call.await.unwrap());
+    }
+    // What was granted under the higher limit and not in use went back at once.
+    assert_eq!((admitted.len(), ledger(&node, 3600)), (2, (0, 480)));
+
+    // What is held may come back before the window ends: worth another try soon.
+    assert_eq!(refused(reserve(&node, &permit, 200).await).3, Duration::from_secs(1));
+
+    // What was held before the change is charged, and what of it was not used can be used.
+    held.settle(350, None);
+    admitted.into_iter().for_each(|reservation| drop(reservation.settle(40, None)));
+    tokio::time::sleep(SOON).await;
+    assert_eq!(ledger(&node, 3600).0, 430);
+    reserve(&node, &permit, 70).await.unwrap().settle(70, None);
+    assert_eq!(refused(reserve(&node, &permit, 1).await).0, 500);
+    tokio::time::sleep(LATER).await;
+    assert_eq!((ledger(&node, 3600), meter(&node, 3600).debt), ((500, 0), 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn tokens_of_a_limit_that_is_gone_go_back_to_it() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(1000, "1h")]).await;
@@ -386,4 +424,29 @@ async fn callers_on_many_threads_never_spend_more_than_the_limit() {
     assert_eq!((ledger(&node, 3600), ledger(&node, 7200)), ((spent, 0), (spent, 0)));
     // Nobody was refused while the largest call would have fitted.
     assert!((20_000 - 60..=20_000).contains(&spent), "{spent}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_caller_is_told_was_used_never_becomes_less() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(100_000_000, "1h")]).await;
+    let limits = reserve(&node, &permit, 10).await.unwrap().settle(10, None);
+    let callers = (0..4_u64).map(|_| {
+        let (quota, permit) = (node.actors.quota.clone(), permit.clone());
+        tokio::spawn(async move {
+            for _ in 0..2000 {
+                quota.reserve(&permit, 20).await.unwrap().settle(10, None);
+                tokio::task::yield_now().await;
+            }
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    let mut told = 0;
+    while !callers.iter().all(tokio::task::JoinHandle::is_finished) {
+        let used = limits.standing()[0].used;
+        assert!(used >= told, "{used} after {told}");
+        told = used;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(limits.standing()[0].used, 10 + 4 * 2000 * 10);
 }

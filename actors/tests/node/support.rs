@@ -1,26 +1,106 @@
 //! A node for tests: a cluster of one on a disk in memory, its actors, replicas that answer as told.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actors::probe::{Scrape, Scraped};
 use actors::{Actors, Caller, Deps, Permit, Settings};
+use bytes::Bytes;
 use raft::command::{NewKey, NewToken};
 use raft::doors::{BoxFuture, Clock, Doors, SeededChance, TokioNet};
 use raft::resources::{Kind, NewObject, ObjectKey, validate};
-use raft::storage::MemoryDisk;
+use raft::storage::{Disk, Key, MakeBytes, MemoryDisk, Write};
 use raft::{Cluster, Command, NodeId, Reply, Timestamp};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Wall time that runs with tokio's clock, which the tests accelerate.
-pub(crate) struct TestClock(Instant);
+pub(crate) struct TestClock {
+    start: Instant,
+    is_broken: AtomicBool,
+}
+
+impl TestClock {
+    /// Whoever asks next for the time fails.
+    pub(crate) fn break_once(&self) {
+        self.is_broken.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::SeqCst)
+    }
+}
 
 impl Clock for TestClock {
     fn wall(&self) -> Timestamp {
-        Timestamp(1_772_000_000_000).plus(Instant::now() - self.0)
+        assert!(!self.is_broken.swap(false, Ordering::SeqCst), "the clock is broken, as the test wants it");
+        Timestamp(1_772_000_000_000).plus(Instant::now() - self.start)
+    }
+}
+
+/// A disk in memory that can hang: what is written then is not safe, and so not in the log, until it works again.
+pub(crate) struct TestDisk {
+    disk: MemoryDisk,
+    works: watch::Sender<bool>,
+}
+
+impl TestDisk {
+    fn new() -> TestDisk {
+        TestDisk { disk: MemoryDisk::new(), works: watch::Sender::new(true) }
+    }
+
+    pub(crate) fn hang(&self) {
+        self.works.send_replace(false);
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.works.send_replace(true);
+    }
+}
+
+impl Disk for TestDisk {
+    fn get(&self, key: Key) -> BoxFuture<'_, io::Result<Option<Bytes>>> {
+        self.disk.get(key)
+    }
+
+    fn bounds(&self) -> BoxFuture<'_, io::Result<Option<(u64, u64)>>> {
+        self.disk.bounds()
+    }
+
+    fn read(&self, from: u64, to: u64) -> BoxFuture<'_, io::Result<Vec<(u64, Bytes)>>> {
+        self.disk.read(from, to)
+    }
+
+    fn write(&self, changes: Vec<Write>) -> BoxFuture<'_, io::Result<()>> {
+        self.disk.write(changes)
+    }
+
+    fn sync(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async {
+            self.works.subscribe().wait_for(|works| *works).await.expect("the sender is in self");
+            self.disk.sync().await
+        })
+    }
+
+    fn snapshots(&self) -> BoxFuture<'_, io::Result<Vec<u64>>> {
+        self.disk.snapshots()
+    }
+
+    fn write_snapshot(&self, number: u64, make: MakeBytes) -> BoxFuture<'_, io::Result<Bytes>> {
+        self.disk.write_snapshot(number, make)
+    }
+
+    fn read_snapshot(&self, number: u64) -> BoxFuture<'_, io::Result<Bytes>> {
+        self.disk.read_snapshot(number)
+    }
+
+    fn remove_snapshot(&self, number: u64) -> BoxFuture<'_, io::Result<()>> {
+        self.disk.remove_snapshot(number)
     }
 }
 
@@ -50,6 +130,8 @@ pub(crate) struct Node {
     pub(crate) cluster: Cluster,
     pub(crate) actors: Actors,
     pub(crate) replicas: Arc<Replicas>,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) disk: Arc<TestDisk>,
 }
 
 impl Node {
@@ -82,11 +164,9 @@ impl Node {
     }
 
     async fn start_as(node: u64, members: &BTreeMap<NodeId, String>, settings: Settings) -> Node {
-        let doors = Doors {
-            clock: Arc::new(TestClock(Instant::now())),
-            chance: Arc::new(SeededChance::new(node)),
-            net: Arc::new(TokioNet),
-        };
+        let clock = Arc::new(TestClock { start: Instant::now(), is_broken: AtomicBool::new(false) });
+        let disk = Arc::new(TestDisk::new());
+        let doors = Doors { clock: clock.clone(), chance: Arc::new(SeededChance::new(node)), net: Arc::new(TokioNet) };
         let of_cluster = raft::cluster::Settings {
             node: NodeId(node),
             cluster: "test".to_owned(),
@@ -95,11 +175,11 @@ impl Node {
             tls: None,
             serving_lease: Duration::from_secs(5),
         };
-        let cluster = Cluster::start(of_cluster, Arc::new(MemoryDisk::new()), doors.clone()).await.unwrap();
+        let cluster = Cluster::start(of_cluster, disk.clone(), doors.clone()).await.unwrap();
         let replicas = Arc::new(Replicas::default());
         let deps = Deps { cluster: cluster.clone(), doors, scrape: replicas.clone(), settings };
         let actors = Actors::start(deps).await.unwrap();
-        Node { cluster, actors, replicas }
+        Node { cluster, actors, replicas, clock, disk }
     }
 
     pub(crate) async fn propose(&self, command: Command) -> Reply {
@@ -225,7 +305,7 @@ impl Node {
 
 /// Numbers for ids; their values mean nothing.
 fn rand() -> u128 {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
     static NEXT: AtomicU64 = AtomicU64::new(1);
     u128::from(NEXT.fetch_add(1, Ordering::Relaxed)) << 64 | 0x8000_0000_0000_0001
 }

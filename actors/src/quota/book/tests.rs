@@ -116,8 +116,10 @@ fn a_limit_is_spent_only_if_nothing_that_comes_back_could_serve_the_call() {
     assert!(slot.meter.take(10));
     slot.meter.settle(10, 10);
     assert!(!slot.is_spent_for(30, now) && slot.is_spent_for(31, now));
-    let _ = slot.meter.start_report();
+    let spent = slot.meter.start_report();
     assert!(slot.is_spent_for(31, now));
+    slot.meter.reported(spent);
+    assert!(!slot.is_spent_for(30, now) && slot.is_spent_for(31, now));
     // Once the window is over nobody knows.
     assert!(!slot.is_spent_for(31, Timestamp(1000)));
 }
