@@ -81,6 +81,15 @@ impl Endpoint {
         !matches!(self.kind, Kind::Encode | Kind::Tokens)
     }
 
+    /// Where a replica says what tokens the prompt of such a call has, if it may be asked at all.
+    pub(super) fn render_path(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Chat => Some("/v1/chat/completions/render"),
+            Kind::Completions => Some("/v1/completions/render"),
+            Kind::ChatBatch | Kind::Responses | Kind::Messages | Kind::Encode | Kind::Tokens => None,
+        }
+    }
+
     /// Whether a stream only reports usage when `stream_options.include_usage` asks for it.
     pub(super) fn must_ask_for_usage(&self) -> bool {
         matches!(self.kind, Kind::Chat | Kind::Completions)

@@ -3,7 +3,7 @@
 //! The bound is never below the real number of prompt tokens, so that a limit holds whatever the text is: a tokenizer over bytes
 //! makes at most one token of each byte, and JSON only lengthens a text. Pictures are the exception, because few bytes may become
 //! many tokens: each has a bound of its own. The guess is what usually comes out, and is what a call is charged for its prompt
-//! if no replica ever says better.
+//! if no replica ever says better. Where a limit is too short for the bound, `count` asks a replica for the truth.
 
 use memchr::memmem;
 use serde_json::Value;

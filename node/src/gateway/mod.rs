@@ -5,6 +5,8 @@
 //!           Caller          Permit       Bill       Route   Answer
 //! ```
 //!
+//! `reserve` holds what the prompt may cost at most; where a limit is too short for that, it has a replica `count` the prompt.
+//!
 //! Each stage is a file and needs what the stage before it made. The data plane reads the newest View and talks to local
 //! actors; it waits for the cluster only when the node's quota book is empty, and it never imports the admin code: what is
 //! not inference is handed to the router it was given.
@@ -12,6 +14,7 @@
 mod authenticate;
 mod authorize;
 mod body;
+mod count;
 mod deliver;
 mod dialect;
 mod endpoint;
@@ -45,6 +48,7 @@ use crate::accept::{self, Port};
 use authenticate::authenticate;
 use authorize::authorize;
 use body::CallBody;
+use count::Counter;
 use deliver::deliver;
 use dialect::Dialect;
 use endpoint::Endpoint;
@@ -82,7 +86,8 @@ pub async fn serve(
     public: axum::Router,
     drain: impl Future<Output = ()> + Send + 'static,
 ) {
-    accept::serve(port, Gateway(Arc::new(Inner { context, settings, public })), drain).await;
+    let counter = Counter::new(settings.upstream.clone());
+    accept::serve(port, Gateway(Arc::new(Inner { context, settings, counter, public })), drain).await;
 }
 
 /// The data plane as a service.
@@ -92,6 +97,7 @@ struct Gateway(Arc<Inner>);
 struct Inner {
     context: Context,
     settings: Settings,
+    counter: Counter,
     public: axum::Router,
 }
 
@@ -120,7 +126,7 @@ impl Inner {
         let permit = authorize(context, caller, path.as_ref(), body.model.as_deref(), &head.headers)?;
         known.note(&permit);
         let prompt = estimate::prompt(&body, self.settings.image_tokens_max);
-        let mut bill = reserve(context, &permit, endpoint, &body, prompt).await?;
+        let mut bill = reserve(context, &self.counter, &permit, endpoint, &body, prompt).await?;
         let shape = Shape::of(&permit, &body, prompt);
         let request = proxy::outgoing(endpoint, &head.headers, id, body.rewrite(&permit.model().served_name, endpoint));
         context.metrics.overhead(endpoint.path, "admitted", began.elapsed());

@@ -18,6 +18,11 @@ impl Shape {
         let prefix = PrefixHashes::of(&permit.model().served_name, body.salt(), &body.prompt());
         Shape { prefix, prompt_tokens: prompt.guess }
     }
+
+    /// Of a question that computes nothing: it neither brings load nor leaves a prefix in a cache.
+    pub(super) fn of_question() -> Shape {
+        Shape { prefix: PrefixHashes::default(), prompt_tokens: 0 }
+    }
 }
 
 /// Picks a replica that is not among `tried`.

@@ -1,8 +1,12 @@
-//! Whether tokens are left: holds the prompt's bound and the probable output in every limit of the permit.
+//! Whether tokens are left: holds what the prompt may cost and the probable output in every limit of the permit.
+//!
+//! What the prompt may cost is its bound. Where that is refused and the real prompt could still fit, a replica is asked for its exact
+//! size, and the call is judged once more by that. So a limit can be used up to less than one call's real use.
 
-use actors::{Permit, QuotaRefusal};
+use actors::{Permit, QuotaRefusal, Reservation};
 
 use super::body::CallBody;
+use super::count::Counter;
 use super::endpoint::Endpoint;
 use super::estimate::PromptEstimate;
 use super::refusal::Refusal;
@@ -12,6 +16,7 @@ use crate::Context;
 /// Reserves what the call may need; one reservation serves all of its attempts. Calls that cost nothing get a bill without one.
 pub(super) async fn reserve(
     context: &Context,
+    counter: &Counter,
     permit: &Permit,
     endpoint: &Endpoint,
     body: &CallBody,
@@ -21,22 +26,100 @@ pub(super) async fn reserve(
     if !endpoint.is_metered() {
         return Ok(Bill::open(context.metrics.clone(), call, None, 0));
     }
-    let tokens = prompt.bound.saturating_add(output(context, permit, endpoint, body));
-    match context.actors.quota.reserve(permit, tokens).await {
-        Ok(reservation) => Ok(Bill::open(context.metrics.clone(), call, Some(reservation), prompt.guess)),
-        Err(refused) => {
-            let reason = match &refused {
+    let output = output(context, permit, endpoint, body);
+    let entry = Entry { context, permit, endpoint, body, prompt, output };
+    let held = match entry.by_bound().await {
+        Err(short) if entry.could_fit(&short.refusal) => entry.by_count(counter, short).await,
+        held => held,
+    };
+    match held {
+        Ok(Held { reservation, prompt_tokens }) => {
+            Ok(Bill::open(context.metrics.clone(), call, Some(reservation), prompt_tokens))
+        }
+        Err(Short { refusal, tokens }) => {
+            let reason = match &refusal {
                 QuotaRefusal::Exhausted { .. } => "exhausted",
                 QuotaRefusal::Unavailable => "unavailable",
                 QuotaRefusal::Changed => "changed",
             };
             context.metrics.denied(permit, reason, tokens);
-            if matches!(refused, QuotaRefusal::Exhausted { .. }) {
+            if matches!(refusal, QuotaRefusal::Exhausted { .. }) {
                 call.limited_calls.inc();
             }
-            Err(refused.into())
+            Err(refusal.into())
         }
     }
+}
+
+/// A call that wants tokens.
+struct Entry<'a> {
+    context: &'a Context,
+    permit: &'a Permit,
+    endpoint: &'a Endpoint,
+    body: &'a CallBody,
+    prompt: PromptEstimate,
+    /// Tokens it will probably generate.
+    output: u64,
+}
+
+/// What it got, and the best knowledge of its prompt's tokens.
+struct Held {
+    reservation: Reservation,
+    prompt_tokens: u64,
+}
+
+/// Why it got nothing, and how many tokens it wanted.
+struct Short {
+    refusal: QuotaRefusal,
+    tokens: u64,
+}
+
+impl Entry<'_> {
+    async fn by_bound(&self) -> Result<Held, Short> {
+        self.hold(self.prompt.bound, self.prompt.guess).await
+    }
+
+    /// The second judgement, by the exact size of the prompt. Without a count the `first` one stands.
+    async fn by_count(&self, counter: &Counter, first: Short) -> Result<Held, Short> {
+        let Some(place) = counter.place(self.context, self.permit).await else { return Err(first) };
+        let mut first = first;
+        if place.was_waited_for {
+            // Those who were counted before may have left nothing that is worth a count.
+            first = match self.by_bound().await {
+                Err(short) if self.could_fit(&short.refusal) => short,
+                held => return held,
+            };
+        }
+        let counted = place.count(self.context, self.permit, self.endpoint, self.body).await;
+        let Some(exact) = counted else { return Err(first) };
+        match self.hold(exact, exact).await {
+            // That nobody could be asked this time does not make the first answer untrue.
+            Err(Short { refusal: QuotaRefusal::Unavailable | QuotaRefusal::Changed, .. }) => Err(first),
+            judged => judged,
+        }
+    }
+
+    async fn hold(&self, prompt_max: u64, prompt_tokens: u64) -> Result<Held, Short> {
+        let tokens = prompt_max.saturating_add(self.output);
+        match self.context.actors.quota.reserve(self.permit, tokens).await {
+            Ok(reservation) => Ok(Held { reservation, prompt_tokens }),
+            Err(refusal) => Err(Short { refusal, tokens }),
+        }
+    }
+
+    /// Whether the call may fit although its bound does not, and a replica can be asked.
+    fn could_fit(&self, refusal: &QuotaRefusal) -> bool {
+        self.endpoint.render_path().is_some() && could_fit(refusal, self.prompt.guess, self.output)
+    }
+}
+
+/// Whether a limit that refused a bound may have room for the real thing. The guess may be twice the truth, hardly more: with less
+/// than half of it the call is hopeless, and a caller who asks again and again costs no replica anything.
+fn could_fit(refusal: &QuotaRefusal, prompt_guess: u64, output: u64) -> bool {
+    let QuotaRefusal::Exhausted { standing, retry_after, .. } = refusal else { return false };
+    // Else calls in progress hold the tokens, and the same call can be expected to pass soon.
+    let is_spent = *retry_after >= standing.resets_in;
+    is_spent && standing.limit.saturating_sub(standing.used) >= output.saturating_add(prompt_guess / 2)
 }
 
 /// The output tokens a call will probably have, all of its choices together.
@@ -48,5 +131,48 @@ fn output(context: &Context, permit: &Permit, endpoint: &Endpoint, body: &CallBo
     match body.max_tokens {
         Some(each) => quota.output_estimate(permit, Some(each.saturating_mul(body.choices))),
         None => quota.output_estimate(permit, None).saturating_mul(body.choices),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use actors::quota::LimitStanding;
+    use actors::routing::Name;
+    use raft::Timestamp;
+
+    use super::*;
+
+    fn exhausted(used: u64, retry_after: Duration) -> QuotaRefusal {
+        let standing = LimitStanding {
+            limit: 1000,
+            window: "1h".to_owned(),
+            window_seconds: 3600,
+            used,
+            reserved: 0,
+            remaining: 1000 - used,
+            resets_in: Duration::from_secs(60),
+            resets_at: Timestamp(0),
+        };
+        QuotaRefusal::Exhausted { subscription: Name::new("a", "b"), standing, needed: 500, retry_after }
+    }
+
+    #[test]
+    fn a_count_is_worth_asking_for_only_where_it_may_change_the_answer() {
+        let (end, soon) = (Duration::from_secs(60), Duration::from_secs(1));
+        let table = [
+            ("room for all that is guessed", exhausted(900, end), 80, 20, true),
+            ("room for half of it", exhausted(940, end), 80, 20, true),
+            ("not even that", exhausted(941, end), 80, 20, false),
+            ("nothing left", exhausted(1000, end), 1, 1, false),
+            ("calls in progress hold it", exhausted(500, soon), 80, 20, false),
+            ("an output beyond everything", exhausted(0, end), 80, u64::MAX, false),
+            ("the ledger is away", QuotaRefusal::Unavailable, 0, 0, false),
+            ("the limits have changed", QuotaRefusal::Changed, 0, 0, false),
+        ];
+        for (what, refusal, guess, output, expected) in table {
+            assert_eq!(could_fit(&refusal, guess, output), expected, "{what}");
+        }
     }
 }

@@ -38,6 +38,7 @@ struct Inner {
     auth: IntCounterVec,
     settlements: IntCounterVec,
     upstream_failures: IntCounterVec,
+    prompt_counts: IntCounterVec,
     handles: RwLock<Handles>,
 }
 
@@ -140,6 +141,11 @@ impl Metrics {
                 "calls that a replica failed",
                 &["model", "stage"],
             ),
+            prompt_counts: counters(
+                "tollgate_prompt_counts_total",
+                "exact counts of prompts wanted of replicas at the end of a limit",
+                &["model", "result"],
+            ),
             handles: RwLock::default(),
             registry: registry.clone(),
         };
@@ -196,6 +202,11 @@ impl Metrics {
     /// Counts a call that a replica failed, by when it did.
     pub(crate) fn upstream_failed(&self, model: &str, stage: &str) {
         self.0.upstream_failures.with_label_values(&[model, stage]).inc();
+    }
+
+    /// Counts a prompt that a replica was to count: `counted`, `failed`, or `refused` because too many others were being counted.
+    pub(crate) fn prompt_counted(&self, model: &str, result: &str) {
+        self.0.prompt_counts.with_label_values(&[model, result]).inc();
     }
 
     /// Notes the gateway's own time before a call went upstream.

@@ -4,6 +4,7 @@
 
 mod answers;
 mod client;
+mod counts;
 mod edges;
 mod endings;
 mod refusals;
