@@ -45,18 +45,23 @@ struct Served {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A port.
-    #[error("cannot listen on {address}, which is {key} in the configuration: {source}")]
+    #[error("cannot listen on {address}, which is {section}.listen in the configuration: {source}")]
     Listen {
         /// As configured.
         address: String,
-        /// The configuration's key.
-        key: &'static str,
+        /// The configuration's section.
+        section: &'static str,
         /// Why.
         source: std::io::Error,
     },
     /// A certificate or a key.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
+    #[error("TLS of [{section}] in the configuration: {source}")]
+    Tls {
+        /// The configuration's section.
+        section: &'static str,
+        /// Which file, and why.
+        source: TlsError,
+    },
     /// The administrator's token.
     #[error(transparent)]
     Bootstrap(#[from] bootstrap::TokenFileError),
@@ -78,13 +83,15 @@ impl Node {
     /// Errors: a port is taken, a certificate or the disk cannot be used.
     pub async fn start(config: &Config, doors: Doors, disk: Arc<dyn Disk>) -> Result<Node, StartError> {
         // What a person may have to correct comes first, before anything is running that must be stopped again.
-        let peer_tls = config.peers.files.as_ref().map(|(ca, files)| tls::peers(ca, files)).transpose()?;
-        let replica_tls = config.upstream.ca.as_deref().map(tls::client).transpose()?;
+        let peer_tls = config.peers.files.as_ref().map(|(ca, files)| tls::peers(ca, files)).transpose();
+        let peer_tls = peer_tls.map_err(in_section("peers"))?;
+        let replica_tls = config.upstream.ca.as_deref().map(tls::client).transpose();
+        let replica_tls = replica_tls.map_err(in_section("upstream"))?;
         let upstream_settings = gateway::UpstreamSettings { tls: replica_tls, ..config.upstream.settings.clone() };
         let token = bootstrap::read_or_create(&config.admin.bootstrap_token_file, doors.chance.as_ref())?;
         let (gateway, admin) = (&config.gateway, &config.admin);
-        let gateway = open(&doors, "gateway.listen", &gateway.listen, gateway.tls.as_ref(), &gateway.limits).await?;
-        let admin = open(&doors, "admin.listen", &admin.listen, admin.tls.as_ref(), &admin.limits).await?;
+        let gateway = open(&doors, "gateway", &gateway.listen, gateway.tls.as_ref(), &gateway.limits).await?;
+        let admin = open(&doors, "admin", &admin.listen, admin.tls.as_ref(), &admin.limits).await?;
 
         let cluster = Cluster::start(cluster_settings(config, peer_tls), disk, doors.clone()).await?;
         let upstream = gateway::Upstream::new(&doors, upstream_settings);
@@ -175,16 +182,20 @@ impl Open {
 
 async fn open(
     doors: &Doors,
-    key: &'static str,
+    section: &'static str,
     address: &str,
     files: Option<&Files>,
     limits: &Limits,
 ) -> Result<Open, StartError> {
-    let tls = files.map(tls::server).transpose()?;
-    let failed = |source| StartError::Listen { address: address.to_owned(), key, source };
+    let tls = files.map(tls::server).transpose().map_err(in_section(section))?;
+    let failed = |source| StartError::Listen { address: address.to_owned(), section, source };
     let listener = doors.net.listen(address).await.map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
     Ok(Open { port: Port { listener, tls, limits: limits.clone() }, address: local })
+}
+
+fn in_section(section: &'static str) -> impl FnOnce(TlsError) -> StartError {
+    move |source| StartError::Tls { section, source }
 }
 
 fn cluster_settings(config: &Config, tls: Option<raft::peers::PeerTls>) -> raft::cluster::Settings {

@@ -12,7 +12,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use authority::{Authority, Issued};
@@ -43,7 +43,7 @@ pub fn server(files: &Files) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = builder
         .with_no_client_auth()
         .with_single_cert(certificates(&files.certificate)?, key(&files.key)?)
-        .map_err(|error| TlsError::new(&files.certificate, mismatch(&error)))?;
+        .map_err(|error| unusable(files, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -59,13 +59,13 @@ pub fn peers(ca: &Path, files: &Files) -> Result<PeerTls, TlsError> {
         .map_err(|error| TlsError::new(&files.certificate, error))?
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates(&files.certificate)?, key(&files.key)?)
-        .map_err(|error| TlsError::new(&files.certificate, mismatch(&error)))?;
+        .map_err(|error| unusable(files, &error))?;
     let client = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(|error| TlsError::new(&files.certificate, error))?
         .with_root_certificates(roots)
         .with_client_auth_cert(certificates(&files.certificate)?, key(&files.key)?)
-        .map_err(|error| TlsError::new(&files.certificate, mismatch(&error)))?;
+        .map_err(|error| unusable(files, &error))?;
     Ok(PeerTls { server: Arc::new(server), client: Arc::new(client) })
 }
 
@@ -93,27 +93,47 @@ fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|error| TlsError::new(path, format!("cannot be read: {error}")))?
-        .collect();
-    let found = found.map_err(|error| TlsError::new(path, format!("is not PEM: {error}")))?;
+    let wrong = |error: pem::Error| TlsError::new(path, pem_reason(&error, NO_CERTIFICATE));
+    let found: Vec<_> = CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)?;
     if found.is_empty() {
-        return Err(TlsError::new(path, "has no certificate (a block that begins with -----BEGIN CERTIFICATE-----)"));
+        return Err(TlsError::new(path, NO_CERTIFICATE));
     }
     Ok(found)
 }
 
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path)
-        .map_err(|error| TlsError::new(path, format!("has no private key in PEM: {error}")))
+    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsError::new(path, pem_reason(&error, NO_KEY)))
 }
 
-/// What `rustls` says when a key is not the certificate's, in words.
-fn mismatch(error: &rustls::Error) -> String {
+const NO_CERTIFICATE: &str = "has no certificate: it must have a block that begins with -----BEGIN CERTIFICATE-----";
+const NO_KEY: &str =
+    "has no private key: it must have a block that begins with -----BEGIN PRIVATE KEY-----, which is not encrypted";
+
+/// What is wrong with a PEM file; `missing` if nothing but that the wanted block is not there. The reader's own words are
+/// not used: they repeat lines of the file, and a key whose line breaks were lost is one line.
+fn pem_reason(error: &pem::Error, missing: &str) -> String {
     match error {
-        rustls::Error::InconsistentKeys(_) => "the private key does not belong to this certificate".to_owned(),
-        other => other.to_string(),
+        pem::Error::Io(error) => format!("cannot be read: {error}"),
+        pem::Error::NoItemsFound => missing.to_owned(),
+        pem::Error::MissingSectionEnd { .. } => "is not PEM: a block has no end; were line breaks lost?".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => {
+            "is not PEM: a line that begins a block has more in it; were line breaks lost?".to_owned()
+        }
+        pem::Error::Base64Decode(_) => "is not PEM: a block is not base64".to_owned(),
+        _ => "is not PEM".to_owned(),
     }
+}
+
+/// What `rustls` says of a certificate and its key, in words.
+fn unusable(files: &Files, error: &rustls::Error) -> TlsError {
+    let reason = match error {
+        rustls::Error::InconsistentKeys(_) => format!(
+            "does not belong to the private key {}: name two files that were issued together",
+            files.key.display()
+        ),
+        other => other.to_string(),
+    };
+    TlsError::new(&files.certificate, reason)
 }
 
 #[cfg(test)]

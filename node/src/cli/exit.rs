@@ -47,7 +47,7 @@ impl From<TlsError> for Failure {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Failure {
         match error {
-            StartError::Tls(error) => error.into(),
+            wrong @ StartError::Tls { .. } => Failure::usage(wrong.to_string()),
             other => Failure::unavailable(other.to_string()),
         }
     }

@@ -97,11 +97,11 @@ fn a_file_that_cannot_be_used_is_named_with_the_reason() {
         let files = Files { certificate: certificate.clone(), key: key.clone() };
         server(&files).unwrap_err().to_string().replace(&directory.0.display().to_string(), "")
     };
-    assert_eq!(said(&one.certificate, &two.key), "/one.crt: the private key does not belong to this certificate");
     assert_eq!(
-        said(&empty, &one.key),
-        "/empty.pem: has no certificate (a block that begins with -----BEGIN CERTIFICATE-----)"
+        said(&one.certificate, &two.key),
+        "/one.crt: does not belong to the private key /two.key: name two files that were issued together"
     );
+    assert_eq!(said(&empty, &one.key), format!("/empty.pem: {}", super::NO_CERTIFICATE));
     assert!(said(&missing, &one.key).starts_with("/missing.pem: cannot be read: "));
-    assert!(said(&one.certificate, &empty).starts_with("/empty.pem: has no private key in PEM: "));
+    assert_eq!(said(&one.certificate, &empty), format!("/empty.pem: {}", super::NO_KEY));
 }

@@ -11,3 +11,5 @@ mod cluster_quota;
 mod cluster_survives;
 #[cfg(test)]
 mod one_node;
+#[cfg(test)]
+mod replicas;

@@ -53,7 +53,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "URL", requires = "model", conflicts_with = "replicas")]
     replica: Vec<String>,
     /// What the replicas call the model
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     model: Option<String>,
     /// Port for inference, plain HTTP on loopback; node 2 gets the next one, and so on
     #[arg(long, default_value_t = 8080, value_name = "PORT")]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use http::uri::Authority;
 use raft::doors::{Doors, Net};
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,7 @@ struct Remembered {
 impl Plan {
     /// Errors: a port is taken, the data directory was made for another number of nodes, a URL is none.
     pub(super) async fn make(args: &Args, doors: &Doors) -> Result<Plan, Failure> {
+        let running = running_replicas(&args.replica)?;
         let data_dir = std::path::absolute(&args.data_dir)
             .map_err(|error| Failure::usage(format!("--data-dir {}: {error}", args.data_dir.display())))?;
         super::super::serve::prepare(&data_dir)?;
@@ -76,10 +78,10 @@ impl Plan {
         for _ in known..usize::from(args.nodes) {
             remembered.peer_ports.push(free_port(doors).await?);
         }
-        let replicas = if args.replica.is_empty() {
+        let replicas = if running.is_empty() {
             ReplicaPlan::Simulated(remembered.replica_ports(usize::from(args.replicas), doors).await?)
         } else {
-            ReplicaPlan::Running(args.replica.iter().map(|url| base_url(url)).collect::<Result<_, _>>()?)
+            ReplicaPlan::Running(running)
         };
         let text = serde_json::to_string(&remembered).map_err(|error| Failure::internal(error.to_string()))?;
         files::replace(&file, &text, false)
@@ -186,13 +188,42 @@ fn dns_label(served: &str) -> String {
     if label.is_empty() { "model".to_owned() } else { label.to_owned() }
 }
 
+/// The base URLs of `--replica`. Errors: one is no server's URL, or is there twice.
+fn running_replicas(written: &[String]) -> Result<Vec<String>, Failure> {
+    let mut urls = Vec::new();
+    for url in written {
+        let base = base_url(url)?;
+        if urls.contains(&base) {
+            return Err(Failure::usage(format!("--replica {url} is given twice: leave one out")));
+        }
+        urls.push(base);
+    }
+    Ok(urls)
+}
+
 /// `http://host:port` without a trailing `/` or `/v1`, which calls bring themselves.
 fn base_url(url: &str) -> Result<String, Failure> {
+    if url.contains('@') {
+        // It may hold a password, which is not repeated.
+        return Err(Failure::usage("a --replica has credentials in its URL: write http://host:port"));
+    }
     let base = url.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches('/');
     let host = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://"));
-    match host {
-        Some(host) if !host.is_empty() && !host.contains('/') => Ok(base.to_owned()),
+    match host.and_then(|host| host.parse::<Authority>().ok()) {
+        Some(authority) if is_host_and_port(&authority) => Ok(base.to_owned()),
         _ => Err(Failure::usage(format!("--replica {url} is not a server's URL: write http://host:port"))),
+    }
+}
+
+/// Whether it has a host, and a port from 1 to 65535 or none.
+fn is_host_and_port(authority: &Authority) -> bool {
+    let host = authority.host();
+    match authority.as_str().strip_prefix(host) {
+        Some("") => !host.is_empty(),
+        Some(port) => {
+            !host.is_empty() && port.get(1..).is_some_and(|port| port.parse().is_ok_and(|port: u16| port > 0))
+        }
+        None => false,
     }
 }
 
@@ -252,6 +283,16 @@ mod tests {
             ("127.0.0.1:8000", None),
             ("http://", None),
             ("http://host/some/path", None),
+            ("http://[::1]:8000", Some("http://[::1]:8000")),
+            ("http://:8000", None),
+            ("http://host:", None),
+            ("http://host:0", None),
+            ("http://host:65536", None),
+            ("http://host:http", None),
+            ("http://two words", None),
+            ("http://host?query", None),
+            ("http://user:password@host", None),
+            ("ftp://host", None),
         ] {
             assert_eq!(base_url(url).ok().as_deref(), base, "{url}");
         }
