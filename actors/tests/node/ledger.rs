@@ -117,15 +117,17 @@ async fn settlements_travel_in_twenty_batches_a_second_and_a_call_that_waits_doe
     let batches = node.cluster.standing().applied - applied;
     assert!((15..=21).contains(&batches), "{batches} batches in a second");
 
-    // Each of these comes 10 ms after a batch that told of the one before.
-    let mut before = reserve(&node, &permit, 1).await.unwrap();
-    for _ in 0..10 {
-        before.settle(1, None);
-        tokio::time::sleep(SOON / 10).await;
-        let asked = Instant::now();
-        before = reserve(&node, &permit, 800).await.unwrap();
-        assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
-    }
+    // A call that needs a draw comes 10 ms after a batch; by now nothing is drawn ahead any more.
+    let small = reserve(&node, &permit, 1).await.unwrap();
+    tokio::time::sleep(LATER).await;
+    let before = ledger(&node, 3600);
+    small.settle(1, None);
+    tokio::time::sleep(AT_ONCE).await;
+    assert_eq!((before, ledger(&node, 3600)), ((500, 1), (501, 0)));
+    let asked = Instant::now();
+    let _drawn = reserve(&node, &permit, 700).await.unwrap();
+    assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
+    assert_eq!(ledger(&node, 3600), (501, 700));
 }
 
 #[tokio::test(start_paused = true)]

@@ -88,6 +88,23 @@ fn a_meter_of_a_limit_that_is_gone_gives_back_and_reports() {
 }
 
 #[test]
+fn what_was_used_stays_used_wherever_its_report_is() {
+    let meter = slot(1000, 100).meter;
+    assert!(meter.take(40));
+    meter.settle(40, 25);
+    assert_eq!((meter.used(), meter.told()), (25, Some(0)));
+    let spent = meter.start_report();
+    // The ledger may have it or not, so what it says of the window is not taken over.
+    assert_eq!((spent, meter.used(), meter.told(), meter.has_news()), (25, 25, None, false));
+    assert!(meter.take(40));
+    meter.settle(40, 5);
+    assert!(meter.has_news());
+    meter.reported(spent);
+    assert_eq!((meter.used(), meter.told()), (30, Some(25)));
+    assert_eq!((meter.start_report(), meter.used()), (5, 30));
+}
+
+#[test]
 fn two_limits_of_one_window_are_the_smaller_one_and_meters_that_stay_are_kept() {
     let name = |name: &str| crate::routing::Name::new("ns", name);
     let key = AccessKey { subscription: name("s"), model: name("m") };
