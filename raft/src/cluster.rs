@@ -43,6 +43,8 @@ const HANDOVER: Duration = Duration::from_secs(2);
 const FOUNDED_WITHIN: Duration = Duration::from_millis(300);
 /// How often a node looks for members that it has never greeted.
 const MEET_AGAIN: Duration = Duration::from_secs(1);
+/// How long a new credential may take to be known on every node that is up, before it is handed out all the same.
+const SPREAD_WITHIN: Duration = Duration::from_millis(250);
 /// How long one question of a fence may take.
 const FENCE_ATTEMPT: Duration = Duration::from_secs(1);
 
@@ -233,6 +235,13 @@ impl Cluster {
         let lease_over = Instant::now() + inner.lease.length();
         let members = self.standing().members;
         join_all(members.into_iter().map(|(node, address)| inner.fence_one(node, address, index, lease_over))).await;
+    }
+
+    /// Waits until every member has applied `index`, but no longer than a moment: a courtesy to whoever uses on one node what
+    /// another node has just handed out. Nothing is promised of members that are down or cut off.
+    pub async fn spread(&self, index: u64) {
+        // Not being heard of everywhere in time is no event: the caller goes on either way.
+        let _ = tokio::time::timeout(SPREAD_WITHIN, self.fence(index)).await;
     }
 
     /// Makes `node` a member, reachable by its peers at `address`, and returns when it has a vote. It must be running, with

@@ -45,8 +45,9 @@ pub(super) async fn answer(kube: &Kube, call: &Call, key: ObjectKey) -> Result<R
             expires: Some(expires),
             service_account: Some(key.clone()),
         };
-        match kube.propose(Command::CreateToken(new)).await? {
-            Reply::Done => {}
+        let applied = kube.context.cluster.propose(Command::CreateToken(new)).await?;
+        match applied.reply {
+            Reply::Done => kube.context.cluster.spread(applied.index).await,
             Reply::Refused(refusal) => return Err(refusal.into()),
             Reply::Object(_) | Reply::Key(_) | Reply::Revoked(_) | Reply::Quota(_) => {
                 return Err(internal("the cluster answered something unexpected"));

@@ -9,7 +9,7 @@ use axum::response::Response;
 use http::StatusCode;
 use raft::command::NewKey;
 use raft::resources::{Kind, Object, ObjectKey, Phase, Spec, SubscriptionSpec, TENANT_NAMESPACE, reference_phase};
-use raft::{Command, Reply, Timestamp, View};
+use raft::{Applied, Command, Reply, Timestamp, View};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tracing::info;
@@ -57,8 +57,11 @@ pub(super) async fn answer(ask: &Ask<'_>) -> Result<Response, Refused> {
     let new = checked.into_key(caller, &subscription, context.doors.chance.uuid(), secret.hash);
 
     let key = match context.cluster.propose(Command::CreateKey(new)).await {
-        Ok(applied) => match applied.reply {
-            Reply::Key(key) => key,
+        Ok(Applied { index, reply: answer }) => match answer {
+            Reply::Key(key) => {
+                context.cluster.spread(index).await;
+                key
+            }
             Reply::Done | Reply::Object(_) | Reply::Revoked(_) | Reply::Quota(_) | Reply::Refused(_) => {
                 return Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, Family::Keys, FAILED));
             }
