@@ -11,7 +11,7 @@ struct Layer {
     below: &'static [&'static str],
 }
 
-/// The narrowest directory counts. The last line is for simulations to come.
+/// The narrowest directory counts.
 const LAYERS: [Layer; 7] = [
     layer("raft/replication-statistics", "base2histogram", "base2histogram", &[]),
     layer("raft", "raft", "tollgate-raft", &[]),
@@ -19,7 +19,7 @@ const LAYERS: [Layer; 7] = [
     layer("node", "node", "tollgate", &["actors", "raft", "sim_vllm"]),
     layer("simulation/sim-vllm", "sim_vllm", "sim-vllm", &[]),
     layer("simulation/side-by-side", "side_by_side", "side-by-side", &[]),
-    layer("simulation", "simulation", "tollgate-simulation", &["node", "actors", "raft", "sim_vllm"]),
+    layer("simulation", "simulation", "simulation", &["node", "actors", "raft", "sim_vllm"]),
 ];
 
 /// What only `raft` works with.
