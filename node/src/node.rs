@@ -26,6 +26,9 @@ use crate::{Context, admin, gateway};
 /// A node that is done still votes for so long: nodes that are stopped together need each other to give their tokens back.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// A node of which a part has failed lets calls in progress end for so long, and no longer.
+const FAILED_DRAIN: Duration = Duration::from_secs(5);
+
 /// A running node.
 pub struct Node {
     context: Context,
@@ -142,10 +145,14 @@ impl Node {
             _ = &mut self.gateway.task => Err(Failed("the gateway port is not served any more".to_owned())),
             _ = &mut self.admin.task => Err(Failed("the admin port is not served any more".to_owned())),
         };
-        if let Err(failed) = &outcome {
-            error!(%failed, "draining");
+        match &outcome {
+            Ok(()) => self.drain().await,
+            Err(failed) => {
+                error!(%failed, "draining");
+                // What the node holds can perhaps not be given back any more, and others can start it again.
+                let _ = tokio::time::timeout(FAILED_DRAIN, self.drain()).await;
+            }
         }
-        self.drain().await;
         outcome
     }
 

@@ -108,9 +108,9 @@ pub(crate) async fn founded(raft: &Raft) -> Result<bool, String> {
 
 /// Founds a new cluster of `members`; false if somebody was quicker. This node must not be part of one.
 ///
-/// Every member with an empty disk may do so with the same members. The entry it writes is the same bytes under
-/// the same id everywhere, and nothing is decided without a quorum of those members, so it does not matter
-/// who is first, and no member must be up for the others to begin.
+/// Every member with an empty disk may do so with the same members. The entries they write differ in nothing but who wrote
+/// them; the first leader's replaces the others' as any entry that was not committed. Nothing is decided without a quorum
+/// of those members, so it does not matter who is first, and no member must be up for the others to begin.
 pub(crate) async fn found(raft: &Raft, members: &BTreeMap<NodeId, String>) -> Result<bool, String> {
     let nodes: BTreeMap<u64, BasicNode> =
         members.iter().map(|(node, address)| (node.0, BasicNode::new(address.clone()))).collect();

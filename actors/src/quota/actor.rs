@@ -397,7 +397,9 @@ impl Running {
                 draft.add(tended, &self.moment, self.is_leaving);
             }
         }
-        if draft.entries.is_empty() {
+        // The first one says, if nothing else, that what an earlier life of this node held will not come back from it.
+        let is_first = self.shared.book.sequence.load(Ordering::Acquire) == 0;
+        if draft.entries.is_empty() && !is_first {
             return;
         }
         let batch = QuotaBatch {

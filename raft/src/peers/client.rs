@@ -21,7 +21,7 @@ use crate::ids::NodeId;
 /// Calls that wait to be written to one peer. The core sends one append at a time and few votes; proposals are
 /// bounded by the handle. Beyond it a call fails at once.
 const QUEUE: usize = 1024;
-/// A connection on which calls wait and nothing arrives for so long is dead. The leader's heartbeats make that rare.
+/// A connection on which something was asked and nothing arrives for so long is dead. The leader's heartbeats make that rare.
 const SILENCE: Duration = Duration::from_secs(3);
 /// How often silence and abandoned calls are looked for.
 const CHECK: Duration = Duration::from_millis(500);
@@ -212,14 +212,14 @@ impl Connection {
         let mut waiting: BTreeMap<u64, oneshot::Sender<Result<Response, CallError>>> = BTreeMap::new();
         let mut number = 0;
         let mut next = Some(first);
-        let mut heard = Instant::now();
+        // Since when something was asked and nothing has been heard. Whether somebody still waits for the answer does not matter:
+        // calls that each give up sooner than a dead connection is noticed would keep it for ever.
+        let mut unheard_since = None;
         let mut check = interval(CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let error = loop {
             if let Some(call) = next.take() {
-                if waiting.is_empty() {
-                    heard = Instant::now();
-                }
+                unheard_since.get_or_insert_with(Instant::now);
                 number += 1;
                 waiting.insert(number, call.answer);
                 let frame = codec::encode(&Numbered { number, body: call.request });
@@ -231,10 +231,10 @@ impl Connection {
                 biased;
                 answer = answered.recv() => match answer {
                     Some(Ok(Numbered { number, body })) => {
-                        heard = Instant::now();
                         if let Some(waits) = waiting.remove(&number) {
                             let _ = waits.send(Ok(body));
                         }
+                        unheard_since = (!waiting.is_empty()).then(Instant::now);
                     }
                     Some(Err(error)) => break error,
                     None => break io::ErrorKind::UnexpectedEof.into(),
@@ -245,7 +245,7 @@ impl Connection {
                 },
                 _ = check.tick() => {
                     waiting.retain(|_, waits| !waits.is_closed());
-                    if !waiting.is_empty() && heard.elapsed() > SILENCE {
+                    if unheard_since.is_some_and(|since: Instant| since.elapsed() > SILENCE) {
                         break io::ErrorKind::TimedOut.into();
                     }
                 }

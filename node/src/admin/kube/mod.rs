@@ -91,6 +91,10 @@ impl Kube {
         let options = Options::parse(&head.uri)?;
         let body = body::read(body, BODY_BYTES_MAX).await?;
         let call = Call { caller, head, options, body };
+        if !matches!(call.method(), Method::GET) && !matches!(target, Target::Review(_)) {
+            // What was acknowledged on any node may be what this change is about.
+            self.context.cluster.read_barrier().await?;
+        }
         match target {
             Target::Document(document) => call.describe(&document),
             Target::Review(review) => review::answer(&call, review),

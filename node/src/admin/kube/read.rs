@@ -1,4 +1,4 @@
-//! Get and list, from this node's newest view.
+//! Get and list: the newest state there is, unless the caller says that an older one will do.
 
 use std::sync::Arc;
 
@@ -69,12 +69,16 @@ async fn view_for(kube: &Kube, options: &Options) -> Result<Arc<View>, Failure> 
     }
 }
 
-/// A view that contains everything up to `resource_version`, which another node may have handed out.
+/// A view that contains everything up to `resource_version`, which another node may have handed out; 0: the newest that this
+/// node happens to have. Without one: everything acknowledged anywhere before the call.
 pub(super) async fn at_least(kube: &Kube, resource_version: Option<u64>) -> Result<Arc<View>, Failure> {
     let view = kube.view();
-    let Some(wanted) = resource_version.filter(|wanted| *wanted > view.applied) else { return Ok(view) };
+    if resource_version.is_some_and(|wanted| wanted <= view.applied) {
+        return Ok(view);
+    }
     kube.context.cluster.read_barrier().await?;
     let view = kube.view();
+    let wanted = resource_version.unwrap_or_default();
     if wanted <= view.applied {
         return Ok(view);
     }

@@ -31,7 +31,7 @@ impl State {
         if known.is_some() && batch.incarnation > last.0 {
             self.strand(batch.node);
         }
-        // The node counts among those that share from its first draw on.
+        // The node counts among those that share from its first batch on.
         let ledger = NodeLedger { incarnation: batch.incarnation, sequence: batch.sequence, reply: Vec::new() };
         self.nodes.insert(batch.node, Arc::new(ledger.clone()));
         self.sweep_meters(SWEPT_MIN + 2 * batch.entries.len());

@@ -1,0 +1,180 @@
+//! The proof: the real node (consensus, actors, HTTP, our storage logic and data plane) on simulated time, network and disk,
+//! on one thread, from one seed.
+//!
+//! A run has two phases. While things break, nothing unsafe may happen; when they stop breaking, everything must come back. What
+//! "unsafe" and "come back" mean is in [`properties`]; what breaks is in [`plan`].
+//!
+//! # What could make two runs of one seed differ, and why it does not
+//!
+//! - Wall time: the clock door ([`world`]'s clock follows simulated time). `date` headers are off.
+//! - Monotonic time: tokio's, paused, moved by the simulated network's steps.
+//! - Chance of ours: the chance door, seeded by node and life; everything here draws from [`chance`] by name.
+//! - Chance of openraft: its deterministic runtime, seeded through the same door.
+//! - Chance of tokio (wake order of watchers, `select!`): the runtimes are seeded, which needs `--cfg tokio_unstable`; our `select!` are biased.
+//! - Numbers of tokio's tasks, on which the order of their end depends: aligned at the start of a run.
+//! - Order of hash maps: none is walked where the order can be seen.
+//! - The network and the disk: simulated, with draws from the seed.
+//! - Threads: one. Nothing of the product starts any outside the disk door.
+//! - Files: a node reads one, its administrator's token, which is the same in every run.
+
+mod chance;
+mod plan;
+mod properties;
+mod runs;
+mod trace;
+mod world;
+
+use std::ops::Range;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use plan::{Plan, Planned};
+use runs::Campaign;
+
+#[cfg(not(tokio_unstable))]
+compile_error!("the simulation needs tokio's seeded scheduler: build it with RUSTFLAGS=\"--cfg tokio_unstable\"");
+
+/// Runs the whole cluster under faults. Everything that happens in a run follows from its seed: a failure is printed with the
+/// command that repeats it.
+#[derive(Parser)]
+#[command(name = "simulation")]
+struct Options {
+    /// Run this seed, and say what happened.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Run these seeds, each in a process of its own: `1..1000` is 1 to 999.
+    #[arg(long, value_name = "A..B", value_parser = range)]
+    seeds: Option<Range<u64>>,
+    /// Begin no run after so long: `90s`, `10m`. Without --seeds the seeds are new ones.
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    within: Option<Duration>,
+    /// Run every seed twice, and compare the hashes of everything that happened.
+    #[arg(long)]
+    twice: bool,
+    /// Runs at once; as many as there are processors if nothing is said.
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// With --seed: instead of the faults of its plan, this one, written as plans print it. May be given several times.
+    #[arg(long, value_name = "FAULT")]
+    fault: Vec<Planned>,
+    /// With --seed: no faults at all.
+    #[arg(long)]
+    no_faults: bool,
+    /// With --seed, when it fails: drop faults as long as it still fails, and print what is left.
+    #[arg(long)]
+    shrink: bool,
+    /// With --seed: print the plan and the last events in any case.
+    #[arg(long)]
+    events: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let result = match options.seed {
+        Some(seed) if options.shrink => shrink(seed, &options),
+        Some(seed) => Ok(one(seed, &options)),
+        None => many(&options),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("simulation: {error}");
+        ExitCode::from(2)
+    })
+}
+
+/// The plan of a seed, with the faults that were asked for.
+fn plan(seed: u64, options: &Options) -> Plan {
+    let mut plan = Plan::draw(seed);
+    if !options.fault.is_empty() || options.no_faults {
+        plan.faults = options.fault.clone();
+    }
+    plan
+}
+
+fn one(seed: u64, options: &Options) -> ExitCode {
+    let plan = plan(seed, options);
+    let began = runs::now();
+    let verdict = world::run(&plan);
+    let (hash, events) = verdict.digest;
+    println!(
+        "seed {seed} {} hash {hash:016x} events {events} lasted {:.1} took {:.2} {}",
+        verdict.violation.as_ref().map_or("ok", |violation| violation.id),
+        verdict.elapsed.as_secs_f64(),
+        began.elapsed().as_secs_f64(),
+        verdict.tally
+    );
+    if options.events || verdict.violation.is_some() {
+        print!("{plan}");
+        trace::recent().iter().for_each(|line| println!("{line}"));
+    }
+    let Some(violation) = verdict.violation else { return ExitCode::SUCCESS };
+    println!("{violation}");
+    println!("again: cargo run -p simulation --release -- --seed {seed}{}", faults(&options.fault));
+    ExitCode::FAILURE
+}
+
+fn faults(faults: &[Planned]) -> String {
+    faults.iter().map(|fault| format!(" --fault '{fault}'")).collect()
+}
+
+fn many(options: &Options) -> std::io::Result<ExitCode> {
+    if options.seeds.is_none() && options.within.is_none() {
+        return Err(std::io::Error::other("say what to run: --seed N, --seeds A..B or --for TIME"));
+    }
+    let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let seeds = options.seeds.clone().unwrap_or_else(fresh);
+    let campaign = Campaign { seeds: seeds.clone(), within: options.within, twice: options.twice, jobs };
+    let began = runs::now();
+    let outcome = runs::run(&campaign)?;
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "{} seeds from {} on, {} failed, {} not the same twice; {:.0} simulated s in {seconds:.0} s: {:.1} a second, {:.0} seeds a minute",
+        outcome.runs,
+        seeds.start,
+        outcome.failed.len(),
+        outcome.differed.len(),
+        outcome.simulated_seconds,
+        outcome.simulated_seconds / seconds,
+        outcome.runs as f64 * 60.0 / seconds,
+    );
+    let is_well = outcome.failed.is_empty() && outcome.differed.is_empty();
+    if !is_well {
+        println!("failed: {:?}; not the same twice: {:?}", outcome.failed, outcome.differed);
+    }
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Seeds that nobody has run yet. The only chance that is not in a seed: it chooses the seeds.
+fn fresh() -> Range<u64> {
+    #[expect(clippy::disallowed_methods, reason = "outside of any run")]
+    let now = std::time::SystemTime::now();
+    let start = now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs()) * 1_000;
+    start..u64::MAX
+}
+
+fn shrink(seed: u64, options: &Options) -> std::io::Result<ExitCode> {
+    let lines = plan(seed, options).faults.iter().map(Planned::to_string).collect();
+    let left = runs::shrink(seed, lines)?;
+    let left: String = match left.is_empty() {
+        true => " --no-faults".to_owned(),
+        false => left.iter().map(|fault| format!(" --fault '{fault}'")).collect(),
+    };
+    println!("it still fails with: cargo run -p simulation --release -- --seed {seed}{left}");
+    Ok(ExitCode::FAILURE)
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let wrong = || format!("`{text}` is no range: write 1..1000");
+    let (from, to) = text.split_once("..").ok_or_else(wrong)?;
+    Ok(from.parse().map_err(|_| wrong())?..to.parse().map_err(|_| wrong())?)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time: write 90s or 10m");
+    let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
+    match text.strip_suffix('m') {
+        Some(minutes) => Ok(Duration::from_secs(60 * number(minutes)?)),
+        None => Ok(Duration::from_secs(number(text.strip_suffix('s').ok_or_else(wrong)?)?)),
+    }
+}

@@ -1,0 +1,280 @@
+//! What will happen in a run, drawn whole from the seed before anything starts, so that it can be printed, changed and run again.
+//!
+//! Written as one fault a line: `when for-how-long what`, times in milliseconds.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::chance::Chance;
+
+/// A run.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// Gateway nodes: 3 or 5.
+    pub(crate) nodes: usize,
+    /// vLLM replicas.
+    pub(crate) engines: usize,
+    /// Users, each with a key; each is one client.
+    pub(crate) users: usize,
+    /// Tokens of each user's limit, and its window in seconds.
+    pub(crate) limit: u64,
+    pub(crate) window_seconds: u64,
+    /// How long things break.
+    pub(crate) chaos: Duration,
+    pub(crate) faults: Vec<Planned>,
+}
+
+/// A fault and when.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Planned {
+    pub(crate) at: Duration,
+    pub(crate) lasts: Duration,
+    pub(crate) fault: Fault,
+}
+
+/// What goes wrong. Nodes and engines are numbered from 1.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// A node hears no other node, and none hears it.
+    Isolate(usize),
+    /// Nothing gets from the one node to the other.
+    OneWay(usize, usize),
+    /// Each node reaches only its two neighbours in a ring: there is a majority everywhere, and no two see the same one.
+    Ring,
+    /// The connection between two nodes comes and goes.
+    Flap(usize, usize),
+    /// What two nodes send each other is kept until the fault ends.
+    Hold(usize, usize),
+    /// Every message between two nodes takes so many milliseconds.
+    Slow(usize, usize, u64),
+    /// A node does not reach an engine.
+    CutEngine(usize, usize),
+    /// A node dies as in a power cut, and comes back at the end.
+    Crash(usize),
+    /// It dies again and again.
+    CrashLoop(usize),
+    /// All nodes die at once.
+    CrashAll,
+    /// Nodes are stopped and started one after the other, politely.
+    RollingRestart,
+    /// A node's disk does nothing.
+    DiskStall(usize),
+    /// A node's disk is full.
+    DiskFull(usize),
+    /// A node's disk fails to sync.
+    DiskError(usize),
+    /// A bit of a node's log turns over; noticed at its next start, so it crashes, too.
+    DiskRot(usize),
+    /// A node's wall clock is set ahead by so many milliseconds, or back.
+    ClockJump(usize, i64),
+    /// A node's wall clock runs faster by so many parts per million.
+    ClockDrift(usize, i64),
+    /// An engine does what `sim_vllm` calls that.
+    Engine(usize, &'static str),
+    /// An engine's process stops without dying.
+    EngineHang(usize),
+}
+
+/// How engines fail, in `sim_vllm`'s words.
+const ENGINE_FAULTS: [&str; 11] = [
+    "refuse;rate=0.5;on=all",
+    "status=500;rate=0.5",
+    "status=503;rate=0.5",
+    "status=429;rate=0.5",
+    "delay;for=3s;rate=0.5",
+    "hang-before-headers;rate=0.3",
+    "stall-mid-stream;after=3;rate=0.3",
+    "die-mid-stream;after=3;rate=0.5",
+    "engine-error-mid-stream;after=3;rate=0.5",
+    "missing-usage;rate=0.5",
+    "oscillating-health;period=2s;on=all",
+];
+
+impl Plan {
+    /// The plan of `seed`: everything may break.
+    pub(crate) fn draw(seed: u64) -> Plan {
+        let mut chance = Chance::of(seed, "plan");
+        let nodes = if chance.percent(30) { 5 } else { 3 };
+        let engines = chance.between(2, 3) as usize;
+        let chaos = Duration::from_millis(chance.between(6_000, 14_000));
+        let mut plan = Plan {
+            seed,
+            nodes,
+            engines,
+            users: chance.between(2, 5) as usize,
+            limit: *chance.pick(&[400, 3_000, 20_000, 10_000_000]),
+            window_seconds: *chance.pick(&[2, 10, 3600, 3600]),
+            chaos,
+            faults: Vec::new(),
+        };
+        for _ in 0..chance.between(3, 12) {
+            let at = Duration::from_millis(chance.between(0, chaos.as_millis() as u64));
+            let lasts = Duration::from_millis(chance.between(100, 6_000));
+            let fault = Fault::draw(&mut chance, nodes, engines);
+            plan.faults.push(Planned { at, lasts, fault });
+        }
+        plan.faults.sort_by_key(|planned| planned.at);
+        plan
+    }
+}
+
+impl Fault {
+    /// Whether it keeps an engine from saying how many tokens a call took.
+    pub(crate) fn hides_usage(&self) -> bool {
+        matches!(self, Fault::Engine(_, what) if what.starts_with("missing-usage"))
+    }
+
+    fn draw(chance: &mut Chance, nodes: usize, engines: usize) -> Fault {
+        let node = chance.between(1, nodes as u64) as usize;
+        let other = 1 + (node - 1 + chance.between(1, nodes as u64 - 1) as usize) % nodes;
+        let engine = chance.between(1, engines as u64) as usize;
+        match chance.between(1, 100) {
+            1..=9 => Fault::Isolate(node),
+            10..=16 => Fault::OneWay(node, other),
+            17..=19 => Fault::Ring,
+            20..=24 => Fault::Flap(node, other),
+            25..=28 => Fault::Hold(node, other),
+            29..=34 => Fault::Slow(node, other, chance.between(20, 800)),
+            35..=38 => Fault::CutEngine(node, engine),
+            39..=53 => Fault::Crash(node),
+            54..=57 => Fault::CrashLoop(node),
+            58..=61 => Fault::CrashAll,
+            62..=64 => Fault::RollingRestart,
+            65..=70 => Fault::DiskStall(node),
+            71..=73 => Fault::DiskFull(node),
+            74..=76 => Fault::DiskError(node),
+            77..=78 => Fault::DiskRot(node),
+            79..=84 => Fault::ClockJump(node, chance.between(0, 14_400_000) as i64 - 7_200_000),
+            85..=87 => Fault::ClockDrift(node, chance.between(0, 200_000) as i64 - 100_000),
+            88..=97 => Fault::Engine(engine, chance.pick::<&str>(&ENGINE_FAULTS)),
+            _ => Fault::EngineHang(engine),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "seed {}: {} nodes, {} engines, {} users with {} tokens per {} s each, {} ms of chaos",
+            self.seed,
+            self.nodes,
+            self.engines,
+            self.users,
+            self.limit,
+            self.window_seconds,
+            self.chaos.as_millis()
+        )?;
+        self.faults.iter().try_for_each(|planned| writeln!(f, "  {planned}"))
+    }
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.at.as_millis(), self.lasts.as_millis(), self.fault)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Isolate(node) => write!(f, "isolate {node}"),
+            Fault::OneWay(from, to) => write!(f, "one-way {from} {to}"),
+            Fault::Ring => f.write_str("ring"),
+            Fault::Flap(a, b) => write!(f, "flap {a} {b}"),
+            Fault::Hold(a, b) => write!(f, "hold {a} {b}"),
+            Fault::Slow(a, b, millis) => write!(f, "slow {a} {b} {millis}"),
+            Fault::CutEngine(node, engine) => write!(f, "cut-engine {node} {engine}"),
+            Fault::Crash(node) => write!(f, "crash {node}"),
+            Fault::CrashLoop(node) => write!(f, "crash-loop {node}"),
+            Fault::CrashAll => f.write_str("crash-all"),
+            Fault::RollingRestart => f.write_str("rolling-restart"),
+            Fault::DiskStall(node) => write!(f, "disk-stall {node}"),
+            Fault::DiskFull(node) => write!(f, "disk-full {node}"),
+            Fault::DiskError(node) => write!(f, "disk-error {node}"),
+            Fault::DiskRot(node) => write!(f, "disk-rot {node}"),
+            Fault::ClockJump(node, millis) => write!(f, "clock-jump {node} {millis}"),
+            Fault::ClockDrift(node, parts) => write!(f, "clock-drift {node} {parts}"),
+            Fault::Engine(engine, what) => write!(f, "engine {engine} {what}"),
+            Fault::EngineHang(engine) => write!(f, "engine-hang {engine}"),
+        }
+    }
+}
+
+/// A line that is no fault.
+#[derive(Clone, Debug)]
+pub(crate) struct NoFault(String);
+
+impl fmt::Display for NoFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is no fault: write `when for-how-long what`, as a plan prints them", self.0)
+    }
+}
+
+impl std::error::Error for NoFault {}
+
+impl FromStr for Planned {
+    type Err = NoFault;
+
+    fn from_str(line: &str) -> Result<Planned, NoFault> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let no_fault = || NoFault(line.to_owned());
+        let number = |at: usize| words.get(at).and_then(|word| word.parse::<i64>().ok()).ok_or_else(no_fault);
+        let index = |at: usize| number(at).and_then(|number| usize::try_from(number).map_err(|_| no_fault()));
+        let millis = |at: usize| {
+            let millis = number(at).and_then(|number| u64::try_from(number).map_err(|_| no_fault()));
+            millis.map(Duration::from_millis)
+        };
+        let fault = match words.get(2).copied().unwrap_or_default() {
+            "isolate" => Fault::Isolate(index(3)?),
+            "one-way" => Fault::OneWay(index(3)?, index(4)?),
+            "ring" => Fault::Ring,
+            "flap" => Fault::Flap(index(3)?, index(4)?),
+            "hold" => Fault::Hold(index(3)?, index(4)?),
+            "slow" => Fault::Slow(index(3)?, index(4)?, millis(5)?.as_millis() as u64),
+            "cut-engine" => Fault::CutEngine(index(3)?, index(4)?),
+            "crash" => Fault::Crash(index(3)?),
+            "crash-loop" => Fault::CrashLoop(index(3)?),
+            "crash-all" => Fault::CrashAll,
+            "rolling-restart" => Fault::RollingRestart,
+            "disk-stall" => Fault::DiskStall(index(3)?),
+            "disk-full" => Fault::DiskFull(index(3)?),
+            "disk-error" => Fault::DiskError(index(3)?),
+            "disk-rot" => Fault::DiskRot(index(3)?),
+            "clock-jump" => Fault::ClockJump(index(3)?, number(4)?),
+            "clock-drift" => Fault::ClockDrift(index(3)?, number(4)?),
+            "engine" => {
+                let what = words.get(4).copied().unwrap_or_default();
+                let known = ENGINE_FAULTS.iter().find(|known| **known == what).ok_or_else(no_fault)?;
+                Fault::Engine(index(3)?, known)
+            }
+            "engine-hang" => Fault::EngineHang(index(3)?),
+            _ => return Err(no_fault()),
+        };
+        Ok(Planned { at: millis(0)?, lasts: millis(1)?, fault })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_reads_as_it_prints() {
+        for seed in 0..200 {
+            let plan = Plan::draw(seed);
+            let read: Vec<Planned> = plan.faults.iter().map(|planned| planned.to_string().parse().unwrap()).collect();
+            assert_eq!(read, plan.faults, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_fault_is_named() {
+        for line in ["", "1 2", "1 2 explode", "1 2 crash", "x 2 crash 1", "1 -2 crash 1", "1 2 engine 1 explode"] {
+            let error = line.parse::<Planned>().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{line}`")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What must hold, whatever breaks. One sentence, one file; the id is what a failure names.
+//!
+//! | id | holds when |
+//! |---|---|
+//! | LEADER | whoever leads in a term is replaced within it only by a node with a higher number |
+//! | VIEW | what a node knows never goes back while it lives |
+//! | SAME | two nodes that applied equally many entries have equal states |
+//! | LOG | an applied entry is the same on every node, for ever |
+//! | QUOTA | no meter admits beyond its limit in any window |
+//! | USAGE | what engines produced is in the ledger |
+//! | REVOKED | a key is never admitted after its revocation returned |
+//! | LINEAR | administrators see one history |
+//! | OWN, STREAM | an answer belongs to its call, and nothing follows its end |
+//! | LIVE | when nothing breaks any more, calls are served, what was held is settled, and every node knows the same |
+//! | PANIC | no task of a host panics |
+
+mod leader;
+mod linear;
+mod live;
+mod log;
+mod quota;
+mod revoked;
+mod same;
+mod usage;
+mod view;
+
+use std::fmt;
+
+use crate::world::{Observation, Shared};
+
+/// A property that does not hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation {
+    /// Which.
+    pub(crate) id: &'static str,
+    text: String,
+}
+
+impl Violation {
+    pub(crate) fn new(id: &'static str, text: String) -> Violation {
+        Violation { id, text }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.id, self.text)
+    }
+}
+
+/// All of them, and what they remember.
+#[derive(Default)]
+pub(crate) struct Properties {
+    leader: leader::Leaders,
+    view: view::Views,
+    same: same::States,
+    log: log::Entries,
+    live: live::Liveness,
+}
+
+impl Properties {
+    /// Looks at what a node said of itself.
+    pub(crate) fn observe(&mut self, shared: &Shared, seen: Observation) {
+        let checks = [
+            self.leader.check(&seen),
+            self.view.check(&seen),
+            self.same.check(&seen),
+            self.log.check(shared, &seen),
+            quota::check(shared, &seen),
+        ];
+        for violation in checks.into_iter().filter_map(Result::err) {
+            shared.violate(violation);
+        }
+        self.live.note(seen);
+    }
+
+    /// What is not as it should be once everything has come to rest; `None` when all is.
+    pub(crate) fn unsettled(&mut self, shared: &Shared) -> Option<Violation> {
+        self.live.check(shared).err()
+    }
+
+    /// Looks at the whole run.
+    pub(crate) fn at_end(&self, shared: &Shared) {
+        let checks = [
+            live::served(shared),
+            revoked::check(shared),
+            linear::check(shared),
+            usage::check(shared, self.live.state()),
+        ];
+        for violation in checks.into_iter().filter_map(Result::err) {
+            shared.violate(violation);
+        }
+    }
+
+    /// How many terms somebody led.
+    pub(crate) fn terms(&self) -> u64 {
+        self.leader.terms()
+    }
+}

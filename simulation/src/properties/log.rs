@@ -1,0 +1,39 @@
+//! LOG: an applied entry is the same on every node, for ever.
+
+use std::collections::BTreeMap;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Violation;
+use crate::world::{Observation, Shared};
+
+/// The hash of each applied entry's record, and up to where each life of a node was looked at.
+#[derive(Default)]
+pub(super) struct Entries {
+    hashes: BTreeMap<u64, (u64, usize)>,
+    seen: BTreeMap<(usize, u32), u64>,
+}
+
+impl Entries {
+    pub(super) fn check(&mut self, shared: &Shared, seen: &Observation) -> Result<(), Violation> {
+        let upto = seen.view.applied;
+        let from = self.seen.insert((seen.node, seen.life), upto).map_or(0, |before| before + 1);
+        // Index 0 is also what a node says that has applied nothing. What founds a cluster is there, and every founder writes its own.
+        if upto == 0 || from > upto {
+            return Ok(());
+        }
+        // A node that was started again is looked at from the beginning.
+        for (index, record) in shared.nodes[seen.node - 1].disk.log_from(from) {
+            if index > upto {
+                break;
+            }
+            let hash = xxh3_64(&record);
+            let (first, node) = *self.hashes.entry(index).or_insert((hash, seen.node));
+            if first != hash {
+                let text = format!("nodes {node} and {} applied different entries at index {index}", seen.node);
+                return Err(Violation::new("LOG", text));
+            }
+        }
+        Ok(())
+    }
+}

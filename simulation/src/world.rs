@@ -1,0 +1,320 @@
+//! A world: gateway nodes, engines and clients on one simulated network, under one plan.
+//!
+//! Everything here is what stands behind the product's doors, or around the product. The nodes are [`node::Node`] as the command
+//! line starts it; nothing of them is left out or replaced.
+
+mod call;
+mod clock;
+mod disk;
+mod engine;
+mod faults;
+mod gateway;
+mod http;
+mod net;
+mod operator;
+mod setup;
+mod user;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use turmoil::Sim;
+
+pub(crate) use call::{Call, Ended};
+pub(crate) use clock::wall;
+pub(crate) use engine::EngineSlot;
+pub(crate) use gateway::{NodeSlot, Observation};
+pub(crate) use operator::{AdminCall, AdminOp, AdminOutcome, FIRST_VALUE, GROUPS};
+pub(crate) use setup::username;
+
+use crate::plan::Plan;
+use crate::properties::{Properties, Violation};
+use crate::trace;
+use faults::Faults;
+
+/// One step of the world. Messages arrive between steps.
+const TICK: Duration = Duration::from_millis(1);
+/// A message travels between these, unless a fault says otherwise.
+const LATENCY: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(3));
+/// The cluster must be ready, and everything set up, within this.
+const SET_UP_WITHIN: Duration = Duration::from_secs(60);
+/// After the last fault: users go on calling for so long, and must be served.
+const CALM: Duration = Duration::from_secs(12);
+/// Then nobody calls any more, and within this all that was held must be settled and every node must know the same.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+
+/// What the parts of a world share. One thread.
+pub(crate) struct Shared {
+    pub(crate) plan: Plan,
+    pub(crate) phase: Cell<Phase>,
+    pub(crate) nodes: Vec<NodeSlot>,
+    pub(crate) engines: Vec<EngineSlot>,
+    /// What nodes said of themselves and nobody has looked at yet.
+    pub(crate) observations: RefCell<VecDeque<Observation>>,
+    /// Every inference call, in the order in which they began.
+    pub(crate) calls: RefCell<Vec<Call>>,
+    /// Every admin call, in the order in which they began.
+    pub(crate) admin: RefCell<Vec<AdminCall>>,
+    /// What the operator made: a key for each user.
+    pub(crate) keys: RefCell<Vec<Key>>,
+    /// When each phase began.
+    phases: RefCell<Vec<(Phase, Duration)>>,
+    violation: RefCell<Option<Violation>>,
+}
+
+/// A user's API key.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    pub(crate) user: usize,
+    pub(crate) id: String,
+    pub(crate) secret: String,
+    /// When its revocation began, and when it returned.
+    pub(crate) revoking: Option<Duration>,
+    pub(crate) revoked: Option<Duration>,
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Phase {
+    /// Nodes start, the operator makes what users need.
+    SettingUp,
+    /// Things break.
+    Chaos,
+    /// Nothing breaks any more, users still call.
+    Calm,
+    /// Nobody calls any more.
+    Settling,
+}
+
+impl Shared {
+    /// When a phase began, if it did.
+    pub(crate) fn began(&self, wanted: Phase) -> Option<Duration> {
+        self.phases.borrow().iter().find(|(phase, _)| *phase == wanted).map(|(_, began)| *began)
+    }
+
+    /// Reports that a property does not hold. The first report counts.
+    pub(crate) fn violate(&self, violation: Violation) {
+        trace::event("property", &format!("{violation}"));
+        self.violation.borrow_mut().get_or_insert(violation);
+    }
+}
+
+/// What came of a run.
+pub(crate) struct Verdict {
+    pub(crate) violation: Option<Violation>,
+    /// Simulated time.
+    pub(crate) elapsed: Duration,
+    /// Hash of everything that happened, and how many events that were.
+    pub(crate) digest: (u64, u64),
+    /// What happened, in numbers: to show that a run was about something.
+    pub(crate) tally: Tally,
+}
+
+/// Counts of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) answered: usize,
+    pub(crate) limited: usize,
+    pub(crate) unserved: usize,
+    pub(crate) hung_up: usize,
+    pub(crate) admin_done: usize,
+    pub(crate) admin_unknown: usize,
+    pub(crate) lives: u32,
+    pub(crate) writes_lost: u64,
+    pub(crate) disk_errors: u64,
+    pub(crate) disk_stalls: u64,
+    pub(crate) terms: u64,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "calls: {} answered, {} limited, {} unserved, {} hung up; admin: {} answered, {} unknown; {} lives, {} terms; disks: {} writes lost, {} errors, {} stalls",
+            self.answered,
+            self.limited,
+            self.unserved,
+            self.hung_up,
+            self.admin_done,
+            self.admin_unknown,
+            self.lives,
+            self.terms,
+            self.writes_lost,
+            self.disk_errors,
+            self.disk_stalls
+        )
+    }
+}
+
+/// Runs a plan from beginning to end.
+pub(crate) fn run(plan: &Plan) -> Verdict {
+    align_task_ids();
+    let mut sim = turmoil::Builder::new()
+        .rng_seed(crate::chance::seed_of(plan.seed, "network"))
+        .epoch(std::time::UNIX_EPOCH + Duration::from_secs(1_795_000_000))
+        .tick_duration(TICK)
+        .simulation_duration(Duration::from_secs(3600))
+        .min_message_latency(LATENCY.0)
+        .max_message_latency(LATENCY.1)
+        .tcp_capacity(65_536)
+        .build();
+    let shared = Rc::new(Shared {
+        plan: plan.clone(),
+        phase: Cell::new(Phase::SettingUp),
+        nodes: (1..=plan.nodes).map(|number| NodeSlot::new(number, plan.seed)).collect(),
+        engines: (0..plan.engines).map(|_| EngineSlot::new()).collect(),
+        observations: RefCell::default(),
+        calls: RefCell::default(),
+        admin: RefCell::default(),
+        keys: RefCell::default(),
+        phases: RefCell::default(),
+        violation: RefCell::default(),
+    });
+    populate(&mut sim, &shared);
+    let mut world = World { sim, shared, faults: Faults::new(plan), properties: Properties::default() };
+    world.live();
+    world.verdict()
+}
+
+/// The order in which a runtime drops its tasks depends on their numbers, which count up for the whole process. Every run begins
+/// where a new process would.
+fn align_task_ids() {
+    const SHARDS: u64 = 64;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers always builds");
+    runtime.block_on(async {
+        loop {
+            let task = tokio::spawn(async {});
+            let id: u64 = task.id().to_string().parse().unwrap_or(SHARDS - 1);
+            if id % SHARDS == SHARDS - 1 {
+                return;
+            }
+        }
+    });
+}
+
+fn populate(sim: &mut Sim<'_>, shared: &Rc<Shared>) {
+    for number in 1..=shared.plan.nodes {
+        let shared = shared.clone();
+        sim.host(gateway::name(number), move || gateway::host(shared.clone(), number));
+    }
+    for number in 1..=shared.plan.engines {
+        let shared = shared.clone();
+        sim.host(engine::name(number), move || engine::host(shared.clone(), number));
+    }
+    let operating = shared.clone();
+    sim.host("operator", move || operator::host(operating.clone()));
+    for number in 1..=shared.plan.users {
+        let shared = shared.clone();
+        sim.host(user::name(number), move || user::host(shared.clone(), number));
+    }
+}
+
+struct World<'a> {
+    sim: Sim<'a>,
+    shared: Rc<Shared>,
+    faults: Faults,
+    properties: Properties,
+}
+
+impl World<'_> {
+    fn live(&mut self) {
+        let deadline = SET_UP_WITHIN;
+        self.until(deadline, "everything is set up", |shared| shared.keys.borrow().len() >= shared.plan.users);
+        self.enter(Phase::Chaos);
+        let began = self.sim.elapsed();
+        while self.goes_on() && !self.faults.are_over(self.sim.elapsed() - began) {
+            let now = self.sim.elapsed() - began;
+            self.faults.strike(&mut self.sim, &self.shared, now);
+            self.step();
+        }
+        self.faults.heal(&mut self.sim, &self.shared);
+        self.enter(Phase::Calm);
+        let calm_ends = self.sim.elapsed() + CALM;
+        while self.goes_on() && self.sim.elapsed() < calm_ends {
+            self.step();
+        }
+        self.enter(Phase::Settling);
+        let settled_by = self.sim.elapsed() + SETTLED_WITHIN;
+        while self.goes_on() {
+            match self.properties.unsettled(&self.shared) {
+                None => break,
+                Some(violation) if self.sim.elapsed() >= settled_by => self.shared.violate(violation),
+                Some(_) => self.step(),
+            }
+        }
+        if self.goes_on() {
+            self.properties.at_end(&self.shared);
+        }
+    }
+
+    fn goes_on(&self) -> bool {
+        self.shared.violation.borrow().is_none()
+    }
+
+    fn enter(&self, phase: Phase) {
+        trace::event("world", &format!("{phase:?}"));
+        self.shared.phases.borrow_mut().push((phase, self.sim.elapsed()));
+        self.shared.phase.set(phase);
+    }
+
+    fn until(&mut self, deadline: Duration, what: &str, done: impl Fn(&Shared) -> bool) {
+        while self.goes_on() && !done(&self.shared) {
+            if self.sim.elapsed() >= deadline {
+                self.shared.violate(Violation::new("LIVE", format!("{what}: not within {deadline:?}")));
+            }
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        trace::time_is(self.sim.elapsed());
+        if let Err(error) = self.sim.step() {
+            self.shared.violate(Violation::new("PANIC", format!("a task of a host failed: {error}")));
+        }
+        self.faults.revive(&mut self.sim, &self.shared);
+        let seen: Vec<Observation> = self.shared.observations.borrow_mut().drain(..).collect();
+        for observation in seen {
+            self.properties.observe(&self.shared, observation);
+        }
+    }
+
+    fn verdict(self) -> Verdict {
+        let tally = self.tally();
+        Verdict {
+            violation: self.shared.violation.borrow_mut().take(),
+            elapsed: self.sim.elapsed(),
+            digest: trace::digest(),
+            tally,
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        let mut tally = Tally { terms: self.properties.terms(), ..Tally::default() };
+        for call in self.shared.calls.borrow().iter() {
+            match &call.ended {
+                Some((_, Ended::Answered { .. })) => tally.answered += 1,
+                Some((_, Ended::Refused(429))) => tally.limited += 1,
+                Some((_, Ended::HungUp)) => tally.hung_up += 1,
+                Some((_, Ended::Refused(_) | Ended::Broken(_))) | None => tally.unserved += 1,
+            }
+        }
+        for call in self.shared.admin.borrow().iter() {
+            match call.ended {
+                Some((_, AdminOutcome::Answered(_, _))) => tally.admin_done += 1,
+                Some((_, AdminOutcome::Unknown)) | None => tally.admin_unknown += 1,
+            }
+        }
+        for slot in &self.shared.nodes {
+            let (lost, failed, stalled) = slot.disk.harm();
+            tally.lives += slot.lives.get();
+            tally.writes_lost += lost;
+            tally.disk_errors += failed;
+            tally.disk_stalls += stalled;
+        }
+        tally
+    }
+}

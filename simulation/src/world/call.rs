@@ -1,0 +1,31 @@
+//! What is known of one inference call from outside.
+
+use std::time::Duration;
+
+/// A call.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// The request's id, which the engine's records carry, too.
+    pub(crate) id: String,
+    /// Which of `Shared::keys` it used.
+    pub(crate) key: usize,
+    pub(crate) node: usize,
+    pub(crate) began: Duration,
+    pub(crate) ended: Option<(Duration, Ended)>,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// With 200 and a whole answer.
+    Answered {
+        /// Tokens by the answer's usage, if it had any.
+        tokens: Option<u64>,
+    },
+    /// With another status.
+    Refused(u16),
+    /// Without an answer, or in the middle of one, and how.
+    Broken(String),
+    /// The client left.
+    HungUp,
+}

@@ -1,0 +1,269 @@
+//! A disk that does what disks do: it forgets what was not synced, from the end and in the middle of a batch; it stalls,
+//! fills up, fails and rots. It is the product's storage door, so the records, their checksums and the order of writes are
+//! the real ones.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft::doors::BoxFuture;
+use raft::storage::{Disk, Key, MakeBytes, Write};
+use tokio::time::sleep;
+
+use crate::chance::Chance;
+use crate::trace;
+
+/// A sync takes so long, in microseconds.
+const SYNC_MICROS: (u64, u64) = (200, 4_000);
+/// While a disk stalls it is looked at this often.
+const STALL_STEP: Duration = Duration::from_millis(20);
+
+/// A node's disk. It outlives the node.
+pub(crate) struct SimDisk {
+    name: String,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    chance: Chance,
+    /// What a power cut leaves.
+    durable: Contents,
+    /// What is read.
+    current: Contents,
+    /// The difference, oldest first.
+    unsynced: VecDeque<Write>,
+    /// How many changes have ever been made, and made durable.
+    written: u64,
+    synced: u64,
+    ill: Illness,
+    /// Counts, to prove that a fault happened.
+    lost: u64,
+    failed: u64,
+    stalled: u64,
+}
+
+/// What is wrong with a disk.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Illness {
+    /// Nothing is ever done.
+    pub(crate) stalls: bool,
+    /// Writes fail for want of space.
+    pub(crate) is_full: bool,
+    /// Syncs fail.
+    pub(crate) fails: bool,
+}
+
+#[derive(Clone, Default)]
+struct Contents {
+    values: BTreeMap<Key, Bytes>,
+    log: BTreeMap<u64, Bytes>,
+    snapshots: BTreeMap<u64, Bytes>,
+}
+
+impl Contents {
+    fn make(&mut self, change: Write) {
+        match change {
+            Write::Append { index, record } => drop(self.log.insert(index, record)),
+            Write::Truncate { from } => drop(self.log.split_off(&from)),
+            Write::Purge { upto } => self.log = self.log.split_off(&upto.saturating_add(1)),
+            Write::Put { key, record } => drop(self.values.insert(key, record)),
+        }
+    }
+}
+
+impl SimDisk {
+    /// An empty disk.
+    pub(crate) fn new(name: &str, seed: u64) -> SimDisk {
+        let inner = Inner {
+            chance: Chance::of(seed, &format!("disk of {name}")),
+            durable: Contents::default(),
+            current: Contents::default(),
+            unsynced: VecDeque::new(),
+            written: 0,
+            synced: 0,
+            ill: Illness::default(),
+            lost: 0,
+            failed: 0,
+            stalled: 0,
+        };
+        SimDisk { name: name.to_owned(), inner: Mutex::new(inner) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The power is cut: of what was not synced, a random part from the beginning survives.
+    pub(crate) fn cut_power(&self) {
+        let mut inner = self.inner();
+        let unsynced = inner.unsynced.len() as u64;
+        let kept = inner.chance.between(0, unsynced);
+        for _ in 0..kept {
+            if let Some(change) = inner.unsynced.pop_front() {
+                inner.durable.make(change);
+            }
+        }
+        inner.unsynced.clear();
+        inner.lost += unsynced - kept;
+        inner.synced = inner.written;
+        inner.current = inner.durable.clone();
+        let text = format!("power cut: {} of {unsynced} unsynced writes lost", unsynced - kept);
+        drop(inner);
+        trace::event(&self.name, &text);
+    }
+
+    /// Makes it ill, or well.
+    pub(crate) fn set_ill(&self, ill: Illness) {
+        self.inner().ill = ill;
+    }
+
+    /// Whether something is wrong with it at this moment.
+    pub(crate) fn is_ill(&self) -> bool {
+        self.inner().ill != Illness::default()
+    }
+
+    /// One bit of a log record, durable and current, turns over. Whether there was one.
+    pub(crate) fn rot(&self) -> bool {
+        let mut inner = self.inner();
+        let indices: Vec<u64> = inner.durable.log.keys().copied().collect();
+        if indices.is_empty() {
+            return false;
+        }
+        let index = *inner.chance.pick(&indices);
+        let Some(record) = inner.durable.log.get(&index) else { return false };
+        let mut bytes = record.to_vec();
+        let bit = inner.chance.between(0, bytes.len() as u64 * 8 - 1);
+        bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
+        let bytes = Bytes::from(bytes);
+        inner.durable.log.insert(index, bytes.clone());
+        inner.current.log.insert(index, bytes);
+        drop(inner);
+        trace::event(&self.name, &format!("bit {bit} of the record of log index {index} turned over"));
+        true
+    }
+
+    /// The log records from `from` on, as they are read now.
+    pub(crate) fn log_from(&self, from: u64) -> Vec<(u64, Bytes)> {
+        self.inner().current.log.range(from..).map(|(index, record)| (*index, record.clone())).collect()
+    }
+
+    /// Writes lost by power cuts, operations failed, operations stalled.
+    pub(crate) fn harm(&self) -> (u64, u64, u64) {
+        let inner = self.inner();
+        (inner.lost, inner.failed, inner.stalled)
+    }
+
+    /// Waits as long as the disk stalls.
+    async fn turn(&self) {
+        let mut waited = false;
+        while self.inner().ill.stalls {
+            if !std::mem::replace(&mut waited, true) {
+                self.inner().stalled += 1;
+            }
+            sleep(STALL_STEP).await;
+        }
+    }
+
+    fn check(&self, is_ill: impl Fn(&Illness) -> bool, kind: io::ErrorKind) -> io::Result<()> {
+        let mut inner = self.inner();
+        if is_ill(&inner.ill) {
+            inner.failed += 1;
+            return Err(kind.into());
+        }
+        Ok(())
+    }
+
+    async fn sync_all(&self) -> io::Result<()> {
+        let (mark, pause) = {
+            let mut inner = self.inner();
+            (inner.written, inner.chance.between(SYNC_MICROS.0, SYNC_MICROS.1))
+        };
+        sleep(Duration::from_micros(pause)).await;
+        self.turn().await;
+        self.check(|ill| ill.fails, io::ErrorKind::Other)?;
+        let mut inner = self.inner();
+        while inner.synced < mark {
+            let Some(change) = inner.unsynced.pop_front() else { break };
+            inner.durable.make(change);
+            inner.synced += 1;
+        }
+        drop(inner);
+        trace::bytes(&self.name, "sync", &mark.to_le_bytes());
+        Ok(())
+    }
+}
+
+impl Disk for SimDisk {
+    fn get(&self, key: Key) -> BoxFuture<'_, io::Result<Option<Bytes>>> {
+        Box::pin(async move { Ok(self.inner().current.values.get(&key).cloned()) })
+    }
+
+    fn bounds(&self) -> BoxFuture<'_, io::Result<Option<(u64, u64)>>> {
+        Box::pin(async move {
+            let inner = self.inner();
+            let log = &inner.current.log;
+            Ok(log.first_key_value().zip(log.last_key_value()).map(|((first, _), (last, _))| (*first, *last)))
+        })
+    }
+
+    fn read(&self, from: u64, to: u64) -> BoxFuture<'_, io::Result<Vec<(u64, Bytes)>>> {
+        Box::pin(async move {
+            let inner = self.inner();
+            Ok(inner.current.log.range(from..to.max(from)).map(|(index, record)| (*index, record.clone())).collect())
+        })
+    }
+
+    fn write(&self, changes: Vec<Write>) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move {
+            self.turn().await;
+            self.check(|ill| ill.is_full, io::ErrorKind::StorageFull)?;
+            let mut inner = self.inner();
+            for change in changes {
+                inner.current.make(change.clone());
+                inner.unsynced.push_back(change);
+                inner.written += 1;
+            }
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(self.sync_all())
+    }
+
+    fn snapshots(&self) -> BoxFuture<'_, io::Result<Vec<u64>>> {
+        Box::pin(async move { Ok(self.inner().current.snapshots.keys().copied().collect()) })
+    }
+
+    /// A crash before the end leaves nothing of it.
+    fn write_snapshot(&self, number: u64, make: MakeBytes) -> BoxFuture<'_, io::Result<Bytes>> {
+        Box::pin(async move {
+            let bytes = make();
+            self.turn().await;
+            self.check(|ill| ill.is_full, io::ErrorKind::StorageFull)?;
+            self.sync_all().await?;
+            let mut inner = self.inner();
+            inner.durable.snapshots.insert(number, bytes.clone());
+            inner.current.snapshots.insert(number, bytes.clone());
+            Ok(bytes)
+        })
+    }
+
+    fn read_snapshot(&self, number: u64) -> BoxFuture<'_, io::Result<Bytes>> {
+        Box::pin(async move {
+            let found = self.inner().current.snapshots.get(&number).cloned();
+            found.ok_or_else(|| io::ErrorKind::NotFound.into())
+        })
+    }
+
+    fn remove_snapshot(&self, number: u64) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move {
+            let mut inner = self.inner();
+            inner.durable.snapshots.remove(&number);
+            inner.current.snapshots.remove(&number);
+            Ok(())
+        })
+    }
+}

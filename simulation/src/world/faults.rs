@@ -1,0 +1,268 @@
+//! Makes the plan's faults happen, and ends them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use turmoil::Sim;
+
+use super::disk::Illness;
+use super::{LATENCY, Shared, engine, gateway};
+use crate::plan::{Fault, Plan, Planned};
+use crate::trace;
+
+/// A process that ended by itself is started again after this.
+const RESTART_PAUSE: Duration = Duration::from_millis(300);
+/// A flapping connection changes this often.
+const FLAP_EVERY: Duration = Duration::from_millis(250);
+/// In a crash loop a node lives and is dead for so long.
+const LOOP_EVERY: Duration = Duration::from_millis(900);
+const LOOP_DOWN: Duration = Duration::from_millis(100);
+/// Between two nodes of a rolling restart.
+const ROLL_EVERY: Duration = Duration::from_millis(1_500);
+
+/// The plan, and where it stands.
+pub(crate) struct Faults {
+    /// Not begun yet, the next one last.
+    ahead: Vec<Planned>,
+    active: Vec<Active>,
+    /// What is cut now: from one host to the other.
+    cut: BTreeSet<(String, String)>,
+    held: BTreeSet<(String, String)>,
+    /// Connections with a longest delay of their own.
+    slow: BTreeMap<(String, String), Duration>,
+    chaos: Duration,
+}
+
+struct Active {
+    planned: Planned,
+    /// Steps done, of faults that have several.
+    steps: u32,
+}
+
+impl Active {
+    /// How many steps a fault that does one `every` should have done at `now`.
+    fn due(&self, now: Duration, every: Duration) -> u32 {
+        1 + (now.saturating_sub(self.planned.at).as_millis() / every.as_millis()) as u32
+    }
+}
+
+impl Faults {
+    pub(crate) fn new(plan: &Plan) -> Faults {
+        let mut ahead = plan.faults.clone();
+        ahead.sort_by_key(|planned| std::cmp::Reverse(planned.at));
+        Faults {
+            ahead,
+            active: Vec::new(),
+            cut: BTreeSet::new(),
+            held: BTreeSet::new(),
+            slow: BTreeMap::new(),
+            chaos: plan.chaos,
+        }
+    }
+
+    /// Whether everything is over at `now`, counted from the beginning of the chaos.
+    pub(crate) fn are_over(&self, now: Duration) -> bool {
+        self.ahead.is_empty() && self.active.is_empty() && now >= self.chaos
+    }
+
+    /// Begins and ends what is due.
+    pub(crate) fn strike(&mut self, sim: &mut Sim<'_>, shared: &Shared, now: Duration) {
+        let mut changed = false;
+        while self.ahead.last().is_some_and(|planned| planned.at <= now) {
+            let Some(planned) = self.ahead.pop() else { break };
+            trace::event("fault", &format!("begins: {}", planned.fault));
+            begin(sim, shared, &planned);
+            self.active.push(Active { planned, steps: 0 });
+            changed = true;
+        }
+        for active in &mut self.active {
+            changed |= go_on(sim, shared, active, now);
+        }
+        let (over, active): (Vec<_>, Vec<_>) =
+            self.active.drain(..).partition(|active| now >= active.planned.at + active.planned.lasts);
+        self.active = active;
+        for Active { planned, .. } in &over {
+            trace::event("fault", &format!("ends: {}", planned.fault));
+            end(shared, &planned.fault);
+            changed = true;
+        }
+        if changed {
+            self.lay_out(sim, shared.plan.nodes);
+        }
+    }
+
+    /// Ends everything, at once.
+    pub(crate) fn heal(&mut self, sim: &mut Sim<'_>, shared: &Shared) {
+        for active in self.active.drain(..) {
+            end(shared, &active.planned.fault);
+        }
+        self.ahead.clear();
+        self.lay_out(sim, shared.plan.nodes);
+        for slot in &shared.nodes {
+            slot.clock.repair();
+            slot.disk.set_ill(Illness::default());
+        }
+    }
+
+    /// Starts nodes that are to run and do not.
+    pub(crate) fn revive(&mut self, sim: &mut Sim<'_>, shared: &Shared) {
+        let now = sim.elapsed();
+        for (at, slot) in shared.nodes.iter().enumerate() {
+            let name = gateway::name(at + 1);
+            if slot.is_lost.get() || sim.is_host_running(name.as_str()) {
+                continue;
+            }
+            match slot.down_until.get() {
+                None => slot.down_until.set(Some(now + RESTART_PAUSE)),
+                Some(until) if until <= now => {
+                    slot.down_until.set(None);
+                    sim.bounce(name.as_str());
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Makes the network what the active faults say.
+    fn lay_out(&mut self, sim: &mut Sim<'_>, nodes: usize) {
+        let (mut cut, mut held, mut slow) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        for active in &self.active {
+            for (from, to) in cuts(active, nodes) {
+                cut.insert((from, to));
+            }
+            match active.planned.fault {
+                Fault::Hold(a, b) => {
+                    held.insert((gateway::name(a), gateway::name(b)));
+                }
+                Fault::Slow(a, b, millis) => {
+                    slow.insert((gateway::name(a), gateway::name(b)), Duration::from_millis(millis));
+                }
+                _ => {}
+            }
+        }
+        // The network cannot both hold and cut one connection: cutting wins.
+        held.retain(|(a, b)| !cut.contains(&(a.clone(), b.clone())) && !cut.contains(&(b.clone(), a.clone())));
+        for (a, b) in self.held.difference(&held) {
+            sim.release(a.as_str(), b.as_str());
+        }
+        for (from, to) in self.cut.difference(&cut) {
+            sim.repair_oneway(from.as_str(), to.as_str());
+        }
+        for (from, to) in cut.difference(&self.cut) {
+            sim.partition_oneway(from.as_str(), to.as_str());
+        }
+        for (a, b) in held.difference(&self.held) {
+            sim.hold(a.as_str(), b.as_str());
+        }
+        for (a, b) in self.slow.keys().filter(|pair| !slow.contains_key(*pair)) {
+            sim.set_link_max_message_latency(a.as_str(), b.as_str(), LATENCY.1);
+        }
+        for ((a, b), latency) in &slow {
+            sim.set_link_max_message_latency(a.as_str(), b.as_str(), *latency);
+        }
+        (self.cut, self.held, self.slow) = (cut, held, slow);
+    }
+}
+
+/// What a fault cuts, now: from one host to the other.
+fn cuts(active: &Active, nodes: usize) -> Vec<(String, String)> {
+    let both = |a: String, b: String| vec![(a.clone(), b.clone()), (b, a)];
+    match active.planned.fault {
+        Fault::Isolate(node) => (1..=nodes)
+            .filter(|other| *other != node)
+            .flat_map(|other| both(gateway::name(node), gateway::name(other)))
+            .collect(),
+        Fault::OneWay(from, to) => vec![(gateway::name(from), gateway::name(to))],
+        Fault::Ring => {
+            let apart = |a: usize, b: usize| (a + 1) % nodes != b % nodes && (b + 1) % nodes != a % nodes;
+            let pairs = (1..=nodes).flat_map(|a| (a + 1..=nodes).map(move |b| (a, b)));
+            // Three nodes are a ring as they are: one side of it is cut.
+            pairs
+                .filter(|(a, b)| if nodes == 3 { (*a, *b) == (1, 3) } else { apart(*a, *b) })
+                .flat_map(|(a, b)| both(gateway::name(a), gateway::name(b)))
+                .collect()
+        }
+        Fault::Flap(a, b) if active.steps % 2 == 1 => both(gateway::name(a), gateway::name(b)),
+        Fault::CutEngine(node, engine) => both(gateway::name(node), engine::name(engine)),
+        _ => Vec::new(),
+    }
+}
+
+fn begin(sim: &mut Sim<'_>, shared: &Shared, planned: &Planned) {
+    let ill = |node: usize, ill: Illness| shared.nodes[node - 1].disk.set_ill(ill);
+    match planned.fault {
+        Fault::Crash(node) => crash(sim, shared, node, planned.lasts),
+        Fault::CrashAll => (1..=shared.plan.nodes).for_each(|node| crash(sim, shared, node, planned.lasts)),
+        Fault::DiskStall(node) => ill(node, Illness { stalls: true, ..Illness::default() }),
+        Fault::DiskFull(node) => ill(node, Illness { is_full: true, ..Illness::default() }),
+        Fault::DiskError(node) => ill(node, Illness { fails: true, ..Illness::default() }),
+        Fault::DiskRot(node) => {
+            let slot = &shared.nodes[node - 1];
+            let others = shared.nodes.iter().filter(|other| other.has_rotted.get() && !std::ptr::eq(*other, slot));
+            // A cluster survives the loss of a minority, no more.
+            if others.count() < (shared.plan.nodes - 1) / 2 && slot.disk.rot() {
+                slot.has_rotted.set(true);
+                crash(sim, shared, node, planned.lasts);
+            }
+        }
+        Fault::ClockJump(node, millis) => shared.nodes[node - 1].clock.jump(millis),
+        Fault::ClockDrift(node, parts) => shared.nodes[node - 1].clock.drift(parts),
+        Fault::Engine(engine, what) => shared.engines[engine - 1].set_fault(what.parse().ok()),
+        Fault::EngineHang(engine) => shared.engines[engine - 1].set_hung(true),
+        Fault::Isolate(_)
+        | Fault::OneWay(..)
+        | Fault::Ring
+        | Fault::Flap(..)
+        | Fault::Hold(..)
+        | Fault::Slow(..)
+        | Fault::CutEngine(..)
+        | Fault::CrashLoop(_)
+        | Fault::RollingRestart => {}
+    }
+}
+
+/// The next step of a fault that has several. Whether the network changes.
+fn go_on(sim: &mut Sim<'_>, shared: &Shared, active: &mut Active, now: Duration) -> bool {
+    let every = match active.planned.fault {
+        Fault::Flap(..) => FLAP_EVERY,
+        Fault::CrashLoop(_) => LOOP_EVERY,
+        Fault::RollingRestart => ROLL_EVERY,
+        _ => return false,
+    };
+    if active.steps >= active.due(now, every) {
+        return false;
+    }
+    active.steps += 1;
+    match active.planned.fault {
+        Fault::CrashLoop(node) => crash(sim, shared, node, LOOP_DOWN),
+        Fault::RollingRestart => {
+            if let Some(slot) = shared.nodes.get(active.steps as usize - 1) {
+                slot.stop.borrow().notify_one();
+            }
+        }
+        _ => return true,
+    }
+    false
+}
+
+fn end(shared: &Shared, fault: &Fault) {
+    match *fault {
+        Fault::DiskStall(node) | Fault::DiskFull(node) | Fault::DiskError(node) => {
+            shared.nodes[node - 1].disk.set_ill(Illness::default());
+        }
+        // Somebody notices, and sets it right: another jump.
+        Fault::ClockJump(node, millis) => shared.nodes[node - 1].clock.jump(-millis),
+        Fault::ClockDrift(node, _) => shared.nodes[node - 1].clock.drift(0),
+        Fault::Engine(engine, _) => shared.engines[engine - 1].set_fault(None),
+        Fault::EngineHang(engine) => shared.engines[engine - 1].set_hung(false),
+        _ => {}
+    }
+}
+
+fn crash(sim: &mut Sim<'_>, shared: &Shared, node: usize, down: Duration) {
+    let slot = &shared.nodes[node - 1];
+    sim.crash(gateway::name(node).as_str());
+    slot.disk.cut_power();
+    let until = sim.elapsed() + down;
+    slot.down_until.set(Some(slot.down_until.get().map_or(until, |other| other.max(until))));
+}

@@ -1,0 +1,98 @@
+//! The network door on the simulated network. Every byte goes into the trace.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use raft::doors::{Accepted, BoxFuture, BoxStream, Listener, Net};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use turmoil::net::{TcpListener, TcpStream};
+
+use crate::trace;
+
+/// The simulated network as one host sees it.
+pub(crate) struct SimNet {
+    host: String,
+}
+
+impl SimNet {
+    pub(crate) fn of(host: &str) -> SimNet {
+        SimNet { host: host.to_owned() }
+    }
+
+    /// Connects to a host of the simulated network.
+    pub(crate) async fn connect_to(&self, host: &str, port: u16) -> io::Result<Traced> {
+        let stream = TcpStream::connect((host, port)).await?;
+        Ok(Traced { stream, host: self.host.clone() })
+    }
+}
+
+impl Net for SimNet {
+    /// Only the port counts: a host of the simulated network has one address.
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let port = address.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+            let port = port.ok_or_else(|| io::Error::other(format!("`{address}` has no port")))?;
+            let listener = TcpListener::bind(("0.0.0.0", port)).await?;
+            Ok(Box::new(SimListener { listener, host: self.host.clone() }) as Box<dyn Listener>)
+        })
+    }
+
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<BoxStream>> {
+        Box::pin(async move { Ok(Box::new(self.connect_to(host, port).await?) as BoxStream) })
+    }
+}
+
+struct SimListener {
+    listener: TcpListener,
+    host: String,
+}
+
+impl Listener for SimListener {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Accepted>> {
+        Box::pin(async move {
+            let (stream, from) = self.listener.accept().await?;
+            Ok((Box::new(Traced { stream, host: self.host.clone() }) as BoxStream, from))
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A stream whose bytes are part of the trace.
+pub(crate) struct Traced {
+    stream: TcpStream,
+    host: String,
+}
+
+impl AsyncRead for Traced {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Poll::Ready(Ok(())) = &polled {
+            trace::bytes(&self.host, "read", &buffer.filled()[before..]);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Traced {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(written)) = &polled {
+            trace::bytes(&self.host, "write", &bytes[..*written]);
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,232 @@
+//! Whoever administers the cluster: makes what users need, then goes on changing things while they break, and remembers what
+//! it was told.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::gateway::{self, ADMIN_PORT};
+use super::http::{Answer, Ask, End, ask};
+use super::net::SimNet;
+use super::setup::{self, ADMIN_TOKEN};
+use super::{Key, Phase, Shared};
+use crate::chance::Chance;
+use crate::trace;
+
+/// Objects that administrators change and read at the same time.
+pub(crate) const GROUPS: usize = 3;
+/// Administrators at work at the same time.
+const ADMINISTRATORS: usize = 3;
+/// How long an administrator waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// Nobody knows the state of things until the first write.
+pub(crate) const FIRST_VALUE: &str = "v0";
+
+/// One call of the admin API that the history keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct AdminCall {
+    pub(crate) began: Duration,
+    pub(crate) ended: Option<(Duration, AdminOutcome)>,
+    pub(crate) op: AdminOp,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AdminOp {
+    /// Sets a group's one member.
+    Write { group: usize, value: String },
+    /// Reads it.
+    Read { group: usize },
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AdminOutcome {
+    /// A status, and the group's member if there is one in the answer.
+    Answered(u16, Option<String>),
+    /// It may or may not have taken effect.
+    Unknown,
+}
+
+/// The operator's life.
+pub(crate) async fn host(shared: Rc<Shared>) -> turmoil::Result {
+    let net = Rc::new(SimNet::of("operator"));
+    let mut chance = Chance::of(shared.plan.seed, "operator");
+    for (path, object) in setup::objects(&shared.plan, GROUPS) {
+        insist(&shared, &net, &mut chance, Method::POST, &path, ADMIN_TOKEN, &object).await;
+    }
+    let mut tokens = Vec::new();
+    for user in 1..=shared.plan.users {
+        let request = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 86_400},
+        });
+        let answer =
+            insist(&shared, &net, &mut chance, Method::POST, &setup::token_path(user), ADMIN_TOKEN, &request).await;
+        tokens.push(answer["status"]["token"].as_str().unwrap_or_default().to_owned());
+    }
+    for (at, token) in tokens.iter().enumerate() {
+        let key = loop {
+            if let Some(key) = create_key(&shared, &net, &mut chance, at + 1, token).await {
+                break key;
+            }
+        };
+        shared.keys.borrow_mut().push(key);
+    }
+    trace::event("operator", "everything is set up");
+    for number in 1..=ADMINISTRATORS {
+        tokio::task::spawn_local(administrate(shared.clone(), net.clone(), number));
+    }
+    manage_keys(shared, net, chance, tokens).await;
+    Ok(())
+}
+
+/// Asks until it is done, on one node after the other.
+async fn insist(
+    shared: &Shared,
+    net: &SimNet,
+    chance: &mut Chance,
+    method: Method,
+    path: &str,
+    token: &str,
+    body: &Value,
+) -> Value {
+    loop {
+        let node = chance.between(1, shared.plan.nodes as u64) as usize;
+        match admin(net, node, method.clone(), path, token, "application/json", body).await {
+            // It exists already: an earlier attempt whose answer was lost.
+            Ok(answer) if answer.status < 300 || answer.status == 409 => {
+                return serde_json::from_slice(&answer.body).unwrap_or_default();
+            }
+            Ok(answer) => trace::event("operator", &format!("{path}: {}", answer.status)),
+            Err(error) => trace::event("operator", &format!("{path}: {error}")),
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn admin(
+    net: &SimNet,
+    node: usize,
+    method: Method,
+    path: &str,
+    token: &str,
+    content_type: &str,
+    body: &Value,
+) -> Result<Answer, String> {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let host = gateway::name(node);
+    let answer = ask(
+        net,
+        Ask {
+            host: &host,
+            port: ADMIN_PORT,
+            method,
+            path,
+            token,
+            id: "",
+            content_type,
+            body,
+            within: PATIENCE,
+            hang_up_after: None,
+        },
+    )
+    .await?;
+    if answer.end == End::Complete { Ok(answer) } else { Err("the answer broke off".to_owned()) }
+}
+
+async fn create_key(shared: &Shared, net: &SimNet, chance: &mut Chance, user: usize, token: &str) -> Option<Key> {
+    let node = chance.between(1, shared.plan.nodes as u64) as usize;
+    let body = json!({"name": "a key", "subscription": "sim"});
+    let made = admin(net, node, Method::POST, "/maas-api/v1/api-keys", token, "application/json", &body).await;
+    let answer = made.ok().filter(|answer| answer.status == 201);
+    let Some(answer) = answer else {
+        sleep(Duration::from_millis(100)).await;
+        return None;
+    };
+    let made: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let (id, secret) = (made["id"].as_str()?.to_owned(), made["key"].as_str()?.to_owned());
+    Some(Key { user, id, secret, revoking: None, revoked: None })
+}
+
+/// Makes keys and revokes them, as long as anybody calls.
+async fn manage_keys(shared: Rc<Shared>, net: Rc<SimNet>, mut chance: Chance, tokens: Vec<String>) {
+    while shared.phase.get() < Phase::Settling {
+        sleep(Duration::from_millis(chance.between(300, 2_000))).await;
+        if shared.phase.get() == Phase::SettingUp {
+            continue;
+        }
+        let user = chance.between(1, tokens.len() as u64) as usize;
+        if let Some(key) = create_key(&shared, &net, &mut chance, user, &tokens[user - 1]).await {
+            shared.keys.borrow_mut().push(key);
+        }
+        // Every user keeps the first key.
+        let first = shared.plan.users;
+        let revocable: Vec<usize> = {
+            let keys = shared.keys.borrow();
+            (first..keys.len()).filter(|at| keys[*at].revoked.is_none()).collect()
+        };
+        if revocable.is_empty() || !chance.percent(60) {
+            continue;
+        }
+        let at = *chance.pick(&revocable);
+        let (id, owner) = {
+            let mut keys = shared.keys.borrow_mut();
+            keys[at].revoking.get_or_insert(trace::now());
+            (keys[at].id.clone(), keys[at].user)
+        };
+        let node = chance.between(1, shared.plan.nodes as u64) as usize;
+        let path = format!("/maas-api/v1/api-keys/{id}");
+        let revoked =
+            admin(&net, node, Method::DELETE, &path, &tokens[owner - 1], "application/json", &Value::Null).await;
+        if let Ok(answer) = revoked
+            && answer.status < 300
+        {
+            trace::event("operator", &format!("key {at} is revoked, says node {node}"));
+            shared.keys.borrow_mut()[at].revoked = Some(trace::now());
+        }
+    }
+}
+
+/// Writes and reads groups, and keeps the history.
+async fn administrate(shared: Rc<Shared>, net: Rc<SimNet>, number: usize) {
+    let mut chance = Chance::of(shared.plan.seed, &format!("administrator {number}"));
+    let mut writes = 0;
+    while shared.phase.get() < Phase::Settling {
+        sleep(Duration::from_millis(chance.between(50, 700))).await;
+        let group = chance.between(1, GROUPS as u64) as usize;
+        let op = if chance.percent(50) {
+            writes += 1;
+            AdminOp::Write { group, value: format!("v{number}-{writes}") }
+        } else {
+            AdminOp::Read { group }
+        };
+        let node = chance.between(1, shared.plan.nodes as u64) as usize;
+        let at = {
+            let mut history = shared.admin.borrow_mut();
+            history.push(AdminCall { began: trace::now(), ended: None, op: op.clone() });
+            history.len() - 1
+        };
+        let outcome = perform(&net, node, &op).await;
+        trace::event("operator", &format!("administrator {number}, node {node}: {op:?} -> {outcome:?}"));
+        shared.admin.borrow_mut()[at].ended = Some((trace::now(), outcome));
+    }
+}
+
+async fn perform(net: &SimNet, node: usize, op: &AdminOp) -> AdminOutcome {
+    let merge = "application/merge-patch+json";
+    let answer = match op {
+        AdminOp::Write { group, value } => {
+            let patch = json!({"users": [value]});
+            admin(net, node, Method::PATCH, &setup::group_path(*group), ADMIN_TOKEN, merge, &patch).await
+        }
+        AdminOp::Read { group } => {
+            admin(net, node, Method::GET, &setup::group_path(*group), ADMIN_TOKEN, merge, &Value::Null).await
+        }
+    };
+    let Ok(answer) = answer else { return AdminOutcome::Unknown };
+    let object: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    AdminOutcome::Answered(answer.status, object["users"][0].as_str().map(str::to_owned))
+}

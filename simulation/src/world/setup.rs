@@ -1,0 +1,116 @@
+//! What an administrator makes before anybody can call: a model on all engines, an account for each user, a subscription, a policy.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::engine;
+use crate::plan::Plan;
+
+/// The administrator's token, the same for every node.
+pub(crate) const ADMIN_TOKEN: &str = "simulated-administrators-token-0123456789abcdef";
+/// The model, in the data plane's path.
+pub(crate) const MODEL_PATH: &str = "/llm/sim";
+const TENANT: &str = "models-as-a-service";
+const MAAS: &str = "maas.opendatahub.io/v1alpha1";
+
+/// A file with the administrator's token: the one file that a node reads with its own hands.
+pub(crate) fn token_file() -> PathBuf {
+    let file = std::env::temp_dir().join(format!("tollgate-simulation-{}.token", std::process::id()));
+    // Nodes of one process share it; if it cannot be written they say so when they read it.
+    if !file.exists() {
+        let _ = fs::write(&file, ADMIN_TOKEN);
+    }
+    file
+}
+
+/// The account of a user.
+pub(crate) fn account(user: usize) -> String {
+    format!("user-{user}")
+}
+
+/// The name by which a user is counted.
+pub(crate) fn username(user: usize) -> String {
+    format!("system:serviceaccount:{TENANT}:{}", account(user))
+}
+
+/// Where a token for a user is asked for.
+pub(crate) fn token_path(user: usize) -> String {
+    format!("/api/v1/namespaces/{TENANT}/serviceaccounts/{}/token", account(user))
+}
+
+/// Where a group is.
+pub(crate) fn group_path(group: usize) -> String {
+    format!("/apis/user.openshift.io/v1/groups/group-{group}")
+}
+
+/// Paths and objects to create, in order.
+pub(crate) fn objects(plan: &Plan, groups: usize) -> Vec<(String, Value)> {
+    let namespace = |name: &str| {
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        ("/api/v1/namespaces".to_owned(), object)
+    };
+    let mut objects = vec![namespace(TENANT), namespace("llm")];
+    objects.extend((1..=plan.users).map(|user| {
+        let metadata = json!({"name": account(user), "namespace": TENANT});
+        let object = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata});
+        (format!("/api/v1/namespaces/{TENANT}/serviceaccounts"), object)
+    }));
+    objects.extend((1..=groups).map(|group| {
+        let name = format!("group-{group}");
+        let object =
+            json!({"apiVersion": "user.openshift.io/v1", "kind": "Group", "metadata": {"name": name}, "users": ["v0"]});
+        ("/apis/user.openshift.io/v1/groups".to_owned(), object)
+    }));
+    objects.push((
+        "/apis/serving.kserve.io/v1alpha1/namespaces/llm/llminferenceservices".to_owned(),
+        json!({
+            "apiVersion": "serving.kserve.io/v1alpha1",
+            "kind": "LLMInferenceService",
+            "metadata": {
+                "name": "sim", "namespace": "llm",
+                "annotations": {"tollgate.dev/replicas": engine::urls(plan.engines)},
+            },
+            "spec": {"model": {"uri": "hf://openai/gpt-oss-20b", "name": "openai/gpt-oss-20b"}, "replicas": plan.engines},
+        }),
+    ));
+    objects.push(maas(
+        "llm",
+        "MaaSModelRef",
+        "maasmodelrefs",
+        "sim",
+        json!({
+            "modelRef": {"kind": "LLMInferenceService", "name": "sim"},
+        }),
+    ));
+    let users: Vec<String> = (1..=plan.users).map(username).collect();
+    let limits = json!([{"limit": plan.limit, "window": format!("{}s", plan.window_seconds)}]);
+    objects.push(maas(
+        TENANT,
+        "MaaSSubscription",
+        "maassubscriptions",
+        "sim",
+        json!({
+            "owner": {"users": users},
+            "modelRefs": [{"name": "sim", "namespace": "llm", "tokenRateLimits": limits}],
+        }),
+    ));
+    objects.push(maas(
+        TENANT,
+        "MaaSAuthPolicy",
+        "maasauthpolicies",
+        "sim",
+        json!({
+            "subjects": {"users": users},
+            "modelRefs": [{"name": "sim", "namespace": "llm"}],
+        }),
+    ));
+    objects
+}
+
+fn maas(namespace: &str, kind: &str, plural: &str, name: &str, spec: Value) -> (String, Value) {
+    let metadata = json!({"name": name, "namespace": namespace});
+    let object = json!({"apiVersion": MAAS, "kind": kind, "metadata": metadata, "spec": spec});
+    (format!("/apis/{MAAS}/namespaces/{namespace}/{plural}"), object)
+}

@@ -1,0 +1,158 @@
+//! A user: calls, streams, hangs up, retries, and writes down what came back.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::call::{Call, Ended};
+use super::gateway::{self, GATEWAY_PORT};
+use super::http::{Answer, Ask, End, ask};
+use super::net::SimNet;
+use super::setup::MODEL_PATH;
+use super::{Phase, Shared};
+use crate::chance::Chance;
+use crate::properties::Violation;
+use crate::trace;
+
+/// How long a user waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A user's name on the network.
+pub(crate) fn name(number: usize) -> String {
+    format!("user-{number}")
+}
+
+/// A user's life: several calls at a time.
+pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
+    let net = Rc::new(SimNet::of(&name(number)));
+    let mut chance = Chance::of(shared.plan.seed, &name(number));
+    let hands = chance.between(1, 4);
+    let mut calling = tokio::task::JoinSet::new();
+    for hand in 1..=hands {
+        let chance = Chance::of(shared.plan.seed, &format!("{} hand {hand}", name(number)));
+        calling.spawn_local(call_on(shared.clone(), net.clone(), number, hand, chance));
+    }
+    while let Some(ended) = calling.join_next().await {
+        ended?;
+    }
+    Ok(())
+}
+
+async fn call_on(shared: Rc<Shared>, net: Rc<SimNet>, user: usize, hand: u64, mut chance: Chance) {
+    let mut calls = 0;
+    while shared.phase.get() == Phase::SettingUp {
+        sleep(Duration::from_millis(100)).await;
+    }
+    while shared.phase.get() < Phase::Settling {
+        sleep(Duration::from_millis(chance.between(5, 400))).await;
+        calls += 1;
+        let keys: Vec<usize> = {
+            let keys = shared.keys.borrow();
+            (0..keys.len()).filter(|at| keys[*at].user == user).collect()
+        };
+        if keys.is_empty() {
+            continue;
+        }
+        let key = *chance.pick(&keys);
+        let node = chance.between(1, shared.plan.nodes as u64) as usize;
+        let id = format!("u{user}h{hand}c{calls}");
+        let at = {
+            let mut history = shared.calls.borrow_mut();
+            let call = Call { id: id.clone(), key, node, began: trace::now(), ended: None };
+            history.push(call);
+            history.len() - 1
+        };
+        let ended = call(&shared, &net, &mut chance, key, node, &id).await;
+        trace::event(&name(user), &format!("{id} with key {key} on node {node}: {ended:?}"));
+        shared.calls.borrow_mut()[at].ended = Some((trace::now(), ended));
+    }
+}
+
+async fn call(shared: &Shared, net: &SimNet, chance: &mut Chance, key: usize, node: usize, id: &str) -> Ended {
+    let secret = shared.keys.borrow()[key].secret.clone();
+    let streams = chance.percent(50);
+    let hang_up_after = chance.percent(15).then(|| chance.between(0, 8) as usize);
+    let words = "word ".repeat(chance.between(1, 60) as usize);
+    let mut body = json!({
+        "model": "sim",
+        "messages": [{"role": "user", "content": format!("{id} {words}")}],
+        "stream": streams,
+    });
+    if chance.percent(80) {
+        body["max_tokens"] = chance.between(1, 80).into();
+    }
+    if streams && chance.percent(50) {
+        body["stream_options"] = json!({"include_usage": true});
+    }
+    let (host, path) = (gateway::name(node), format!("{MODEL_PATH}/v1/chat/completions"));
+    let asked = Ask {
+        host: &host,
+        port: GATEWAY_PORT,
+        method: Method::POST,
+        path: &path,
+        token: &secret,
+        id,
+        content_type: "application/json",
+        body: body.to_string(),
+        within: PATIENCE,
+        hang_up_after,
+    };
+    match ask(net, asked).await {
+        Err(error) => Ended::Broken(error),
+        Ok(answer) if answer.status != 200 => Ended::Refused(answer.status),
+        Ok(answer) => match answer.end {
+            End::HungUp => Ended::HungUp,
+            End::Broken => Ended::Broken("the answer broke off".to_owned()),
+            End::Complete if streams => read_stream(shared, id, &answer),
+            End::Complete => read_whole(shared, id, &answer),
+        },
+    }
+}
+
+/// The answer to another call would be a leak.
+fn check_owner(shared: &Shared, id: &str, answer: &Value) {
+    let theirs = answer["id"].as_str().unwrap_or_default();
+    if !theirs.is_empty() && theirs != format!("chatcmpl-{id}") {
+        shared.violate(Violation::new("OWN", format!("call {id} was answered with the answer to {theirs}")));
+    }
+}
+
+fn read_whole(shared: &Shared, id: &str, answer: &Answer) -> Ended {
+    let Ok(value) = serde_json::from_slice::<Value>(&answer.body) else {
+        return Ended::Broken("not JSON".to_owned());
+    };
+    check_owner(shared, id, &value);
+    Ended::Answered { tokens: value["usage"]["total_tokens"].as_u64() }
+}
+
+/// A stream is over when it says so; without that it broke, whatever HTTP says.
+fn read_stream(shared: &Shared, id: &str, answer: &Answer) -> Ended {
+    let text = String::from_utf8_lossy(&answer.body);
+    let (mut tokens, mut is_done, mut error) = (None, false, None);
+    for data in text.lines().filter_map(|line| line.strip_prefix("data: ")) {
+        if is_done {
+            shared.violate(Violation::new("STREAM", format!("call {id} got something after its end: {data}")));
+        }
+        if data == "[DONE]" {
+            is_done = true;
+            continue;
+        }
+        let Ok(event) = serde_json::from_str::<Value>(data) else {
+            error = Some("an event that is not JSON".to_owned());
+            continue;
+        };
+        check_owner(shared, id, &event);
+        if !event["error"].is_null() {
+            error = Some("an error event".to_owned());
+        }
+        tokens = event["usage"]["total_tokens"].as_u64().or(tokens);
+    }
+    match error {
+        Some(error) => Ended::Broken(error),
+        None if is_done => Ended::Answered { tokens },
+        None => Ended::Broken("the stream has no end".to_owned()),
+    }
+}

@@ -1,0 +1,28 @@
+//! A few runs for every change: the same seeds each time, some of them twice, and some that nobody has run before.
+
+use std::process::Command;
+
+fn simulate(arguments: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_simulation"))
+        .args(arguments)
+        .output()
+        .expect("the binary was built beside this test");
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    assert!(output.status.success(), "simulation {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn seeds_that_are_run_each_time_hold_every_property() {
+    simulate(&["--seeds", "1..9", "--for", "90s", "--jobs", "1"]);
+}
+
+#[test]
+fn a_seed_gives_the_same_run_twice() {
+    simulate(&["--seeds", "101..104", "--twice", "--jobs", "1"]);
+}
+
+#[test]
+fn new_seeds_hold_every_property() {
+    simulate(&["--for", "30s", "--jobs", "1"]);
+}
