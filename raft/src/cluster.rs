@@ -3,10 +3,11 @@
 mod ask;
 mod lease;
 mod state_clock;
+mod wall_clocks;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -27,6 +28,7 @@ use crate::storage::{self, Disk, Writer};
 use ask::{Ask, Done};
 use lease::Lease;
 pub(crate) use state_clock::StateClock;
+pub(crate) use wall_clocks::WallClocks;
 
 /// How long a proposal is tried.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -41,8 +43,6 @@ const PROPOSALS_MAX: usize = 256;
 const HANDOVER: Duration = Duration::from_secs(2);
 /// How long a node waits for others to say whether the cluster exists. Those that are not up yet do not matter.
 const FOUNDED_WITHIN: Duration = Duration::from_millis(300);
-/// How often a node looks for members that it has never greeted.
-const MEET_AGAIN: Duration = Duration::from_secs(1);
 /// How long a new credential may take to be known on every node that is up, before it is handed out all the same.
 const SPREAD_WITHIN: Duration = Duration::from_millis(250);
 /// How long one question of a fence may take.
@@ -188,8 +188,8 @@ impl Cluster {
             tasks: Mutex::new(vec![writing, serving.abort_handle()]),
         });
         let renewing = tokio::spawn(lease::keep(Arc::downgrade(&inner))).abort_handle();
-        let meeting = tokio::spawn(meet(Arc::downgrade(&inner))).abort_handle();
-        inner.tasks().extend([renewing, meeting]);
+        let comparing = tokio::spawn(wall_clocks::compare(Arc::downgrade(&inner))).abort_handle();
+        inner.tasks().extend([renewing, comparing]);
         Ok(Cluster { inner })
     }
 
@@ -372,20 +372,6 @@ async fn part_of_a_cluster(peers: &Peers, node: NodeId, members: &BTreeMap<NodeI
     let others = members.iter().filter(|(member, _)| **member != node);
     let answers = others.map(|(member, address)| peers.call(*member, address, Request::Founded, FOUNDED_WITHIN));
     join_all(answers).await.contains(&Ok(Response::Founded(true)))
-}
-
-/// Greets every member once in this node's life, so that each knows the other's disk before it matters.
-async fn meet(inner: Weak<Inner>) {
-    while let Some(inner) = inner.upgrade() {
-        let members = consensus::standing(inner.member.raft()).members;
-        let strangers = members.iter().filter(|(node, _)| **node != inner.node && !inner.peers.has_met(**node));
-        join_all(
-            strangers.map(|(node, address)| inner.peers.call(*node, address, Request::WaitApplied(0), FENCE_ATTEMPT)),
-        )
-        .await;
-        drop(inner);
-        sleep(MEET_AGAIN).await;
-    }
 }
 
 /// A random number that names something.

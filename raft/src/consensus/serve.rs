@@ -1,6 +1,7 @@
 //! What this node does for itself and for its peers: takes their consensus messages, logs proposals while it
 //! leads, says how far a read must wait.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,11 +19,11 @@ use tokio::time::{Instant, timeout};
 use super::convert;
 use super::machine::Published;
 use super::{Raft, TypeConfig};
-use crate::cluster::StateClock;
+use crate::cluster::{StateClock, WallClocks};
 use crate::codec;
 use crate::command::Reply;
 use crate::doors::{BoxFuture, Clock};
-use crate::ids::{NodeId, RequestId};
+use crate::ids::{NodeId, RequestId, Timestamp};
 use crate::peers::Handler;
 use crate::peers::message::{Appended, Candidacy, Request, Response, SnapshotHead, Transferred};
 use crate::storage::records::{LogId, Sealed, Vote, snapshot_parts};
@@ -47,12 +48,14 @@ pub(crate) struct Member {
     published: Published,
     stamps: Mutex<StateClock>,
     clock: Arc<dyn Clock>,
+    walls: WallClocks,
     started: Instant,
 }
 
 impl Member {
     pub(crate) fn new(raft: Raft, published: Published, clock: Arc<dyn Clock>) -> Member {
-        Member { raft, published, stamps: Mutex::default(), clock, started: Instant::now() }
+        let (stamps, walls) = (Mutex::default(), WallClocks::default());
+        Member { raft, published, stamps, clock, walls, started: Instant::now() }
     }
 
     pub(crate) fn raft(&self) -> &Raft {
@@ -66,10 +69,8 @@ impl Member {
     /// Logs a command if this node leads: its index and its reply, once it is on a quorum and applied here.
     pub(crate) async fn log(&self, request: RequestId, command: Bytes) -> Result<(u64, Reply), NotTaken> {
         let term = self.leading_term()?;
-        let time = {
-            let applied = self.published.view.borrow().time;
-            let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
-            stamps.stamp(term, self.started.elapsed(), self.clock.wall(), applied)
+        let Some(time) = self.stamp(term) else {
+            return Err(NotTaken::Failed("the time is not known yet: too few members have said theirs".into()));
         };
         match self.raft.client_write(Sealed { request, time, command }).await {
             Ok(written) => {
@@ -110,6 +111,29 @@ impl Member {
         } else {
             Err(NotTaken::NotLeader(metrics.current_leader.map(NodeId)))
         }
+    }
+
+    /// What the other members' wall clocks say, as far as this node has heard.
+    pub(crate) fn walls(&self) -> &WallClocks {
+        &self.walls
+    }
+
+    /// The wall time of a majority of the voters, if this node knows it.
+    pub(crate) fn trusted_wall(&self) -> Option<Timestamp> {
+        let (node, voters): (NodeId, BTreeSet<NodeId>) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            (NodeId(metrics.id), metrics.membership_config.voter_ids().map(NodeId).collect())
+        };
+        self.walls.trusted(node, self.clock.wall(), &voters, Instant::now())
+    }
+
+    /// The stamp of a proposal taken now, in a term that this node leads.
+    fn stamp(&self, term: u64) -> Option<Timestamp> {
+        let trusted = self.trusted_wall();
+        let applied = self.published.view.borrow().time;
+        let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        stamps.stamp(term, self.started.elapsed(), trusted, applied)
     }
 
     async fn append(&self, request: AppendEntriesRequest<TypeConfig>) -> Response {
@@ -172,6 +196,7 @@ impl Member {
                 Ok(()) => Response::Applied,
                 Err(not_taken) => refused(not_taken),
             },
+            Request::WallTime => Response::WallTime(self.clock.wall()),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Wall time. It is used to show times to people, to expire credentials and to feed the state clock;
-//! never to order events (that is the log's work) or to measure durations (that is `tokio::time`).
+//! Wall time. It is used to show times to people, to expire credentials and, with that of the other members, to feed
+//! the state clock; never to order events (that is the log's work) or to measure durations (that is `tokio::time`).
 
 use crate::ids::Timestamp;
 

@@ -31,11 +31,6 @@ impl Acquaintances {
         self.own
     }
 
-    /// Whether this node met `node` before.
-    pub(crate) fn has_met(&self, node: u64) -> bool {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&node)
-    }
-
     /// Meets `node`: at the first time its disk is remembered durably before this returns. Errors: it has another
     /// disk than before, or ours cannot be written.
     pub(super) async fn meet(&self, node: u64, disk: u128) -> io::Result<()> {
@@ -71,7 +66,6 @@ mod tests {
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
         let (writer, _) = Writer::start(disk.clone());
         let acquaintances = Acquaintances::new(1, BTreeMap::new(), writer.clone());
-        assert!(!acquaintances.has_met(2));
         acquaintances.meet(2, 22).await.unwrap();
         acquaintances.meet(2, 22).await.unwrap();
         acquaintances.meet(3, 33).await.unwrap();

@@ -87,11 +87,6 @@ impl Peers {
         Peers { shared: Arc::new(Shared { node, cluster, tls, doors, acquaintances }), links: Mutex::default() }
     }
 
-    /// Whether this node ever greeted `node`.
-    pub(crate) fn has_met(&self, node: NodeId) -> bool {
-        self.shared.acquaintances.has_met(node.0)
-    }
-
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
     }

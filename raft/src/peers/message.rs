@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Record;
-use crate::ids::RequestId;
+use crate::ids::{RequestId, Timestamp};
 use crate::storage::records::{Entry, LogId, Vote};
 
 /// What one node asks of another.
@@ -60,6 +60,8 @@ pub(crate) enum Request {
         /// Which.
         node: u64,
     },
+    /// To anybody: what does your wall clock say?
+    WallTime,
 }
 
 /// What a candidate says of itself.
@@ -112,6 +114,8 @@ pub(crate) enum Response {
     MembersChanged,
     /// It could not be done; for people to read.
     Failed(String),
+    /// To `WallTime`.
+    WallTime(Timestamp),
 }
 
 /// What became of an `Append`.

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use raft::cluster::{Settings, StartError};
 use raft::command::{Command, NewKey};
-use raft::doors::Doors;
+use raft::doors::{Clock, Doors, SystemClock};
 use raft::peers::{PEER_NAME, PeerTls};
 use raft::storage::SledDisk;
 use raft::{Applied, Cluster, NodeId, ProposeError, Reply, Timestamp};
@@ -55,9 +55,25 @@ pub(crate) struct Nodes {
 pub(crate) struct Node {
     pub(crate) cluster: Cluster,
     runtime: tokio::runtime::Runtime,
+    clock: Arc<SetClock>,
+}
+
+/// A wall clock that somebody has set ahead by so many milliseconds.
+#[derive(Default)]
+struct SetClock(AtomicU64);
+
+impl Clock for SetClock {
+    fn wall(&self) -> Timestamp {
+        SystemClock.wall().plus(Duration::from_millis(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 impl Node {
+    /// Sets its wall clock ahead of the true time.
+    pub(crate) fn set_wall_ahead(&self, by: Duration) {
+        self.clock.0.store(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+
     pub(crate) fn run<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
@@ -159,7 +175,7 @@ impl Nodes {
 
     /// Stops a node where it stands.
     pub(crate) fn kill(&mut self, node: u64) {
-        let Node { cluster, runtime } = self.running.remove(&NodeId(node)).expect("it runs");
+        let Node { cluster, runtime, .. } = self.running.remove(&NodeId(node)).expect("it runs");
         // The handle must not be what stops the tasks.
         std::mem::forget(cluster);
         runtime.shutdown_timeout(Duration::from_secs(5));
@@ -167,7 +183,7 @@ impl Nodes {
 
     /// Stops a node politely.
     pub(crate) fn stop(&mut self, node: u64) {
-        let Node { cluster, runtime } = self.running.remove(&NodeId(node)).expect("it runs");
+        let Node { cluster, runtime, .. } = self.running.remove(&NodeId(node)).expect("it runs");
         runtime.block_on(cluster.shutdown());
         drop(cluster);
         runtime.shutdown_timeout(Duration::from_secs(5));
@@ -218,8 +234,10 @@ pub(crate) fn start(settings: Settings, path: &Path) -> Result<Node, StartError>
         disk = SledDisk::open(path);
     }
     let disk = Arc::new(disk.map_err(StartError::Storage)?);
-    let cluster = runtime.block_on(Cluster::start(settings, disk, Doors::real()))?;
-    Ok(Node { cluster, runtime })
+    let clock = Arc::new(SetClock::default());
+    let doors = Doors { clock: clock.clone(), ..Doors::real() };
+    let cluster = runtime.block_on(Cluster::start(settings, disk, doors))?;
+    Ok(Node { cluster, runtime, clock })
 }
 
 /// Blocks the test's own thread, not a node's.

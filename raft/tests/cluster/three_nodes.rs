@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use raft::doors::{Clock, SystemClock};
 use tokio::time::Instant;
 
 use crate::support::{Nodes, eventually, is_done};
@@ -140,4 +141,35 @@ fn a_fence_waits_for_a_node_that_is_gone_until_its_lease_is_over_and_not_longer(
     let applied = nodes.node(at).put(2).unwrap();
     let one_gone = fence(&nodes, at, applied.index);
     assert!(one_gone >= Duration::from_secs(2) && one_gone < Duration::from_millis(2500), "{one_gone:?}");
+}
+
+#[test]
+fn a_new_leader_whose_wall_clock_is_ahead_does_not_move_the_clusters_time() {
+    let mut nodes = Nodes::started(3);
+    nodes.node(1).put(0).unwrap();
+    // So that every node has heard of the others' clocks.
+    nodes.node(1).idle(Duration::from_millis(1500));
+    nodes.stop(nodes.leader());
+    let leader = nodes.node(nodes.leader());
+    let ahead = Duration::from_secs(90 * 60);
+    leader.set_wall_ahead(ahead);
+    let before = SystemClock.wall();
+    leader.put(1).unwrap();
+    let time = leader.cluster.view().time;
+    assert!(time.since(before) < Duration::from_secs(10), "{time} although it was {before}");
+    assert!(before.since(time) < Duration::from_secs(10), "{time} although it was {before}");
+}
+
+#[test]
+fn a_new_cluster_is_dated_by_a_majority_and_not_by_the_founder_whose_clock_is_ahead() {
+    let mut nodes = Nodes::new(3);
+    for node in 1..=3 {
+        nodes.start(node);
+    }
+    let leader = nodes.node(nodes.leader());
+    leader.set_wall_ahead(Duration::from_secs(90 * 60));
+    let before = SystemClock.wall();
+    leader.put(0).unwrap();
+    let time = leader.cluster.view().time;
+    assert!(before.since(time) < Duration::from_secs(10) && time.since(before) < Duration::from_secs(10), "{time}");
 }
