@@ -53,6 +53,9 @@ struct Options {
     /// Run every seed twice, and compare the hashes of everything that happened.
     #[arg(long)]
     twice: bool,
+    /// With --seeds or --for: stop at the first failure.
+    #[arg(long)]
+    until_failure: bool,
     /// Runs at once; as many as there are processors if nothing is said.
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -124,7 +127,13 @@ fn many(options: &Options) -> std::io::Result<ExitCode> {
     }
     let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let seeds = options.seeds.clone().unwrap_or_else(fresh);
-    let campaign = Campaign { seeds: seeds.clone(), within: options.within, twice: options.twice, jobs };
+    let campaign = Campaign {
+        seeds: seeds.clone(),
+        within: options.within,
+        twice: options.twice,
+        until_failure: options.until_failure,
+        jobs,
+    };
     let began = runs::now();
     let outcome = runs::run(&campaign)?;
     let seconds = began.elapsed().as_secs_f64();

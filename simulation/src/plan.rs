@@ -126,6 +126,11 @@ impl Fault {
         matches!(self, Fault::Engine(_, what) if what.starts_with("missing-usage"))
     }
 
+    /// Whether it is about engines, or the way to them.
+    pub(crate) fn concerns_engines(&self) -> bool {
+        matches!(self, Fault::Engine(..) | Fault::EngineHang(_) | Fault::CutEngine(..))
+    }
+
     fn draw(chance: &mut Chance, nodes: usize, engines: usize) -> Fault {
         let node = chance.between(1, nodes as u64) as usize;
         let other = 1 + (node - 1 + chance.between(1, nodes as u64 - 1) as usize) % nodes;

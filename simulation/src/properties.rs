@@ -6,8 +6,8 @@
 //! | VIEW | what a node knows never goes back while it lives |
 //! | SAME | two nodes that applied equally many entries have equal states |
 //! | LOG | an applied entry is the same on every node, for ever |
-//! | QUOTA | no meter admits beyond its limit in any window |
-//! | USAGE | what engines produced is in the ledger |
+//! | QUOTA | no meter admits beyond its limit in any window, and windows do not overlap |
+//! | USAGE | what engines produced is in the ledger, and no more |
 //! | REVOKED | a key is never admitted after its revocation returned |
 //! | LINEAR | administrators see one history |
 //! | OWN, STREAM | an answer belongs to its call, and nothing follows its end |
@@ -55,6 +55,7 @@ pub(crate) struct Properties {
     view: view::Views,
     same: same::States,
     log: log::Entries,
+    quota: quota::Windows,
     live: live::Liveness,
 }
 
@@ -66,7 +67,7 @@ impl Properties {
             self.view.check(&seen),
             self.same.check(&seen),
             self.log.check(shared, &seen),
-            quota::check(shared, &seen),
+            self.quota.check(shared, &seen),
         ];
         for violation in checks.into_iter().filter_map(Result::err) {
             shared.violate(violation);

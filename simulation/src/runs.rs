@@ -13,6 +13,8 @@ pub(crate) struct Campaign {
     pub(crate) within: Option<Duration>,
     /// Each seed twice, and the hashes must be equal.
     pub(crate) twice: bool,
+    /// No new run begins after one has failed.
+    pub(crate) until_failure: bool,
     /// Runs at once.
     pub(crate) jobs: usize,
 }
@@ -54,10 +56,9 @@ pub(crate) fn run(campaign: &Campaign) -> io::Result<Outcome> {
     let next = Mutex::new(campaign.seeds.clone());
     let outcome = Mutex::new(Ok(Outcome::default()));
     let take = || {
-        if campaign.within.is_some_and(|within| began.elapsed() >= within) {
-            return None;
-        }
-        lock(&next).next()
+        let is_late = campaign.within.is_some_and(|within| began.elapsed() >= within);
+        let has_failed = campaign.until_failure && lock(&outcome).as_ref().is_ok_and(Outcome::has_failed);
+        if is_late || has_failed { None } else { lock(&next).next() }
     };
     std::thread::scope(|scope| {
         for _ in 0..campaign.jobs.max(1) {
@@ -82,6 +83,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Outcome {
+    fn has_failed(&self) -> bool {
+        !self.failed.is_empty() || !self.differed.is_empty()
+    }
+
     fn add(&mut self, seed: u64, (report, again): (Report, Option<Report>)) {
         self.runs += 1;
         self.simulated_seconds += report.word("lasted").and_then(|word| word.parse().ok()).unwrap_or(0.0);

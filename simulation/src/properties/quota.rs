@@ -1,23 +1,45 @@
-//! QUOTA: no meter admits beyond its limit in any window. By the ledger's own numbers here; by what engines produced in `usage`.
+//! QUOTA: no meter admits beyond its limit in any window, and no window begins before the one before it has ended. By the ledger's own
+//! numbers here; by what engines produced in `usage`.
+
+use std::collections::BTreeMap;
+
+use raft::Timestamp;
+use raft::state::MeterId;
 
 use super::Violation;
 use crate::world::{Observation, Shared};
 
-pub(super) fn check(shared: &Shared, seen: &Observation) -> Result<(), Violation> {
-    let limit = shared.plan.limit;
-    for (id, meter) in &seen.view.meters {
-        let Some(window) = &meter.window else { continue };
-        let taken = window.settled + window.held();
-        if taken > limit {
-            let text = format!(
-                "of {limit} tokens of {} in window {} there are {} settled and {} held",
-                id.user,
-                window.number,
-                window.settled,
-                window.held()
-            );
-            return Err(Violation::new("QUOTA", text));
+/// By meter: the number and the end of the last window.
+#[derive(Default)]
+pub(super) struct Windows(BTreeMap<MeterId, (u64, Timestamp)>);
+
+impl Windows {
+    pub(super) fn check(&mut self, shared: &Shared, seen: &Observation) -> Result<(), Violation> {
+        let limit = shared.plan.limit;
+        for (id, meter) in &seen.view.meters {
+            let Some(window) = &meter.window else { continue };
+            let taken = window.settled + window.held();
+            if taken > limit {
+                let text = format!(
+                    "of {limit} tokens of {} in window {} there are {} settled and {} held",
+                    id.user,
+                    window.number,
+                    window.settled,
+                    window.held()
+                );
+                return Err(Violation::new("QUOTA", text));
+            }
+            let last = self.0.entry(id.clone()).or_insert((window.number, window.ends));
+            if window.number <= last.0 {
+                continue;
+            }
+            // The next window begins at the end of this one, or later, and is as long.
+            if window.ends < last.1.plus(id.window()) {
+                let text = format!("window {} of {} began before window {} had ended", window.number, id.user, last.0);
+                return Err(Violation::new("QUOTA", text));
+            }
+            *last = (window.number, window.ends);
         }
+        Ok(())
     }
-    Ok(())
 }

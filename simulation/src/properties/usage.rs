@@ -1,55 +1,84 @@
-//! USAGE: what engines produced for answered calls is in the ledger: charged, owed, or stranded with a node that died.
+//! USAGE: what engines produced for answered calls is in the ledger (charged, owed, or stranded with a node that died), and nothing
+//! is charged that no engine produced.
 //!
 //! Only for windows that outlast the run: a window that ended took its numbers with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use raft::View;
+use sim_vllm::Outcome;
 
 use super::Violation;
-use crate::world::{Ended, Shared};
+use crate::world::{Call, Ended, Shared};
 
 /// Seconds; longer than any run.
 const WHOLE_RUN: u64 = 3600;
+/// What a call that broke off may be charged at most, beyond what its engine says: its reservation.
+const BROKEN_OFF_MAX: u64 = 2_000;
+
+/// What the ledger should have of a user.
+#[derive(Default)]
+struct Expected {
+    at_least: u64,
+    at_most: u64,
+}
 
 pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Violation> {
+    let Some(state) = state.filter(|_| shared.plan.window_seconds >= WHOLE_RUN) else { return Ok(()) };
+    let faults = || shared.plan.faults.iter().map(|planned| &planned.fault);
     // What an engine does not report is counted by the gateway as well as that goes.
-    let is_reported = !shared.plan.faults.iter().any(|planned| planned.fault.hides_usage());
-    let is_whole = shared.plan.window_seconds >= WHOLE_RUN && is_reported;
-    let Some(state) = state.filter(|_| is_whole) else { return Ok(()) };
-    let calls = shared.calls.borrow();
-    let whole = calls.iter().filter(|call| matches!(call.ended, Some((_, Ended::Answered { .. }))));
-    let answered: BTreeSet<String> = whole.map(|call| format!("chatcmpl-{}", call.id)).collect();
-    let mut produced: BTreeMap<String, u64> = BTreeMap::new();
-    for engine in &shared.engines {
-        for record in engine.records.borrow().iter() {
-            // What an engine made for a call that broke off is counted as well as that goes.
-            if !answered.contains(record.request_id.as_str()) {
-                continue;
-            }
-            let Some(user) = owner(&record.request_id) else {
-                continue;
-            };
-            *produced.entry(user).or_default() += (record.prompt_tokens + record.produced_tokens) as u64;
-        }
-    }
-    for (user, produced) in produced {
+    let is_reported = !faults().any(|fault| fault.hides_usage());
+    let engines_are_well = !faults().any(|fault| fault.concerns_engines());
+    for (user, expected) in expected(shared) {
         let meter = state.meters.iter().find(|(id, _)| id.user == user).map(|(_, meter)| meter);
-        let booked = meter.map_or(0, |meter| {
+        let (mut charged, mut stranded) = (0, 0);
+        if let Some(meter) = meter {
             let window = meter.window.as_ref();
-            meter.debt + window.map_or(0, |window| window.settled + window.stranded.values().sum::<u64>())
-        });
-        if produced > booked {
-            let text = format!("engines produced {produced} tokens for {user}, the ledger has {booked} of them");
-            return Err(Violation::new("USAGE", text));
+            charged = meter.debt + window.map_or(0, |window| window.settled);
+            stranded = window.map_or(0, |window| window.stranded.values().sum());
         }
+        let text = if is_reported && expected.at_least > charged + stranded {
+            format!(
+                "engines produced {} tokens for {user}, the ledger has {charged}, stranded {stranded}",
+                expected.at_least
+            )
+        } else if engines_are_well && charged > expected.at_most {
+            format!("{user} was charged {charged} tokens, engines produced at most {}", expected.at_most)
+        } else {
+            continue;
+        };
+        return Err(Violation::new("USAGE", text));
     }
     Ok(())
 }
 
-/// The user whose call it was: `chatcmpl-u2h1c7` is user 2's.
-fn owner(request_id: &str) -> Option<String> {
-    let number = request_id.strip_prefix("chatcmpl-u")?.split('h').next()?.parse().ok()?;
-    Some(crate::world::username(number))
+/// By username.
+fn expected(shared: &Shared) -> BTreeMap<String, Expected> {
+    // By the engines' ids of requests: what was made in all, and by the attempt that came to an end.
+    let mut made: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for engine in &shared.engines {
+        for record in engine.records.borrow().iter() {
+            let tokens = (record.prompt_tokens + record.produced_tokens) as u64;
+            let (all, whole) = made.entry(record.request_id.clone()).or_default();
+            *all += tokens;
+            if record.outcome == Outcome::Finished {
+                *whole = (*whole).max(tokens);
+            }
+        }
+    }
+    let keys = shared.keys.borrow();
+    let mut users: BTreeMap<String, Expected> = BTreeMap::new();
+    for call in shared.calls.borrow().iter() {
+        let (all, whole) = made.get(&format!("chatcmpl-{}", call.id)).copied().unwrap_or_default();
+        let user = users.entry(crate::world::username(keys[call.key].user)).or_default();
+        let is_answered = is_answered(call);
+        user.at_least += if is_answered { whole } else { 0 };
+        user.at_most += all + if is_answered { 0 } else { BROKEN_OFF_MAX };
+    }
+    users
+}
+
+fn is_answered(call: &Call) -> bool {
+    matches!(call.ended, Some((_, Ended::Answered { .. } | Ended::Refused(_))))
 }

@@ -84,7 +84,7 @@ pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
     let doors = Doors {
         clock: slot.clock.clone(),
         chance: Arc::new(SeededChance::new(seed_of(seed, &format!("{name}, life {life}")))),
-        net: Arc::new(SimNet::of(&name)),
+        net: Arc::new(SimNet::of(&name, seed_of(seed, &format!("life {life}")))),
     };
     let stop = Rc::new(Notify::new());
     *slot.stop.borrow_mut() = stop.clone();

@@ -1,24 +1,38 @@
-//! The network door on the simulated network. Every byte goes into the trace.
+//! The network door on the simulated network. Every byte goes into the trace, and some reads bring less than there is, so that
+//! whoever takes a piece for a message is found out.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use raft::doors::{Accepted, BoxFuture, BoxStream, Listener, Net};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
+use crate::chance::Chance;
 use crate::trace;
+
+/// So many reads in a hundred are cut, to so many bytes at most.
+const CUT_PERCENT: u64 = 10;
+const CUT_BYTES: usize = 48;
 
 /// The simulated network as one host sees it.
 pub(crate) struct SimNet {
-    host: String,
+    host: Arc<Host>,
+}
+
+/// What the streams of a host share.
+struct Host {
+    name: String,
+    chance: Mutex<Chance>,
 }
 
 impl SimNet {
-    pub(crate) fn of(host: &str) -> SimNet {
-        SimNet { host: host.to_owned() }
+    pub(crate) fn of(host: &str, seed: u64) -> SimNet {
+        let chance = Mutex::new(Chance::of(seed, &format!("network of {host}")));
+        SimNet { host: Arc::new(Host { name: host.to_owned(), chance }) }
     }
 
     /// Connects to a host of the simulated network.
@@ -46,7 +60,7 @@ impl Net for SimNet {
 
 struct SimListener {
     listener: TcpListener,
-    host: String,
+    host: Arc<Host>,
 }
 
 impl Listener for SimListener {
@@ -65,15 +79,33 @@ impl Listener for SimListener {
 /// A stream whose bytes are part of the trace.
 pub(crate) struct Traced {
     stream: TcpStream,
-    host: String,
+    host: Arc<Host>,
+}
+
+impl Host {
+    /// To how many bytes the next read is cut, if it is.
+    fn cut(&self) -> Option<usize> {
+        let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
+        chance.percent(CUT_PERCENT).then(|| chance.between(1, CUT_BYTES as u64) as usize)
+    }
 }
 
 impl AsyncRead for Traced {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let cut = self.host.cut().filter(|cut| *cut < buffer.remaining());
+        let polled = match cut {
+            None => Pin::new(&mut self.stream).poll_read(cx, buffer),
+            Some(cut) => {
+                let mut bytes = [0; CUT_BYTES];
+                let mut piece = ReadBuf::new(&mut bytes[..cut]);
+                let polled = Pin::new(&mut self.stream).poll_read(cx, &mut piece);
+                buffer.put_slice(piece.filled());
+                polled
+            }
+        };
         if let Poll::Ready(Ok(())) = &polled {
-            trace::bytes(&self.host, "read", &buffer.filled()[before..]);
+            trace::bytes(&self.host.name, "read", &buffer.filled()[before..]);
         }
         polled
     }
@@ -83,7 +115,7 @@ impl AsyncWrite for Traced {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if let Poll::Ready(Ok(written)) = &polled {
-            trace::bytes(&self.host, "write", &bytes[..*written]);
+            trace::bytes(&self.host.name, "write", &bytes[..*written]);
         }
         polled
     }

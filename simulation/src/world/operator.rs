@@ -53,7 +53,7 @@ pub(crate) enum AdminOutcome {
 
 /// The operator's life.
 pub(crate) async fn host(shared: Rc<Shared>) -> turmoil::Result {
-    let net = Rc::new(SimNet::of("operator"));
+    let net = Rc::new(SimNet::of("operator", shared.plan.seed));
     let mut chance = Chance::of(shared.plan.seed, "operator");
     for (path, object) in setup::objects(&shared.plan, GROUPS) {
         insist(&shared, &net, &mut chance, Method::POST, &path, ADMIN_TOKEN, &object).await;

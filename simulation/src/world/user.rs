@@ -27,7 +27,7 @@ pub(crate) fn name(number: usize) -> String {
 
 /// A user's life: several calls at a time.
 pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
-    let net = Rc::new(SimNet::of(&name(number)));
+    let net = Rc::new(SimNet::of(&name(number), shared.plan.seed));
     let mut chance = Chance::of(shared.plan.seed, &name(number));
     let hands = chance.between(1, 4);
     let mut calling = tokio::task::JoinSet::new();
