@@ -186,12 +186,13 @@ def run_directory():
 class Process:
     """A process and its children, pinned to one processor, stopped on leaving the `with`."""
 
-    def __init__(self, name, command, directory, cpu):
+    def __init__(self, name, command, directory, cpu, **environment):
         self.name = name
         self.log = directory / f"{name}.log"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
-                ["taskset", "-c", str(cpu), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory
+                ["taskset", "-c", str(cpu), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory,
+                env={**os.environ, **environment},
             )
 
     def __enter__(self):
@@ -313,7 +314,9 @@ class Tollgate(Process):
             f'[admin]\nlisten = "127.0.0.1:{TOLLGATE_PORTS["admin"]}"\n'
             'certificate = "admin.crt"\nkey = "admin.key"\n'
         )
-        super().__init__("tollgate", [binary, "serve", "--config", "tollgate.toml"], directory, cpu)
+        command = [binary, "serve", "--config", "tollgate.toml"]
+        # As its container image has it.
+        super().__init__("tollgate", command, directory, cpu, MALLOC_ARENA_MAX="2")
 
     def __enter__(self):
         try:
