@@ -74,8 +74,7 @@ class Trouble(Exception):
 
 def main():
     options = read_options()
-    # A supervisor's stop must end what was started, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # A supervisor's stop must end what was started, too.
     try:
         result = compare(options)
     except Trouble as trouble:
@@ -192,8 +191,7 @@ class Process:
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
                 ["taskset", "-c", str(cpu), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory,
-                env={**os.environ, **environment},
-            )
+                env={**os.environ, **environment})
 
     def __enter__(self):
         return self
@@ -314,9 +312,8 @@ class Tollgate(Process):
             f'[admin]\nlisten = "127.0.0.1:{TOLLGATE_PORTS["admin"]}"\n'
             'certificate = "admin.crt"\nkey = "admin.key"\n'
         )
-        command = [binary, "serve", "--config", "tollgate.toml"]
-        # As its container image has it.
-        super().__init__("tollgate", command, directory, cpu, MALLOC_ARENA_MAX="2")
+        as_in_its_image = {"MALLOC_ARENA_MAX": "2"}
+        super().__init__("tollgate", [binary, "serve", "--config", "tollgate.toml"], directory, cpu, **as_in_its_image)
 
     def __enter__(self):
         try:
@@ -431,7 +428,7 @@ def make_certificate(openssl, directory):
 
 def call(port, path, body=None, headers=None):
     """The answer's bytes, at least one; `b" "` stands for an empty one."""
-    data = json.dumps(body).encode() if body is not None else None
+    data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers or {})
     with urllib.request.urlopen(request, timeout=10) as response:
         return response.read() or b" "
