@@ -21,6 +21,7 @@ mod chance;
 mod plan;
 mod properties;
 mod runs;
+mod scenarios;
 mod trace;
 mod world;
 
@@ -31,7 +32,9 @@ use std::time::Duration;
 use clap::Parser;
 
 use plan::{Plan, Planned};
+use properties::Violation;
 use runs::Campaign;
+use world::Tally;
 
 #[cfg(not(tokio_unstable))]
 compile_error!("the simulation needs tokio's seeded scheduler: build it with RUSTFLAGS=\"--cfg tokio_unstable\"");
@@ -59,6 +62,9 @@ struct Options {
     /// Runs at once; as many as there are processors if nothing is said.
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// Run this hand-made trap, or `all` of them; it fails if the fault did not happen.
+    #[arg(long, value_name = "NAME")]
+    scenario: Option<String>,
     /// With --seed: instead of the faults of its plan, this one, written as plans print it. May be given several times.
     #[arg(long, value_name = "FAULT")]
     fault: Vec<Planned>,
@@ -75,15 +81,50 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let result = match options.seed {
-        Some(seed) if options.shrink => shrink(seed, &options),
-        Some(seed) => Ok(one(seed, &options)),
-        None => many(&options),
+    let result = match (&options.scenario, options.seed) {
+        (Some(name), _) if name == "all" => all_scenarios(&options),
+        (Some(name), seed) => scenario(name, seed.unwrap_or(1), &options),
+        (None, seed) => by_seed(seed, &options),
     };
     result.unwrap_or_else(|error| {
         eprintln!("simulation: {error}");
         ExitCode::from(2)
     })
+}
+
+fn by_seed(seed: Option<u64>, options: &Options) -> std::io::Result<ExitCode> {
+    match seed {
+        Some(seed) if options.shrink => shrink(seed, options),
+        Some(seed) => {
+            let again = format!("--seed {seed}{}", faults(&options.fault));
+            Ok(one(&plan(seed, options), &again, |_| true, options))
+        }
+        None => many(options),
+    }
+}
+
+fn scenario(name: &str, seed: u64, options: &Options) -> std::io::Result<ExitCode> {
+    let names = || scenarios::SCENARIOS.map(|scenario| scenario.name).join(", ");
+    let found = scenarios::find(name);
+    let scenario =
+        found.ok_or_else(|| std::io::Error::other(format!("no scenario `{name}`: there are {}", names())))?;
+    let plan = scenario.plan(seed).map_err(std::io::Error::other)?;
+    Ok(one(&plan, &format!("--scenario {name} --seed {seed}"), scenario.happened, options))
+}
+
+fn all_scenarios(options: &Options) -> std::io::Result<ExitCode> {
+    let mut failed = Vec::new();
+    for scenario in scenarios::SCENARIOS {
+        let seed = options.seed.unwrap_or(1).to_string();
+        let report = runs::one(&["--scenario".to_owned(), scenario.name.to_owned(), "--seed".to_owned(), seed])?;
+        println!("{:<16} {}", scenario.name, report.text.lines().next().unwrap_or_default());
+        if !report.is_ok {
+            println!("{}", report.text);
+            failed.push(scenario.name);
+        }
+    }
+    println!("{} scenarios, failed: {failed:?}", scenarios::SCENARIOS.len());
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The plan of a seed, with the faults that were asked for.
@@ -95,13 +136,18 @@ fn plan(seed: u64, options: &Options) -> Plan {
     plan
 }
 
-fn one(seed: u64, options: &Options) -> ExitCode {
-    let plan = plan(seed, options);
+/// Runs a plan and says what came of it. `again` repeats it; `happened` says whether its faults took place.
+fn one(plan: &Plan, again: &str, happened: impl Fn(&Tally) -> bool, options: &Options) -> ExitCode {
     let began = runs::now();
-    let verdict = world::run(&plan);
+    let mut verdict = world::run(plan);
+    if verdict.violation.is_none() && !happened(&verdict.tally) {
+        let text = format!("what should have gone wrong did not: {:?}", verdict.tally);
+        verdict.violation = Some(Violation::new("IDLE", text));
+    }
     let (hash, events) = verdict.digest;
     println!(
-        "seed {seed} {} hash {hash:016x} events {events} lasted {:.1} took {:.2} {}",
+        "seed {} {} hash {hash:016x} events {events} lasted {:.1} took {:.2} {}",
+        plan.seed,
         verdict.violation.as_ref().map_or("ok", |violation| violation.id),
         verdict.elapsed.as_secs_f64(),
         began.elapsed().as_secs_f64(),
@@ -113,7 +159,7 @@ fn one(seed: u64, options: &Options) -> ExitCode {
     }
     let Some(violation) = verdict.violation else { return ExitCode::SUCCESS };
     println!("{violation}");
-    println!("again: cargo run -p simulation --release -- --seed {seed}{}", faults(&options.fault));
+    println!("again: cargo run -p simulation --release -- {again}");
     ExitCode::FAILURE
 }
 

@@ -30,9 +30,9 @@ pub(crate) struct Outcome {
 }
 
 /// One run, as its process printed it.
-struct Report {
-    is_ok: bool,
-    text: String,
+pub(crate) struct Report {
+    pub(crate) is_ok: bool,
+    pub(crate) text: String,
 }
 
 impl Report {
@@ -107,7 +107,8 @@ fn judge(seed: u64, twice: bool) -> io::Result<(Report, Option<Report>)> {
     Ok((report, again))
 }
 
-fn one(arguments: &[String]) -> io::Result<Report> {
+/// Runs this program with other arguments.
+pub(crate) fn one(arguments: &[String]) -> io::Result<Report> {
     let output = Command::new(std::env::current_exe()?).args(arguments).output()?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));

@@ -35,6 +35,8 @@ use crate::properties::{Properties, Violation};
 use crate::trace;
 use faults::Faults;
 
+/// A call that takes longer has waited for something.
+const SLOW: Duration = Duration::from_secs(2);
 /// One step of the world. Messages arrive between steps.
 const TICK: Duration = Duration::from_millis(1);
 /// A message travels between these, unless a fault says otherwise.
@@ -60,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) admin: RefCell<Vec<AdminCall>>,
     /// What the operator made: a key for each user.
     pub(crate) keys: RefCell<Vec<Key>>,
+    /// The most that any node's wall clock was wrong.
+    pub(crate) clock_error_millis: Cell<u64>,
     /// When each phase began.
     phases: RefCell<Vec<(Phase, Duration)>>,
     violation: RefCell<Option<Violation>>,
@@ -127,6 +131,20 @@ pub(crate) struct Tally {
     pub(crate) disk_errors: u64,
     pub(crate) disk_stalls: u64,
     pub(crate) terms: u64,
+    /// Calls that broke off, or had no answer.
+    pub(crate) broken: usize,
+    /// Calls refused with a status of 5xx.
+    pub(crate) refused: usize,
+    /// Answered calls that took over two seconds.
+    pub(crate) slow_calls: usize,
+    /// Nodes that do not start any more.
+    pub(crate) lost_nodes: usize,
+    /// Written by one node and never read by the other.
+    pub(crate) bytes_lost: u64,
+    /// Messages that were on their way when a fault that delays them ended.
+    pub(crate) in_flight: usize,
+    /// The most that a wall clock was wrong.
+    pub(crate) clock_error_millis: u64,
 }
 
 impl fmt::Display for Tally {
@@ -170,6 +188,7 @@ pub(crate) fn run(plan: &Plan) -> Verdict {
         calls: RefCell::default(),
         admin: RefCell::default(),
         keys: RefCell::default(),
+        clock_error_millis: Cell::new(0),
         phases: RefCell::default(),
         violation: RefCell::default(),
     });
@@ -293,8 +312,20 @@ impl World<'_> {
     }
 
     fn tally(&self) -> Tally {
-        let mut tally = Tally { terms: self.properties.terms(), ..Tally::default() };
+        let mut tally = Tally {
+            terms: self.properties.terms(),
+            bytes_lost: net::bytes_lost(),
+            in_flight: self.faults.in_flight(),
+            clock_error_millis: self.shared.clock_error_millis.get(),
+            ..Tally::default()
+        };
         for call in self.shared.calls.borrow().iter() {
+            match &call.ended {
+                Some((_, Ended::Broken(_))) => tally.broken += 1,
+                Some((_, Ended::Refused(500..))) => tally.refused += 1,
+                Some((at, Ended::Answered { .. })) if *at - call.began > SLOW => tally.slow_calls += 1,
+                Some(_) | None => {}
+            }
             match &call.ended {
                 Some((_, Ended::Answered { .. })) => tally.answered += 1,
                 Some((_, Ended::Refused(429))) => tally.limited += 1,
@@ -311,6 +342,7 @@ impl World<'_> {
         for slot in &self.shared.nodes {
             let (lost, failed, stalled) = slot.disk.harm();
             tally.lives += slot.lives.get();
+            tally.lost_nodes += usize::from(slot.is_lost.get());
             tally.writes_lost += lost;
             tally.disk_errors += failed;
             tally.disk_stalls += stalled;

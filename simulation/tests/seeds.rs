@@ -26,3 +26,8 @@ fn a_seed_gives_the_same_run_twice() {
 fn new_seeds_hold_every_property() {
     simulate(&["--for", "30s", "--jobs", "1"]);
 }
+
+#[test]
+fn every_kind_of_fault_happens_and_is_survived() {
+    simulate(&["--scenario", "all"]);
+}

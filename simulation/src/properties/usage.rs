@@ -10,7 +10,7 @@ use raft::View;
 use sim_vllm::Outcome;
 
 use super::Violation;
-use crate::world::{Call, Ended, Shared};
+use crate::world::{Ended, Shared};
 
 /// Seconds; longer than any run.
 const WHOLE_RUN: u64 = 3600;
@@ -72,13 +72,11 @@ fn expected(shared: &Shared) -> BTreeMap<String, Expected> {
     for call in shared.calls.borrow().iter() {
         let (all, whole) = made.get(&format!("chatcmpl-{}", call.id)).copied().unwrap_or_default();
         let user = users.entry(crate::world::username(keys[call.key].user)).or_default();
-        let is_answered = is_answered(call);
+        let ended = call.ended.as_ref().map(|(_, ended)| ended);
+        let is_answered = matches!(ended, Some(Ended::Answered { .. }));
         user.at_least += if is_answered { whole } else { 0 };
-        user.at_most += all + if is_answered { 0 } else { BROKEN_OFF_MAX };
+        let is_known = is_answered || matches!(ended, Some(Ended::Refused(..500)));
+        user.at_most += all + if is_known { 0 } else { BROKEN_OFF_MAX };
     }
     users
-}
-
-fn is_answered(call: &Call) -> bool {
-    matches!(call.ended, Some((_, Ended::Answered { .. } | Ended::Refused(_))))
 }

@@ -31,6 +31,8 @@ pub(crate) struct Faults {
     /// Connections with a longest delay of their own.
     slow: BTreeMap<(String, String), Duration>,
     chaos: Duration,
+    /// Messages on their way when a fault that delays them ended.
+    in_flight: usize,
 }
 
 struct Active {
@@ -57,12 +59,18 @@ impl Faults {
             held: BTreeSet::new(),
             slow: BTreeMap::new(),
             chaos: plan.chaos,
+            in_flight: 0,
         }
     }
 
     /// Whether everything is over at `now`, counted from the beginning of the chaos.
     pub(crate) fn are_over(&self, now: Duration) -> bool {
         self.ahead.is_empty() && self.active.is_empty() && now >= self.chaos
+    }
+
+    /// How many messages were on their way when faults that delay them ended.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     /// Begins and ends what is due.
@@ -83,6 +91,9 @@ impl Faults {
         self.active = active;
         for Active { planned, .. } in &over {
             trace::event("fault", &format!("ends: {}", planned.fault));
+            if let Fault::Hold(a, b) | Fault::Slow(a, b, _) = planned.fault {
+                self.in_flight += on_their_way(sim, a, b);
+            }
             end(shared, &planned.fault);
             changed = true;
         }
@@ -162,6 +173,17 @@ impl Faults {
         }
         (self.cut, self.held, self.slow) = (cut, held, slow);
     }
+}
+
+/// Messages on their way between two nodes.
+fn on_their_way(sim: &Sim<'_>, a: usize, b: usize) -> usize {
+    let wanted = [sim.lookup(gateway::name(a)), sim.lookup(gateway::name(b))];
+    let mut found = 0;
+    sim.links(|links| {
+        let of_both = links.filter(|link| wanted.contains(&link.pair().0) && wanted.contains(&link.pair().1));
+        found = of_both.map(Iterator::count).sum();
+    });
+    found
 }
 
 /// What a fault cuts, now: from one host to the other.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use node::config::Config;
 use node::node::Node;
-use raft::doors::{Doors, SeededChance};
+use raft::doors::{Clock, Doors, SeededChance};
 use raft::{NodeId, View};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -24,7 +24,7 @@ use crate::trace;
 /// Where its ports are, on every node.
 pub(crate) const GATEWAY_PORT: u16 = 8080;
 pub(crate) const ADMIN_PORT: u16 = 8443;
-const PEER_PORT: u16 = 7443;
+pub(crate) const PEER_PORT: u16 = 7443;
 /// How long a node that is asked to stop lets calls in progress go on. Callers of a node that drains are refused.
 const DRAIN: Duration = Duration::from_secs(3);
 /// How often a node is looked at.
@@ -123,6 +123,8 @@ async fn look(shared: Rc<Shared>, number: usize, life: u32, context: node::Conte
             view: context.cluster.view(),
         };
         shared.observations.borrow_mut().push_back(observation);
+        let error = shared.nodes[number - 1].clock.wall().0.abs_diff(super::wall().0);
+        shared.clock_error_millis.set(shared.clock_error_millis.get().max(error));
         sleep(LOOK_EVERY).await;
     }
 }

@@ -1,6 +1,7 @@
 //! The network door on the simulated network. Every byte goes into the trace, and some reads bring less than there is, so that
 //! whoever takes a piece for a message is found out.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,12 +12,24 @@ use raft::doors::{Accepted, BoxFuture, BoxStream, Listener, Net};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
+use super::gateway::PEER_PORT;
 use crate::chance::Chance;
 use crate::trace;
 
 /// So many reads in a hundred are cut, to so many bytes at most.
 const CUT_PERCENT: u64 = 10;
 const CUT_BYTES: usize = 48;
+
+thread_local! {
+    /// Bytes that went into streams between nodes, and that came out.
+    static WRITTEN: Cell<u64> = const { Cell::new(0) };
+    static READ: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Bytes that nodes wrote to each other and that nobody read, of a whole run.
+pub(crate) fn bytes_lost() -> u64 {
+    WRITTEN.get().saturating_sub(READ.get())
+}
 
 /// The simulated network as one host sees it.
 pub(crate) struct SimNet {
@@ -38,7 +51,7 @@ impl SimNet {
     /// Connects to a host of the simulated network.
     pub(crate) async fn connect_to(&self, host: &str, port: u16) -> io::Result<Traced> {
         let stream = TcpStream::connect((host, port)).await?;
-        Ok(Traced { stream, host: self.host.clone() })
+        Ok(Traced { stream, host: self.host.clone(), is_between_peers: port == PEER_PORT })
     }
 }
 
@@ -49,7 +62,8 @@ impl Net for SimNet {
             let port = address.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
             let port = port.ok_or_else(|| io::Error::other(format!("`{address}` has no port")))?;
             let listener = TcpListener::bind(("0.0.0.0", port)).await?;
-            Ok(Box::new(SimListener { listener, host: self.host.clone() }) as Box<dyn Listener>)
+            let is_between_peers = port == PEER_PORT;
+            Ok(Box::new(SimListener { listener, host: self.host.clone(), is_between_peers }) as Box<dyn Listener>)
         })
     }
 
@@ -61,13 +75,15 @@ impl Net for SimNet {
 struct SimListener {
     listener: TcpListener,
     host: Arc<Host>,
+    is_between_peers: bool,
 }
 
 impl Listener for SimListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Accepted>> {
         Box::pin(async move {
             let (stream, from) = self.listener.accept().await?;
-            Ok((Box::new(Traced { stream, host: self.host.clone() }) as BoxStream, from))
+            let stream = Traced { stream, host: self.host.clone(), is_between_peers: self.is_between_peers };
+            Ok((Box::new(stream) as BoxStream, from))
         })
     }
 
@@ -80,6 +96,7 @@ impl Listener for SimListener {
 pub(crate) struct Traced {
     stream: TcpStream,
     host: Arc<Host>,
+    is_between_peers: bool,
 }
 
 impl Host {
@@ -106,6 +123,9 @@ impl AsyncRead for Traced {
         };
         if let Poll::Ready(Ok(())) = &polled {
             trace::bytes(&self.host.name, "read", &buffer.filled()[before..]);
+            if self.is_between_peers {
+                READ.set(READ.get() + (buffer.filled().len() - before) as u64);
+            }
         }
         polled
     }
@@ -116,6 +136,9 @@ impl AsyncWrite for Traced {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if let Poll::Ready(Ok(written)) = &polled {
             trace::bytes(&self.host.name, "write", &bytes[..*written]);
+            if self.is_between_peers {
+                WRITTEN.set(WRITTEN.get() + *written as u64);
+            }
         }
         polled
     }

@@ -1,0 +1,97 @@
+//! Hand-made traps: a class of faults each, and the proof that it happened. A partition that cut nothing fails the run.
+
+mod clock_drift;
+mod clock_jump;
+mod crash;
+mod crash_all;
+mod crash_loop;
+mod disk_error;
+mod disk_full;
+mod disk_rot;
+mod disk_stall;
+mod engine_cut_off;
+mod engine_dies;
+mod engine_hangs;
+mod engine_refuses;
+mod flap;
+mod hold;
+mod isolate;
+mod one_way;
+mod ring;
+mod rolling_restart;
+mod slow;
+
+use std::time::Duration;
+
+use crate::plan::{NoFault, Plan, Planned};
+use crate::world::Tally;
+
+/// A trap.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    /// As plans print them.
+    faults: &'static [&'static str],
+    /// Whether the faults took place.
+    pub(crate) happened: fn(&Tally) -> bool,
+}
+
+/// All of them.
+pub(crate) const SCENARIOS: [&Scenario; 20] = [
+    &isolate::SCENARIO,
+    &one_way::SCENARIO,
+    &ring::SCENARIO,
+    &flap::SCENARIO,
+    &hold::SCENARIO,
+    &slow::SCENARIO,
+    &crash::SCENARIO,
+    &crash_loop::SCENARIO,
+    &crash_all::SCENARIO,
+    &rolling_restart::SCENARIO,
+    &disk_stall::SCENARIO,
+    &disk_full::SCENARIO,
+    &disk_error::SCENARIO,
+    &disk_rot::SCENARIO,
+    &clock_jump::SCENARIO,
+    &clock_drift::SCENARIO,
+    &engine_dies::SCENARIO,
+    &engine_refuses::SCENARIO,
+    &engine_hangs::SCENARIO,
+    &engine_cut_off::SCENARIO,
+];
+
+/// The scenario of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
+    SCENARIOS.into_iter().find(|scenario| scenario.name == name)
+}
+
+impl Scenario {
+    /// Its plan with the chance of `seed`: three nodes, two engines, three users with plenty of tokens.
+    /// Errors: a line that is no fault.
+    pub(crate) fn plan(&self, seed: u64) -> Result<Plan, NoFault> {
+        let faults = self.faults.iter().map(|line| line.parse()).collect::<Result<Vec<Planned>, NoFault>>()?;
+        let ends = faults.iter().map(|planned| planned.at + planned.lasts).max().unwrap_or_default();
+        Ok(Plan {
+            seed,
+            nodes: 3,
+            engines: 2,
+            users: 3,
+            limit: 10_000_000,
+            window_seconds: 3600,
+            chaos: ends + Duration::from_secs(1),
+            faults,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_is_a_plan_and_has_a_name_of_its_own() {
+        for (at, scenario) in SCENARIOS.iter().enumerate() {
+            scenario.plan(1).unwrap();
+            assert!(SCENARIOS[..at].iter().all(|other| other.name != scenario.name), "{}", scenario.name);
+        }
+    }
+}

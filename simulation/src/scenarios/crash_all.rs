@@ -1,0 +1,9 @@
+//! All nodes die at once, twice.
+
+use super::Scenario;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "crash-all",
+    faults: &["1000 1000 crash-all", "4000 200 crash-all"],
+    happened: |tally| tally.lives == 9,
+};

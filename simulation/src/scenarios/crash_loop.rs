@@ -1,0 +1,6 @@
+//! A node dies again and again.
+
+use super::Scenario;
+
+pub(super) const SCENARIO: Scenario =
+    Scenario { name: "crash-loop", faults: &["500 6000 crash-loop 1"], happened: |tally| tally.lives > 5 };

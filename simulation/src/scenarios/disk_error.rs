@@ -1,0 +1,9 @@
+//! Each node's disk in turn fails to sync.
+
+use super::Scenario;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "disk-error",
+    faults: &["500 1500 disk-error 1", "4500 1500 disk-error 2", "8500 1500 disk-error 3"],
+    happened: |tally| tally.disk_errors >= 3 && tally.lives > 3,
+};

@@ -1,0 +1,9 @@
+//! Each node's disk in turn is full.
+
+use super::Scenario;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "disk-full",
+    faults: &["500 1500 disk-full 1", "4500 1500 disk-full 2", "8500 1500 disk-full 3"],
+    happened: |tally| tally.disk_errors >= 3 && tally.lives > 3,
+};

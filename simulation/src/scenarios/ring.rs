@@ -1,0 +1,6 @@
+//! No two nodes see the same majority.
+
+use super::Scenario;
+
+pub(super) const SCENARIO: Scenario =
+    Scenario { name: "ring", faults: &["500 5000 ring"], happened: |tally| tally.bytes_lost > 0 };

@@ -1,0 +1,6 @@
+//! Nodes are stopped and started one after the other, as for an upgrade.
+
+use super::Scenario;
+
+pub(super) const SCENARIO: Scenario =
+    Scenario { name: "rolling-restart", faults: &["500 6000 rolling-restart"], happened: |tally| tally.lives == 6 };
