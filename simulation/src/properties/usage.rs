@@ -1,4 +1,4 @@
-//! USAGE: what engines produced for answered calls is in the ledger (charged, owed, or stranded with a node that died), and nothing
+//! USAGE: what engines produced for answered calls is in the ledger (charged, owed, or held by a node that died), and nothing
 //! is charged that no engine produced.
 //!
 //! Only for windows that outlast the run: a window that ended took its numbers with it.
@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use raft::View;
+use raft::state::MeterWindow;
 use sim_vllm::Outcome;
 
 use super::Violation;
@@ -32,15 +33,16 @@ pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Vio
     let engines_are_well = !faults().any(|fault| fault.concerns_engines());
     for (user, expected) in expected(shared) {
         let meter = state.meters.iter().find(|(id, _)| id.user == user).map(|(_, meter)| meter);
-        let (mut charged, mut stranded) = (0, 0);
+        let (mut charged, mut held) = (0, 0);
         if let Some(meter) = meter {
             let window = meter.window.as_ref();
             charged = meter.debt + window.map_or(0, |window| window.settled);
-            stranded = window.map_or(0, |window| window.stranded.values().sum());
+            // Of nodes that came back it is stranded, of lost ones granted.
+            held = window.map_or(0, MeterWindow::held);
         }
-        let text = if is_reported && expected.at_least > charged + stranded {
+        let text = if is_reported && expected.at_least > charged + held {
             format!(
-                "engines produced {} tokens for {user}, the ledger has {charged}, stranded {stranded}",
+                "engines produced {} tokens for {user}, the ledger has {charged}, dead nodes {held}",
                 expected.at_least
             )
         } else if engines_are_well && charged > expected.at_most {
