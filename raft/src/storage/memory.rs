@@ -15,15 +15,20 @@ pub struct MemoryDisk {
     contents: Mutex<Contents>,
 }
 
-#[derive(Debug, Default)]
-struct Contents {
-    values: BTreeMap<Key, Bytes>,
-    log: BTreeMap<u64, Bytes>,
-    snapshots: BTreeMap<u64, Bytes>,
+/// What is on a disk, for disks that are in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    /// The single values.
+    pub values: BTreeMap<Key, Bytes>,
+    /// The log's records, by index.
+    pub log: BTreeMap<u64, Bytes>,
+    /// The snapshots, by number.
+    pub snapshots: BTreeMap<u64, Bytes>,
 }
 
 impl Contents {
-    fn make(&mut self, change: Write) {
+    /// Makes a change.
+    pub fn make(&mut self, change: Write) {
         match change {
             Write::Append { index, record } => drop(self.log.insert(index, record)),
             Write::Truncate { from } => drop(self.log.split_off(&from)),

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::doors::BoxFuture;
 
-pub use memory::MemoryDisk;
+pub use memory::{Contents, MemoryDisk};
 pub use sled::SledDisk;
 
 pub use crate::codec::DecodeError;

@@ -2,14 +2,14 @@
 //! fills up, fails and rots. It is the product's storage door, so the records, their checksums and the order of writes are
 //! the real ones.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use raft::doors::BoxFuture;
-use raft::storage::{Disk, Key, MakeBytes, Write};
+use raft::storage::{Contents, Disk, Key, MakeBytes, Write};
 use tokio::time::sleep;
 
 use crate::chance::Chance;
@@ -53,24 +53,6 @@ pub(crate) struct Illness {
     pub(crate) is_full: bool,
     /// Syncs fail.
     pub(crate) fails: bool,
-}
-
-#[derive(Clone, Default)]
-struct Contents {
-    values: BTreeMap<Key, Bytes>,
-    log: BTreeMap<u64, Bytes>,
-    snapshots: BTreeMap<u64, Bytes>,
-}
-
-impl Contents {
-    fn make(&mut self, change: Write) {
-        match change {
-            Write::Append { index, record } => drop(self.log.insert(index, record)),
-            Write::Truncate { from } => drop(self.log.split_off(&from)),
-            Write::Purge { upto } => self.log = self.log.split_off(&upto.saturating_add(1)),
-            Write::Put { key, record } => drop(self.values.insert(key, record)),
-        }
-    }
 }
 
 impl SimDisk {
