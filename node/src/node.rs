@@ -213,6 +213,7 @@ fn cluster_settings(config: &Config, tls: Option<raft::peers::PeerTls>) -> raft:
         members: config.cluster.members.clone(),
         tls,
         serving_lease: config.cluster.serving_lease,
+        snapshot_every: config.cluster.snapshot_every,
     }
 }
 

@@ -57,6 +57,7 @@ async fn start(directory: &Path) -> Result<Cluster, Failure> {
         members: [(node, "127.0.0.1:0".to_owned())].into(),
         tls: None,
         serving_lease: Duration::from_secs(5),
+        snapshot_every: raft::cluster::SNAPSHOT_EVERY,
     };
     Ok(Cluster::start(settings, Arc::new(SledDisk::open(directory)?), Doors::real()).await?)
 }

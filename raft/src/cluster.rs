@@ -48,6 +48,9 @@ const SPREAD_WITHIN: Duration = Duration::from_millis(250);
 /// How long one question of a fence may take.
 const FENCE_ATTEMPT: Duration = Duration::from_secs(1);
 
+/// After how many log entries a snapshot is made, unless somebody says otherwise.
+pub const SNAPSHOT_EVERY: u64 = 5000;
+
 /// How to run this node's part of the cluster.
 pub struct Settings {
     /// This node.
@@ -63,6 +66,9 @@ pub struct Settings {
     pub tls: Option<PeerTls>,
     /// A node that has not heard from a leader for so long stops admitting. Default 5 s. All members must agree on it.
     pub serving_lease: Duration,
+    /// A snapshot is made after so many log entries, and a fifth as many are kept behind it for followers that are a little late.
+    /// At least 5; default [`SNAPSHOT_EVERY`].
+    pub snapshot_every: u64,
 }
 
 /// A proposal that took effect.
@@ -157,7 +163,7 @@ impl Cluster {
     /// Opens the disk, joins or founds the cluster, and serves peers.
     /// Errors: the disk cannot be read or is another node's, the peer address is taken.
     pub async fn start(settings: Settings, disk: Arc<dyn Disk>, doors: Doors) -> Result<Cluster, StartError> {
-        let Settings { node, cluster, peer_listen, members, tls, serving_lease } = settings;
+        let Settings { node, cluster, peer_listen, members, tls, serving_lease, snapshot_every } = settings;
         let opened = storage::open(&disk, &cluster, node.0, number(&*doors.chance)).await;
         let opened = opened.map_err(StartError::Storage)?;
         let listener = doors.net.listen(&peer_listen).await;
@@ -168,7 +174,7 @@ impl Cluster {
         let acquaintances = Acquaintances::new(opened.disk, opened.peer_disks, writer.clone());
         let (machine, published) = Machine::new(opened.snapshot, disk).map_err(StartError::Storage)?;
         let peers = Arc::new(Peers::new(node, cluster.clone(), tls, doors.clone(), acquaintances));
-        let started = consensus::start(node, &cluster, (log, machine), Arc::clone(&peers), &*doors.chance);
+        let started = consensus::start(node, &cluster, snapshot_every, (log, machine), Arc::clone(&peers), &*doors.chance);
         let raft = started.await.map_err(StartError::Consensus)?;
         let member = Arc::new(Member::new(raft, published, Arc::clone(&doors.clock)));
         let serving = tokio::spawn(peers::serve(listener, Arc::clone(&peers), member.clone()));

@@ -37,10 +37,8 @@ const HEARTBEAT_MS: u64 = 100;
 /// busy does not lose its leadership, and a dead leader is replaced within 3 s even when one round of votes splits.
 /// Without a leader to wait for (at the start of a cluster) only the random part counts.
 const ELECTION_MS: (u64, u64) = (400, 800);
-/// A snapshot is made after so many entries...
-const SNAPSHOT_EVERY: u64 = 5000;
-/// ...and so many are kept behind it, for followers that are a little late.
-const ENTRIES_KEPT: u64 = 1000;
+/// Of the entries between two snapshots, one in so many is kept behind the newest, for followers that are a little late.
+const KEPT_PART: u64 = 5;
 /// How long one snapshot may travel. Its chunks have their own, shorter deadline.
 const SNAPSHOT_TRANSFER_MS: u64 = 300_000;
 
@@ -70,6 +68,7 @@ pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
 pub(crate) async fn start(
     node: NodeId,
     cluster: &str,
+    snapshot_every: u64,
     store: (LogStore, Machine),
     peers: Arc<Peers>,
     chance: &dyn Chance,
@@ -80,8 +79,8 @@ pub(crate) async fn start(
         election_timeout_min: ELECTION_MS.0,
         election_timeout_max: ELECTION_MS.1,
         install_snapshot_timeout: SNAPSHOT_TRANSFER_MS,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
-        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_every),
+        max_in_snapshot_log_to_keep: snapshot_every / KEPT_PART,
         purge_batch_size: 256,
         // Queues of the core: their length is bounded by the proposals in flight, which the cluster handle bounds.
         api_channel_size: Some(4096),

@@ -174,6 +174,7 @@ impl Node {
             members: members.clone(),
             tls: None,
             serving_lease: Duration::from_secs(5),
+            snapshot_every: raft::cluster::SNAPSHOT_EVERY,
         };
         let cluster = Cluster::start(of_cluster, disk.clone(), doors.clone()).await.unwrap();
         let replicas = Arc::new(Replicas::default());

@@ -18,6 +18,8 @@ pub struct Cluster {
     pub members: BTreeMap<NodeId, String>,
     /// `serving_lease`: a node that has not heard from a leader for so long admits nobody; default 5 s.
     pub serving_lease: Duration,
+    /// `snapshot_every`: a snapshot is made after so many log entries; default 5000, at least 5.
+    pub snapshot_every: u64,
 }
 
 impl Cluster {
@@ -38,6 +40,7 @@ impl Cluster {
             name: section.text("name").unwrap_or_else(|| "tollgate".to_owned()),
             members,
             serving_lease: section.duration("serving_lease", Duration::from_secs(5)),
+            snapshot_every: section.integer("snapshot_every", raft::cluster::SNAPSHOT_EVERY, 5..=1_000_000),
         }
     }
 }

@@ -66,6 +66,7 @@ impl World {
             members: BTreeMap::from([(NodeId(1), peer)]),
             tls: None,
             serving_lease: Duration::from_secs(5),
+            snapshot_every: raft::cluster::SNAPSHOT_EVERY,
         };
         let cluster = Cluster::start(settings, Arc::new(MemoryDisk::new()), doors.clone()).await.unwrap();
         let replicas = Replicas::default();

@@ -192,6 +192,7 @@ fn cluster_settings() -> ClusterSettings {
         members: BTreeMap::from([(NodeId(1), "127.0.0.1:1".to_owned())]),
         tls: None,
         serving_lease: Duration::from_secs(5),
+        snapshot_every: raft::cluster::SNAPSHOT_EVERY,
     }
 }
 

@@ -160,6 +160,7 @@ impl Nodes {
             members: self.members.clone(),
             tls: Some(self.tls.clone()),
             serving_lease: Duration::from_secs(2),
+            snapshot_every: raft::cluster::SNAPSHOT_EVERY,
         }
     }
 
