@@ -2,6 +2,7 @@
 
 mod ask;
 mod lease;
+mod membership;
 mod state_clock;
 mod wall_clocks;
 
@@ -27,13 +28,12 @@ use crate::storage::{self, Disk, Writer};
 
 use ask::{Ask, Done};
 use lease::Lease;
+pub use membership::{MemberError, Membership};
 pub(crate) use state_clock::StateClock;
 pub(crate) use wall_clocks::WallClocks;
 
 /// How long a proposal is tried.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How long a change of the members is tried: a newcomer fetches the whole state first.
-const MEMBER_DEADLINE: Duration = Duration::from_secs(60);
 /// The largest command.
 const COMMAND_MAX: usize = 1 << 20;
 /// Proposals and barriers of this node under way at once. A node has one quota batch in flight and a few admin
@@ -60,7 +60,7 @@ pub struct Settings {
     /// Where this node listens for its peers: `host:port`.
     pub peer_listen: String,
     /// Every member of a new cluster, this node included: where its peers reach it (`host:port`). Only read when the
-    /// disk is empty. A node that is not in it waits until it is added.
+    /// disk is empty. A node that is not in it founds nothing and waits until it is added.
     pub members: BTreeMap<NodeId, String>,
     /// TLS between peers. `None` only on loopback with a single node or in a simulation.
     pub tls: Option<PeerTls>,
@@ -100,6 +100,9 @@ pub enum ProposeError {
     /// Nothing was sent: try again when others are done.
     #[error("{0} changes are under way at this node already: try again")]
     Busy(usize),
+    /// Nothing was sent: this node is none of the cluster's any more.
+    #[error("this node was taken out of the cluster: ask another")]
+    Retired,
 }
 
 /// Where this node stands in the cluster.
@@ -174,7 +177,8 @@ impl Cluster {
         let acquaintances = Acquaintances::new(opened.disk, opened.peer_disks, writer.clone());
         let (machine, published) = Machine::new(opened.snapshot, disk).map_err(StartError::Storage)?;
         let peers = Arc::new(Peers::new(node, cluster.clone(), tls, doors.clone(), acquaintances));
-        let started = consensus::start(node, &cluster, snapshot_every, (log, machine), Arc::clone(&peers), &*doors.chance);
+        let started =
+            consensus::start(node, &cluster, snapshot_every, (log, machine), Arc::clone(&peers), &*doors.chance);
         let raft = started.await.map_err(StartError::Consensus)?;
         let member = Arc::new(Member::new(raft, published, Arc::clone(&doors.clock)));
         let serving = tokio::spawn(peers::serve(listener, Arc::clone(&peers), member.clone()));
@@ -201,8 +205,13 @@ impl Cluster {
 
     /// Proposes a change, wherever the leader is, and waits until this node has applied it. Retries under one
     /// request id until `DEADLINE` (10 s), so it takes effect at most once.
+    ///
+    /// A node that was taken out may only tell the ledger what it spent. It is answered at once: it may never apply that.
     pub async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
         let inner = &*self.inner;
+        if inner.is_retired() && !matches!(command, Command::Quota(_)) {
+            return Err(ProposeError::Retired);
+        }
         let _permit = inner.proposals.try_acquire().map_err(|_| ProposeError::Busy(PROPOSALS_MAX))?;
         let command = codec::to_payload(&command);
         if command.len() > COMMAND_MAX {
@@ -213,7 +222,9 @@ impl Cluster {
         let Done::Proposed(index, reply) = inner.ask_leader(ask, DEADLINE).await? else {
             return Err(ProposeError::Unknown(DEADLINE));
         };
-        inner.applied_by(index, deadline, DEADLINE).await?;
+        if !inner.is_retired() {
+            inner.applied_by(index, deadline, DEADLINE).await?;
+        }
         Ok(Applied { index, reply })
     }
 
@@ -229,6 +240,9 @@ impl Cluster {
 
     /// Waits until this node's view contains everything that was acknowledged anywhere before the call (ReadIndex).
     pub async fn read_barrier(&self) -> Result<Arc<View>, ProposeError> {
+        if self.inner.is_retired() {
+            return Err(ProposeError::Retired);
+        }
         let _permit = self.inner.proposals.try_acquire().map_err(|_| ProposeError::Busy(PROPOSALS_MAX))?;
         self.inner.barrier(DEADLINE).await?;
         Ok(self.view())
@@ -250,20 +264,15 @@ impl Cluster {
         let _ = tokio::time::timeout(SPREAD_WITHIN, self.fence(index)).await;
     }
 
-    /// Makes `node` a member, reachable by its peers at `address`, and returns when it has a vote. It must be running, with
-    /// an empty disk, under a number that no node had before. `Unknown` means that it has not caught up yet: try again.
-    pub async fn add_member(&self, node: NodeId, address: String) -> Result<(), ProposeError> {
-        self.inner.ask_leader(Ask::AddMember(node, address), MEMBER_DEADLINE).await.map(drop)
-    }
-
-    /// Removes a member, as when its disk is lost. Its number is never used again.
-    pub async fn remove_member(&self, node: NodeId) -> Result<(), ProposeError> {
-        self.inner.ask_leader(Ask::RemoveMember(node), MEMBER_DEADLINE).await.map(drop)
-    }
-
-    /// Whether this node has heard from a leader within the serving lease, and so may admit calls. Cheap.
+    /// Whether this node has heard from a leader within the serving lease and was not taken out, and so may admit calls. Cheap.
     pub fn may_serve(&self) -> bool {
-        !self.inner.is_stopping() && self.inner.lease.holds(Instant::now())
+        let inner = &*self.inner;
+        !inner.is_stopping() && inner.lease.holds(Instant::now()) && !inner.is_retired()
+    }
+
+    /// Whether this node was taken out of the cluster, as far as it knows.
+    pub fn is_retired(&self) -> bool {
+        self.inner.is_retired()
     }
 
     /// Where this node stands.
@@ -311,6 +320,11 @@ impl Cluster {
 impl Inner {
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Read from the newest view, so that nobody who waited for the entry finds the old answer.
+    fn is_retired(&self) -> bool {
+        self.member.published().view.borrow().retired.contains(&self.node)
     }
 
     fn leader(&self) -> Option<NodeId> {

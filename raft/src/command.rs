@@ -76,6 +76,12 @@ pub enum Command {
     CreateToken(NewToken),
     /// What one node spent, gives back and draws.
     Quota(QuotaBatch),
+    /// Takes a node out for good: it must not admit calls again, and nothing is granted to it. Done at once if it was taken out
+    /// already; refused if it is the last that the ledger knows.
+    RetireNode {
+        /// The node.
+        node: NodeId,
+    },
 }
 
 impl Command {
@@ -91,6 +97,7 @@ impl Command {
             Command::TouchKeys(_) => "touch-keys",
             Command::CreateToken(_) => "create-token",
             Command::Quota(_) => "quota",
+            Command::RetireNode { .. } => "retire-node",
         }
     }
 }
@@ -241,4 +248,7 @@ pub enum Refusal {
         /// As sent.
         sequence: u64,
     },
+    /// Without this node nobody would be left to serve.
+    #[error("node {0} is the last one: add another before it is taken out")]
+    LastNode(NodeId),
 }

@@ -88,6 +88,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("touch-keys", Command::TouchKeys(vec![(uid(2), Timestamp(60_000))])),
         ("create-token", Command::CreateToken(token)),
         ("quota", Command::Quota(batch)),
+        ("retire-node", Command::RetireNode { node: NodeId(3) }),
     ]
 }
 
@@ -102,18 +103,27 @@ fn refusals() -> Vec<(&'static str, Refusal)> {
         ("key-not-found", Refusal::KeyNotFound),
         ("duplicate", Refusal::Duplicate),
         ("stale-batch", Refusal::StaleBatch { incarnation: 1, sequence: 2 }),
+        ("last-node", Refusal::LastNode(NodeId(3))),
     ]
 }
 
-/// A state to which all commands were applied, the quota twice: once drawing, once for an incarnation that starts anew.
-fn state() -> State {
+/// How many of the commands there were when the first format of snapshots was the only one.
+const COMMANDS_OF_FIRST: usize = 9;
+
+/// A state to which `count` commands were applied, the quota twice: once drawing, once for an incarnation that starts anew.
+fn state_after(count: usize) -> State {
     let mut state = State::default();
-    for (index, (_, command)) in (1..).zip(commands()) {
+    for (index, (_, command)) in (1..).zip(commands()).take(count) {
         state.apply(index, RequestId(u128::from(index)), Timestamp(50_000 + index), command);
     }
     let batch = QuotaBatch { node: NodeId(1), incarnation: 3, sequence: 1, entries: Vec::new() };
     state.apply(20, RequestId(20), Timestamp(51_000), Command::Quota(batch));
     state
+}
+
+/// A state to which all commands were applied.
+fn state() -> State {
+    state_after(commands().len())
 }
 
 fn replies() -> Vec<(&'static str, Reply)> {
@@ -172,10 +182,14 @@ fn every_reply_and_refusal_keeps_its_bytes() {
 fn snapshots_of_every_format_can_be_read() {
     let state = state();
     assert_eq!((state.objects.len(), state.keys.len(), state.tokens.len(), state.meters.len()), (4, 1, 1, 1));
-    for line in SNAPSHOTS.lines() {
-        let (format, hex) = line.split_once(' ').expect("a format and bytes");
-        assert_eq!(State::from_bytes(&bytes(hex)).unwrap(), state, "{format}");
-    }
+    assert_eq!(state.retired.len(), 1);
+    let formats = [("first", state_after(COMMANDS_OF_FIRST)), ("second", state.clone())];
     let now = hex(&state.to_bytes());
     assert!(SNAPSHOTS.trim_end().ends_with(&format!(" {now}")), "the bytes changed; now they are\n{now}");
+    assert_eq!(SNAPSHOTS.lines().count(), formats.len());
+    for (line, (format, state)) in SNAPSHOTS.lines().zip(formats) {
+        let (name, hex) = line.split_once(' ').expect("a format and bytes");
+        assert_eq!(name, format);
+        assert_eq!(State::from_bytes(&bytes(hex)).unwrap(), state, "{format}");
+    }
 }

@@ -302,7 +302,7 @@ impl Running {
                 self.propose(&in_flight, BUSY_PAUSE);
                 Ok(())
             }
-            Err(ProposeError::Stopping) => {
+            Err(ProposeError::Stopping | ProposeError::Retired) => {
                 self.refuse_all();
                 self.drains.clear();
                 Ok(())

@@ -94,7 +94,7 @@ fn draws(tended: &Tended, slots: &[Slot], moment: &Moment, gives_all: bool) -> V
         return nothing;
     }
     let readings = tended.readings(moment);
-    let sharers = moment.view.nodes.len() as u64;
+    let sharers = moment.view.sharers();
     let Some(first) = tended.waiters.front() else {
         let top_up = |(slot, reading): (&Slot, &decide::Reading)| {
             let is_spared = slot.meter.number == 0 || moment.view.recalled.contains(&slot.rule.id);

@@ -351,7 +351,7 @@ impl Tended {
     }
 
     fn wants_top_up(&self, moment: &Moment) -> bool {
-        let sharers = moment.view.nodes.len() as u64;
+        let sharers = moment.view.sharers();
         let slots = self.set.slots.load();
         let is_open = slots.slots.iter().map(|slot| slot.meter.number != 0);
         self.waiters.is_empty()

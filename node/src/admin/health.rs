@@ -42,7 +42,13 @@ async fn ready(State(context): State<Context>) -> Response {
 
 /// What keeps this node from serving, one line each.
 fn missing(context: &Context) -> Vec<String> {
+    if context.cluster.is_retired() {
+        return vec!["retired: this node was taken out of the cluster: stop it".to_owned()];
+    }
     let mut missing = Vec::new();
+    if !context.cluster.membership().voters.contains(&context.cluster.node()) {
+        missing.push("member: this node has no vote yet: it waits to be added, or to catch up".to_owned());
+    }
     if !context.cluster.may_serve() {
         missing.push("lease: this node has not heard from the leader within the serving lease".to_owned());
     }

@@ -26,6 +26,7 @@ use std::path::Path;
 
 pub use admin::Admin;
 pub use cluster::Cluster;
+pub(crate) use cluster::check_member;
 pub use gateway::Gateway;
 pub use log::{Format, Log};
 pub use mistake::{Mistake, Mistakes};

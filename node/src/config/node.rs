@@ -1,11 +1,15 @@
 //! `[node]`: which node this is.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use raft::NodeId;
 
 use super::section::Reader;
+
+/// Numbers a node may have.
+pub(super) const NODE_IDS: RangeInclusive<u64> = 1..=i64::MAX.unsigned_abs();
 
 /// This node.
 #[derive(Clone, Debug)]
@@ -22,7 +26,7 @@ impl Node {
     pub(super) fn read(reader: &Reader<'_>) -> Node {
         let section = reader.section("node");
         Node {
-            id: NodeId(section.integer("id", 1, 1..=i64::MAX.unsigned_abs())),
+            id: NodeId(section.integer("id", 1, NODE_IDS)),
             data_dir: section.path("data_dir").unwrap_or_else(|| section.base("data")),
             drain_timeout: section.duration("drain_timeout", Duration::from_secs(30)),
         }

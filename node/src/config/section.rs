@@ -180,6 +180,20 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// `true` or `false`.
+    pub(super) fn flag(&self, key: &'static str, default: bool) -> bool {
+        let (flag, written) = match self.find(key) {
+            None => return default,
+            Some(Found::Variable(text)) => (text.trim().parse().ok(), format!("\"{text}\"")),
+            Some(Found::File(Value::Boolean(flag))) => (Some(*flag), String::new()),
+            Some(Found::File(other)) => (None, shown(other)),
+        };
+        flag.unwrap_or_else(|| {
+            self.mistake(key, format!("{written} is not true or false"));
+            default
+        })
+    }
+
     /// `host:port` to listen on.
     pub(super) fn address(&self, key: &'static str, default: &str) -> String {
         let Some(text) = self.text(key) else { return default.to_owned() };

@@ -51,14 +51,21 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Renews the lease for as long as the node lives.
+/// Renews the lease for as long as the node lives and is not taken out.
+///
+/// Only with a vote, by the entries applied: a fence asks the members it knows of, so a node that others do not all know
+/// yet must not admit anybody.
 pub(super) async fn keep(inner: Weak<Inner>) {
     while let Some(inner) = inner.upgrade() {
+        if inner.is_retired() {
+            return;
+        }
         let asked = Instant::now();
         let length = inner.lease.length;
         // An answer that takes longer is worth less than a new question.
         let patience = length / 2;
-        let renewed = timeout(patience, inner.barrier(patience)).await.is_ok_and(|barrier| barrier.is_ok());
+        let heard = timeout(patience, inner.barrier(patience)).await.is_ok_and(|barrier| barrier.is_ok());
+        let renewed = heard && inner.membership().voters.contains(&inner.node);
         if renewed {
             inner.lease.renew(asked);
         }

@@ -8,6 +8,8 @@ use openraft::impls::leader_id_adv::LeaderId;
 use openraft::{BasicNode, EntryPayload};
 
 use super::TypeConfig;
+use crate::cluster;
+use crate::ids::NodeId;
 use crate::storage::records;
 
 pub(super) type LogId = LogIdOf<TypeConfig>;
@@ -62,6 +64,14 @@ fn our_membership(theirs: &Membership) -> records::Membership {
     records::Membership {
         voters: theirs.get_joint_config().clone(),
         nodes: theirs.nodes().map(|(node, basic)| (*node, basic.addr.clone())).collect(),
+    }
+}
+
+/// Who is in the cluster: while the voters change, those of before and of after vote.
+pub(super) fn members(theirs: &StoredMembership) -> cluster::Membership {
+    cluster::Membership {
+        addresses: theirs.nodes().map(|(node, basic)| (NodeId(*node), basic.addr.clone())).collect(),
+        voters: theirs.voter_ids().map(NodeId).collect(),
     }
 }
 

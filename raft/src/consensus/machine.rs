@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::convert::{self, LogId, SnapshotMeta, StoredMembership};
 use super::{Answer, TypeConfig};
+use crate::cluster::Membership;
 use crate::codec;
 use crate::command::Command;
 use crate::state::{State, View};
@@ -29,6 +30,8 @@ pub(crate) struct Published {
     pub(crate) view: watch::Receiver<Arc<View>>,
     /// The index of the last entry in it, whatever its kind.
     pub(crate) applied: watch::Receiver<u64>,
+    /// Who is in the cluster, by the entries applied.
+    pub(crate) membership: watch::Receiver<Arc<Membership>>,
 }
 
 /// The state machine. Its snapshot builder is a frozen clone.
@@ -38,6 +41,7 @@ pub(crate) struct Machine {
     membership: StoredMembership,
     view: watch::Sender<Arc<View>>,
     applied: watch::Sender<u64>,
+    members: watch::Sender<Arc<Membership>>,
     disk: Arc<dyn Disk>,
     /// The newest snapshot's number.
     newest: Arc<Mutex<Option<u64>>>,
@@ -54,9 +58,10 @@ impl Machine {
         let SnapshotMeta { last_log_id: last, last_membership: membership } = convert::snapshot_meta(meta)?;
         let (view, view_seen) = watch::channel(Arc::new(View::of(&state)));
         let (applied, applied_seen) = watch::channel(last.map_or(0, |last| last.index));
+        let (members, members_seen) = watch::channel(Arc::new(convert::members(&membership)));
         let newest = Arc::new(Mutex::new(number));
-        let machine = Machine { state, last, membership, view, applied, disk, newest };
-        Ok((machine, Published { view: view_seen, applied: applied_seen }))
+        let machine = Machine { state, last, membership, view, applied, members, disk, newest };
+        Ok((machine, Published { view: view_seen, applied: applied_seen, membership: members_seen }))
     }
 
     fn apply_one(&mut self, index: u64, sealed: &Sealed) -> io::Result<Answer> {
@@ -67,6 +72,11 @@ impl Machine {
         })?;
         let outcome = self.state.apply(index, sealed.request, sealed.time, command);
         Ok(Answer(Some(outcome.reply)))
+    }
+
+    fn change_members(&mut self, membership: StoredMembership) {
+        self.members.send_replace(Arc::new(convert::members(&membership)));
+        self.membership = membership;
     }
 
     /// Shows the state as it is now. The view comes first: who waits for an index finds it in the view.
@@ -94,7 +104,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 EntryPayload::Blank => Answer(None),
                 EntryPayload::Normal(sealed) => self.apply_one(entry.log_id.index, sealed)?,
                 EntryPayload::Membership(membership) => {
-                    self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                    self.change_members(StoredMembership::new(Some(entry.log_id), membership.clone()));
                     Answer(None)
                 }
             };
@@ -123,7 +133,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let SnapshotMeta { last_log_id, last_membership } = convert::snapshot_meta(meta)?;
         self.state = state;
         self.last = last_log_id;
-        self.membership = last_membership;
+        self.change_members(last_membership);
         self.publish();
         Ok(())
     }

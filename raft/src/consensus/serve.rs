@@ -102,6 +102,11 @@ impl Member {
         waited.map(drop).map_err(|_| NotTaken::Failed("the node is stopping".into()))
     }
 
+    /// This node.
+    pub(super) fn node(&self) -> NodeId {
+        NodeId(self.raft.metrics().borrow_watched().id)
+    }
+
     /// The term, if this node leads.
     pub(super) fn leading_term(&self) -> Result<u64, NotTaken> {
         let metrics = self.raft.metrics();

@@ -24,6 +24,7 @@ impl Default for State {
             meters: OrdMap::new(),
             recalled: OrdSet::new(),
             nodes: OrdMap::new(),
+            retired: OrdSet::new(),
             recent: OrdMap::new(),
             keys_by_owner: OrdMap::new(),
             ephemeral_ends: OrdSet::new(),

@@ -64,8 +64,8 @@ pub struct MeterWindow {
     pub settled: u64,
     /// Tokens that nodes hold and may still spend.
     pub granted: OrdMap<NodeId, u64>,
-    /// Tokens granted to incarnations that are gone, by node: neither spent nor free until the window ends, or until the node's
-    /// next incarnation says from its journal what became of them.
+    /// Tokens granted to incarnations that are gone, or to nodes that were taken out: neither spent nor free until the window ends,
+    /// or until the node says what became of them.
     pub stranded: OrdMap<NodeId, u64>,
     /// What nodes wanted and other nodes hold: the mark that asks everybody to give back what is not in use.
     pub wanted: OrdMap<NodeId, u64>,

@@ -58,6 +58,8 @@ pub struct State {
     pub recalled: OrdSet<MeterId>,
     /// Each node's last batch, so that a retry is harmless.
     pub nodes: OrdMap<NodeId, Arc<NodeLedger>>,
+    /// Nodes that were taken out for good. It only grows, so that no number is used again.
+    pub retired: OrdSet<NodeId>,
     /// Replies to recent requests, so that a retry is harmless; the oldest are forgotten.
     pub recent: OrdMap<RequestId, (u64, Reply)>,
 
@@ -126,6 +128,7 @@ impl State {
             Command::TouchKeys(uses) => Ok(self.touch_keys(&uses)),
             Command::CreateToken(token) => self.create_token(index, token),
             Command::Quota(batch) => self.apply_quota(index, &batch),
+            Command::RetireNode { node } => self.retire_node(node),
         }
     }
 

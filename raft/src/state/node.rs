@@ -1,8 +1,10 @@
-//! What the ledger remembers of each node.
+//! What the cluster remembers of each node, and the end of one.
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::QuotaGrant;
+use super::{Outcome, State};
+use crate::command::{QuotaGrant, Refusal, Reply};
+use crate::ids::NodeId;
 
 /// A node's last quota batch and its answer.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -13,4 +15,66 @@ pub struct NodeLedger {
     pub sequence: u64,
     /// What it was answered.
     pub reply: Vec<QuotaGrant>,
+}
+
+impl State {
+    /// How many nodes share what is free: those that have sent a batch and were not taken out.
+    pub fn sharers(&self) -> u64 {
+        self.nodes.keys().filter(|node| !self.retired.contains(*node)).count() as u64
+    }
+
+    /// Nobody knows what the node gave out of what it holds, so that stays held until the windows end. Nobody waits for it to
+    /// come back, but if the node still tells, it counts.
+    pub(super) fn retire_node(&mut self, node: NodeId) -> Result<Outcome, Refusal> {
+        if self.retired.contains(&node) {
+            return Ok(Outcome::unchanged(Reply::Done));
+        }
+        // Who is a member is not known here. Two removals at once that leave nobody are caught all the same.
+        if self.nodes.contains_key(&node) && self.sharers() == 1 {
+            return Err(Refusal::LastNode(node));
+        }
+        self.retired.insert(node);
+        self.strand(node);
+        Ok(Outcome::changed(Reply::Done))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Command, QuotaBatch};
+    use crate::state::testing::Log;
+
+    fn batch(node: u64) -> Command {
+        Command::Quota(QuotaBatch { node: NodeId(node), incarnation: 1, sequence: 1, entries: Vec::new() })
+    }
+
+    #[test]
+    fn a_node_is_taken_out_once_and_for_all_unless_it_is_the_last() {
+        let mut log = Log::default();
+        let retire = |node| Command::RetireNode { node: NodeId(node) };
+        let last = |node| (Reply::Refused(Refusal::LastNode(NodeId(node))), false);
+        let (done, told) = ((Reply::Done, true), (Reply::Quota(Vec::new()), true));
+        // What is asked and answered; who is out and how many share then.
+        let mut step = |command, expected: (Reply, bool), retired: &[u64], sharers: u64| {
+            let outcome = log.apply(command);
+            assert_eq!((outcome.reply, outcome.changed), expected);
+            assert_eq!(log.state.retired.iter().map(|node| node.0).collect::<Vec<_>>(), retired);
+            assert_eq!(log.state.sharers(), sharers);
+        };
+        // The ledger has never heard of this one: perhaps it never started.
+        step(retire(9), done.clone(), &[9], 0);
+        step(batch(1), told.clone(), &[9], 1);
+        step(retire(1), last(1), &[9], 1);
+        step(batch(2), told.clone(), &[9], 2);
+        step(retire(1), done.clone(), &[1, 9], 1);
+        step(retire(1), (Reply::Done, false), &[1, 9], 1);
+        step(retire(2), last(2), &[1, 9], 1);
+        // Who is out does not come back by telling something.
+        step(batch(9), told.clone(), &[1, 9], 1);
+        step(retire(2), last(2), &[1, 9], 1);
+        step(batch(3), told, &[1, 9], 2);
+        step(retire(3), done, &[1, 3, 9], 1);
+        assert_eq!(State::from_bytes(&log.state.to_bytes()).unwrap(), log.state);
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Another set of fields is another variant of [`Snapshot`]; `tests/frozen_commands.rs` holds the bytes of every format.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -22,6 +23,7 @@ pub struct SnapshotError(#[from] codec::DecodeError);
 #[derive(Serialize, Deserialize)]
 enum Snapshot {
     First(Stored),
+    Second { stored: Stored, retired: BTreeSet<NodeId> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,13 +58,16 @@ impl State {
             nodes: self.nodes.iter().map(|(id, node)| (*id, Arc::clone(node))).collect(),
             recent: recent.collect(),
         };
-        codec::to_payload(&Snapshot::First(stored))
+        codec::to_payload(&Snapshot::Second { stored, retired: self.retired.iter().copied().collect() })
     }
 
     /// The state that gave these bytes. Errors: the bytes are damaged or of an unknown format.
     pub fn from_bytes(bytes: &[u8]) -> Result<State, SnapshotError> {
-        let Snapshot::First(stored) = codec::from_large_payload(bytes)?;
-        Ok(stored.into_state())
+        let (stored, retired) = match codec::from_large_payload(bytes)? {
+            Snapshot::First(stored) => (stored, BTreeSet::new()),
+            Snapshot::Second { stored, retired } => (stored, retired),
+        };
+        Ok(State { retired: retired.into_iter().collect(), ..stored.into_state() })
     }
 }
 

@@ -157,7 +157,8 @@ impl Nodes {
             node: NodeId(node),
             cluster: self.name.clone(),
             peer_listen: self.members.get(&NodeId(node)).unwrap_or_else(|| &self.joining[&NodeId(node)]).clone(),
-            members: self.members.clone(),
+            // A newcomer knows nobody: it waits until somebody adds it.
+            members: if self.joining.contains_key(&NodeId(node)) { BTreeMap::new() } else { self.members.clone() },
             tls: Some(self.tls.clone()),
             serving_lease: Duration::from_secs(2),
             snapshot_every: raft::cluster::SNAPSHOT_EVERY,

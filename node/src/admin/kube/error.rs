@@ -184,7 +184,7 @@ impl From<ProposeError> for Failure {
         let message = error.to_string();
         match error {
             ProposeError::Unknown(_) => Failure::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message),
-            ProposeError::Stopping | ProposeError::Busy(_) => {
+            ProposeError::Stopping | ProposeError::Retired | ProposeError::Busy(_) => {
                 Failure::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message).retry_after(1)
             }
             ProposeError::TooLarge { .. } => {
@@ -202,7 +202,9 @@ impl From<Refusal> for Failure {
             Refusal::NamespaceNotFound(name) => Failure::not_found(&ObjectKey::new(Kind::Namespace, "", name)),
             Refusal::Conflict { key, .. } => Failure::version_mismatch(&key),
             Refusal::UidMismatch(key) => Failure::uid_mismatch(&key),
-            Refusal::KeyNotFound | Refusal::Duplicate | Refusal::StaleBatch { .. } => internal(&refusal.to_string()),
+            Refusal::KeyNotFound | Refusal::Duplicate | Refusal::StaleBatch { .. } | Refusal::LastNode(_) => {
+                internal(&refusal.to_string())
+            }
         }
     }
 }

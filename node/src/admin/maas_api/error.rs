@@ -61,7 +61,7 @@ impl Refused {
     pub(super) fn not_proposed(error: &ProposeError, message: &str) -> Refused {
         warn!(%error, "{}", message.to_lowercase());
         let status = match error {
-            ProposeError::Stopping | ProposeError::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ProposeError::Stopping | ProposeError::Retired | ProposeError::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
             ProposeError::Unknown(_) | ProposeError::TooLarge { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Refused::new(status, Family::Keys, message)

@@ -41,9 +41,9 @@ impl State {
         Ok(Outcome::changed(Reply::Quota(reply)))
     }
 
-    /// The node has started anew: what it held is neither spent nor free, and what it wanted nobody waits for.
-    /// Looks at every meter, which is fine for something as rare as a restart.
-    fn strand(&mut self, node: NodeId) {
+    /// The node has started anew or was taken out: what it held is neither spent nor free, and what it wanted nobody waits for.
+    /// Looks at every meter, which is fine for something as rare as that.
+    pub(in crate::state) fn strand(&mut self, node: NodeId) {
         let held = |meter: &Meter| {
             meter
                 .window
@@ -73,9 +73,11 @@ impl State {
         meter.pass_time(id, self.time, limit);
         let uncovered = meter.settle(node, entry);
         meter.charge(entry.excess.saturating_add(uncovered), limit, self.time);
-        let granted = match (entry.draw, limit) {
+        // A node that was taken out may tell what it spent; it gets nothing to spend.
+        let draw = entry.draw.filter(|_| !self.retired.contains(&node));
+        let granted = match (draw, limit) {
             (Some(draw), Some(limit)) => {
-                let sharers = self.nodes.len() as u64;
+                let sharers = self.sharers();
                 let opening = Opening { number: index, ends: self.time.plus(id.window()) };
                 meter.draw(node, draw, limit, sharers, opening)
             }

@@ -29,6 +29,8 @@ enum Step {
     DeliverOld { which: prop::sample::Index },
     /// The node loses its book and everything it had not told.
     Restart { node: u64 },
+    /// The node is taken out, unless it is the last. It goes on as if it had not heard of that.
+    Retire { node: u64 },
     /// The leader's stamp moves, perhaps back.
     Time { millis: i64 },
     /// The subscription gets another limit.
@@ -46,7 +48,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (node.clone(), draw(), draw()).prop_map(|(node, ann, bob)| Step::Propose { node, draws: [ann, bob] }),
         8 => (node.clone(), 1..3_usize, any::<bool>()).prop_map(|(node, times, heard)| Step::Deliver { node, times, heard }),
         1 => any::<prop::sample::Index>().prop_map(|which| Step::DeliverOld { which }),
-        1 => node.prop_map(|node| Step::Restart { node }),
+        1 => node.clone().prop_map(|node| Step::Restart { node }),
+        1 => node.prop_map(|node| Step::Retire { node }),
         2 => (-2_000..6_000_i64).prop_map(|millis| Step::Time { millis }),
         1 => (1..300_u64).prop_map(|tokens| Step::Limit { tokens }),
         1 => Just(Step::Snapshot),
@@ -131,6 +134,10 @@ impl World {
             Step::Restart { node } => {
                 let node = self.node(*node);
                 *node = Node { incarnation: node.incarnation + 1, ..Node::default() };
+            }
+            Step::Retire { node } => {
+                // The last one is refused, and then nothing changes.
+                self.log.reply(Command::RetireNode { node: NodeId(*node) });
             }
             Step::Time { millis } => self.log.time = Timestamp(self.log.time.0.saturating_add_signed(*millis)),
             Step::Limit { tokens } => {
@@ -226,6 +233,7 @@ impl World {
                 .entry((user, number))
                 .or_insert_with(|| Account { carried: opened.settled, ..Account::default() });
             account.granted += grant.granted;
+            assert!(grant.granted == 0 || !self.log.state.retired.contains(&batch.node), "nothing for who is out");
             if entry.window == number {
                 account.spent += entry.spent;
                 account.returned += entry.returned;
@@ -243,6 +251,8 @@ impl World {
                 let account = self.accounts.get_mut(&(user, window.number)).expect("a window opens in a batch");
                 account.ceiling = account.ceiling.max(self.limit);
                 assert!(window.settled + window.held() <= account.ceiling, "{window:?} under {}", account.ceiling);
+                let waited_for = window.granted.keys().chain(window.wanted.keys());
+                assert!(waited_for.into_iter().all(|node| !self.log.state.retired.contains(node)), "{window:?}");
                 // Every granted token is held, spent or given back.
                 assert_eq!(window.held(), account.granted - account.spent - account.returned, "{window:?} {account:?}");
                 covered_by_debt += window.settled - account.spent;

@@ -21,6 +21,11 @@ fn check(limit: u64, table: &str) {
             log.update(subscription(limit.parse().expect("a limit"), "60s"));
             continue;
         }
+        if let Some(node) = words[1].strip_prefix("retire=") {
+            let node = NodeId(node.parse().expect("a node"));
+            assert_eq!(log.reply(Command::RetireNode { node }), Reply::Done);
+            continue;
+        }
         let batch = parse(&words, &windows);
         let node = batch.node;
         let reply = log.reply(Command::Quota(batch));
@@ -133,6 +138,33 @@ fn what_a_restarted_node_held_is_stranded_until_it_says_what_became_of_it_or_the
         3   1.2.3 draw=4                    -> 4: 25 settled, 29 held, 0 owed
         3   1.2.4 returned=24               -> 0: 25 settled, 5 held, 0 owed
         60  1.2.5 draw=100                  -> 100: 0 settled, 100 held, 0 owed
+        ",
+    );
+}
+
+#[test]
+fn what_a_node_that_was_taken_out_holds_stays_held_unless_it_tells_and_it_gets_no_more() {
+    check(
+        100,
+        "
+        0   1.1.1 draw=30                   -> 30: 0 settled, 30 held, 0 owed
+        0   2.1.1 draw=40                   -> 40: 0 settled, 70 held, 0 owed
+        # It wants what node 1 holds: nobody is asked for that any more.
+        1   2.1.2 draw=60                   -> 0: 0 settled, 70 held, 0 owed, recalled
+        2   retire=2                        ->
+        2   1.1.2 returned=0                -> 0: 0 settled, 70 held, 0 owed
+        # Nobody waits for it to give back: what it holds could meet this draw, and is not recalled.
+        3   1.1.3 draw=70                   -> 0: 0 settled, 70 held, 0 owed
+        # It shares no more: half of what is left goes to node 1, not a quarter.
+        3   1.1.4 draw=10+99                -> 20: 0 settled, 90 held, 0 owed
+        # What it tells counts; what it wants does not, also after a new start.
+        4   2.1.3 spent=15 returned=5 draw=1 -> 0: 15 settled, 70 held, 0 owed
+        4   1.1.5 draw=16                   -> 0: 15 settled, 70 held, 0 owed
+        5   2.2.1 spent=5 draw=1            -> 0: 20 settled, 65 held, 0 owed
+        # When the window is over, so is what it held.
+        60  2.2.2 draw=10                   -> 0: 0 settled, 0 held, 0 owed
+        61  1.1.6 draw=100                  -> 100: 0 settled, 100 held, 0 owed
+        61  2.2.3 draw=50                   -> 0: 0 settled, 100 held, 0 owed
         ",
     );
 }
