@@ -18,6 +18,7 @@ mod supervisor;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ractor::ActorCell;
 use raft::Cluster;
 use raft::doors::Doors;
 
@@ -89,6 +90,11 @@ impl Actors {
     /// Starts every actor under one supervisor and waits until each has published its first snapshot.
     pub async fn start(deps: Deps) -> Result<Actors, StartError> {
         supervisor::start(deps).await
+    }
+
+    /// The supervisor of all actors of this node, for whoever looks at them, or disturbs them on purpose.
+    pub fn root(&self) -> ActorCell {
+        self.supervisor.root()
     }
 
     /// Resolves if supervision gives up (an actor keeps failing): the node must then exit cleanly.

@@ -62,6 +62,11 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
+    /// The supervisor itself.
+    pub(crate) fn root(&self) -> ActorCell {
+        self.actor.get_cell()
+    }
+
     /// Resolves when supervision gives up, with the reason.
     pub(crate) async fn failed(&self) -> String {
         let mut failed = self.failed.clone();

@@ -39,6 +39,8 @@ const HEARTBEAT_MS: u64 = 100;
 const ELECTION_MS: (u64, u64) = (400, 800);
 /// Of the entries between two snapshots, one in so many is kept behind the newest, for followers that are a little late.
 const KEPT_PART: u64 = 5;
+/// Entries are forgotten so many at a time at most.
+const PURGED_AT_ONCE: u64 = 256;
 /// How long one snapshot may travel. Its chunks have their own, shorter deadline.
 const SNAPSHOT_TRANSFER_MS: u64 = 300_000;
 
@@ -81,7 +83,7 @@ pub(crate) async fn start(
         install_snapshot_timeout: SNAPSHOT_TRANSFER_MS,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_every),
         max_in_snapshot_log_to_keep: snapshot_every / KEPT_PART,
-        purge_batch_size: 256,
+        purge_batch_size: (snapshot_every / KEPT_PART).clamp(1, PURGED_AT_ONCE),
         // Queues of the core: their length is bounded by the proposals in flight, which the cluster handle bounds.
         api_channel_size: Some(4096),
         notification_channel_size: Some(4096),

@@ -53,7 +53,7 @@ struct Options {
     /// Begin no run after so long: `90s`, `10m`. Without --seeds the seeds are new ones.
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     within: Option<Duration>,
-    /// Run every seed twice, and compare the hashes of everything that happened.
+    /// Run every seed, or every scenario, twice, and compare the hashes of everything that happened.
     #[arg(long)]
     twice: bool,
     /// With --seeds or --for: stop at the first failure.
@@ -116,10 +116,17 @@ fn all_scenarios(options: &Options) -> std::io::Result<ExitCode> {
     let mut failed = Vec::new();
     for scenario in scenarios::SCENARIOS {
         let seed = options.seed.unwrap_or(1).to_string();
-        let report = runs::one(&["--scenario".to_owned(), scenario.name.to_owned(), "--seed".to_owned(), seed])?;
+        let arguments = ["--scenario".to_owned(), scenario.name.to_owned(), "--seed".to_owned(), seed];
+        let (report, again) = runs::judge(&arguments, options.twice)?;
         println!("{:<16} {}", scenario.name, report.text.lines().next().unwrap_or_default());
+        let is_same = again.is_none_or(|again| again.hash() == report.hash());
+        if !is_same {
+            println!("two runs were not the same");
+        }
         if !report.is_ok {
             println!("{}", report.text);
+        }
+        if !report.is_ok || !is_same {
             failed.push(scenario.name);
         }
     }

@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     /// Tokens of each user's limit, and its window in seconds.
     pub(crate) limit: u64,
     pub(crate) window_seconds: u64,
+    /// A node makes a snapshot after so many log entries.
+    pub(crate) snapshot_every: u64,
     /// How long things break.
     pub(crate) chaos: Duration,
     pub(crate) faults: Vec<Planned>,
@@ -49,6 +51,8 @@ pub(crate) enum Fault {
     Hold(usize, usize),
     /// Every message between two nodes takes so many milliseconds.
     Slow(usize, usize, u64),
+    /// Of the messages between two nodes, so many in a hundred take all others with them that are on their way: lost.
+    Lossy(usize, usize, u64),
     /// A node does not reach an engine.
     CutEngine(usize, usize),
     /// A node dies as in a power cut, and comes back at the end.
@@ -67,6 +71,12 @@ pub(crate) enum Fault {
     DiskError(usize),
     /// A bit of a node's log turns over; noticed at its next start, so it crashes, too.
     DiskRot(usize),
+    /// A node's disk is gone for good: a person takes the node out and puts another in its place.
+    DiskLost(usize),
+    /// A node is taken out although nothing is wrong with it, and another takes its place. It runs on for a while.
+    TakenOut(usize),
+    /// One of a node's actors dies, the so-and-so-manieth (counted round and round), wherever it is in its work.
+    ActorDies(usize, usize),
     /// A node's wall clock is set ahead by so many milliseconds, or back.
     ClockJump(usize, i64),
     /// A node's wall clock runs faster by so many parts per million.
@@ -106,6 +116,7 @@ impl Plan {
             users: chance.between(2, 5) as usize,
             limit: *chance.pick(&[400, 3_000, 20_000, 10_000_000]),
             window_seconds: *chance.pick(&[2, 10, 3600, 3600]),
+            snapshot_every: *chance.pick(&[20, 100, 5000]),
             chaos,
             faults: Vec::new(),
         };
@@ -135,7 +146,7 @@ impl Fault {
         let node = chance.between(1, nodes as u64) as usize;
         let other = 1 + (node - 1 + chance.between(1, nodes as u64 - 1) as usize) % nodes;
         let engine = chance.between(1, engines as u64) as usize;
-        match chance.between(1, 100) {
+        match chance.between(1, 115) {
             1..=9 => Fault::Isolate(node),
             10..=16 => Fault::OneWay(node, other),
             17..=19 => Fault::Ring,
@@ -154,7 +165,11 @@ impl Fault {
             79..=84 => Fault::ClockJump(node, chance.between(0, 14_400_000) as i64 - 7_200_000),
             85..=87 => Fault::ClockDrift(node, chance.between(0, 200_000) as i64 - 100_000),
             88..=97 => Fault::Engine(engine, chance.pick::<&str>(&ENGINE_FAULTS)),
-            _ => Fault::EngineHang(engine),
+            98..=100 => Fault::EngineHang(engine),
+            101..=104 => Fault::Lossy(node, other, chance.between(1, 10)),
+            105..=106 => Fault::DiskLost(node),
+            107..=108 => Fault::TakenOut(node),
+            _ => Fault::ActorDies(node, chance.between(0, 99) as usize),
         }
     }
 }
@@ -163,13 +178,14 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "seed {}: {} nodes, {} engines, {} users with {} tokens per {} s each, {} ms of chaos",
+            "seed {}: {} nodes, {} engines, {} users with {} tokens per {} s each, a snapshot every {} entries, {} ms of chaos",
             self.seed,
             self.nodes,
             self.engines,
             self.users,
             self.limit,
             self.window_seconds,
+            self.snapshot_every,
             self.chaos.as_millis()
         )?;
         self.faults.iter().try_for_each(|planned| writeln!(f, "  {planned}"))
@@ -191,6 +207,7 @@ impl fmt::Display for Fault {
             Fault::Flap(a, b) => write!(f, "flap {a} {b}"),
             Fault::Hold(a, b) => write!(f, "hold {a} {b}"),
             Fault::Slow(a, b, millis) => write!(f, "slow {a} {b} {millis}"),
+            Fault::Lossy(a, b, percent) => write!(f, "lossy {a} {b} {percent}"),
             Fault::CutEngine(node, engine) => write!(f, "cut-engine {node} {engine}"),
             Fault::Crash(node) => write!(f, "crash {node}"),
             Fault::CrashLoop(node) => write!(f, "crash-loop {node}"),
@@ -200,6 +217,9 @@ impl fmt::Display for Fault {
             Fault::DiskFull(node) => write!(f, "disk-full {node}"),
             Fault::DiskError(node) => write!(f, "disk-error {node}"),
             Fault::DiskRot(node) => write!(f, "disk-rot {node}"),
+            Fault::DiskLost(node) => write!(f, "disk-lost {node}"),
+            Fault::TakenOut(node) => write!(f, "taken-out {node}"),
+            Fault::ActorDies(node, which) => write!(f, "actor-dies {node} {which}"),
             Fault::ClockJump(node, millis) => write!(f, "clock-jump {node} {millis}"),
             Fault::ClockDrift(node, parts) => write!(f, "clock-drift {node} {parts}"),
             Fault::Engine(engine, what) => write!(f, "engine {engine} {what}"),
@@ -228,17 +248,16 @@ impl FromStr for Planned {
         let no_fault = || NoFault(line.to_owned());
         let number = |at: usize| words.get(at).and_then(|word| word.parse::<i64>().ok()).ok_or_else(no_fault);
         let index = |at: usize| number(at).and_then(|number| usize::try_from(number).map_err(|_| no_fault()));
-        let millis = |at: usize| {
-            let millis = number(at).and_then(|number| u64::try_from(number).map_err(|_| no_fault()));
-            millis.map(Duration::from_millis)
-        };
+        let count = |at: usize| number(at).and_then(|number| u64::try_from(number).map_err(|_| no_fault()));
+        let millis = |at: usize| count(at).map(Duration::from_millis);
         let fault = match words.get(2).copied().unwrap_or_default() {
             "isolate" => Fault::Isolate(index(3)?),
             "one-way" => Fault::OneWay(index(3)?, index(4)?),
             "ring" => Fault::Ring,
             "flap" => Fault::Flap(index(3)?, index(4)?),
             "hold" => Fault::Hold(index(3)?, index(4)?),
-            "slow" => Fault::Slow(index(3)?, index(4)?, millis(5)?.as_millis() as u64),
+            "slow" => Fault::Slow(index(3)?, index(4)?, count(5)?),
+            "lossy" => Fault::Lossy(index(3)?, index(4)?, count(5)?),
             "cut-engine" => Fault::CutEngine(index(3)?, index(4)?),
             "crash" => Fault::Crash(index(3)?),
             "crash-loop" => Fault::CrashLoop(index(3)?),
@@ -248,6 +267,9 @@ impl FromStr for Planned {
             "disk-full" => Fault::DiskFull(index(3)?),
             "disk-error" => Fault::DiskError(index(3)?),
             "disk-rot" => Fault::DiskRot(index(3)?),
+            "disk-lost" => Fault::DiskLost(index(3)?),
+            "taken-out" => Fault::TakenOut(index(3)?),
+            "actor-dies" => Fault::ActorDies(index(3)?, index(4)?),
             "clock-jump" => Fault::ClockJump(index(3)?, number(4)?),
             "clock-drift" => Fault::ClockDrift(index(3)?, number(4)?),
             "engine" => {

@@ -8,12 +8,17 @@
 //! | LOG | an applied entry is the same on every node, for ever |
 //! | QUOTA | no meter admits beyond its limit in any window, and windows do not overlap |
 //! | USAGE | what engines produced is in the ledger, and no more |
+//! | ENDS | every reservation ends exactly once |
+//! | GROWTH | when nobody calls any more, a node has no more tasks, connections and log than one that has just begun |
 //! | REVOKED | a key is never admitted after its revocation returned |
 //! | LINEAR | administrators see one history |
-//! | OWN, STREAM | an answer belongs to its call, and nothing follows its end |
+//! | OWN | no call is answered with the answer to another |
+//! | STREAM | streams arrive in order and complete, or with an error, and nothing follows their end |
 //! | LIVE | when nothing breaks any more, calls are served, what was held is settled, and every node knows the same |
 //! | PANIC | no task of a host panics |
 
+mod ends;
+mod growth;
 mod leader;
 mod linear;
 mod live;
@@ -68,6 +73,7 @@ impl Properties {
             self.same.check(&seen),
             self.log.check(shared, &seen),
             self.quota.check(shared, &seen),
+            ends::check(shared, &seen),
         ];
         for violation in checks.into_iter().filter_map(Result::err) {
             shared.violate(violation);
@@ -91,6 +97,11 @@ impl Properties {
         for violation in checks.into_iter().filter_map(Result::err) {
             shared.violate(violation);
         }
+    }
+
+    /// How often a node went past log entries that it never had.
+    pub(crate) fn jumps(&self) -> u64 {
+        self.log.jumps()
     }
 
     /// How many terms somebody led.

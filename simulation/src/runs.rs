@@ -36,6 +36,11 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// Of everything that happened.
+    pub(crate) fn hash(&self) -> Option<&str> {
+        self.word("hash")
+    }
+
     /// The word after `name` in the first line.
     fn word(&self, name: &str) -> Option<&str> {
         let mut words = self.text.lines().next()?.split_whitespace();
@@ -64,7 +69,7 @@ pub(crate) fn run(campaign: &Campaign) -> io::Result<Outcome> {
         for _ in 0..campaign.jobs.max(1) {
             scope.spawn(|| {
                 while let Some(seed) = take() {
-                    let judged = judge(seed, campaign.twice);
+                    let judged = judge(&["--seed".to_owned(), seed.to_string()], campaign.twice);
                     let mut outcome = lock(&outcome);
                     match (&mut *outcome, judged) {
                         (Ok(outcome), Ok(judged)) => outcome.add(seed, judged),
@@ -90,7 +95,7 @@ impl Outcome {
     fn add(&mut self, seed: u64, (report, again): (Report, Option<Report>)) {
         self.runs += 1;
         self.simulated_seconds += report.word("lasted").and_then(|word| word.parse().ok()).unwrap_or(0.0);
-        if again.is_some_and(|again| again.word("hash") != report.word("hash")) {
+        if again.is_some_and(|again| again.hash() != report.hash()) {
             println!("seed {seed}: two runs were not the same");
             self.differed.push(seed);
         }
@@ -101,9 +106,10 @@ impl Outcome {
     }
 }
 
-fn judge(seed: u64, twice: bool) -> io::Result<(Report, Option<Report>)> {
-    let report = one(&["--seed".to_owned(), seed.to_string()])?;
-    let again = if twice { Some(one(&["--seed".to_owned(), seed.to_string()])?) } else { None };
+/// Runs this program with other arguments, once or twice.
+pub(crate) fn judge(arguments: &[String], twice: bool) -> io::Result<(Report, Option<Report>)> {
+    let report = one(arguments)?;
+    let again = if twice { Some(one(arguments)?) } else { None };
     Ok((report, again))
 }
 

@@ -1,5 +1,6 @@
 //! Hand-made traps: a class of faults each, and the proof that it happened. A partition that cut nothing fails the run.
 
+mod actor_dies;
 mod clock_drift;
 mod clock_jump;
 mod crash;
@@ -7,6 +8,7 @@ mod crash_all;
 mod crash_loop;
 mod disk_error;
 mod disk_full;
+mod disk_lost;
 mod disk_rot;
 mod disk_stall;
 mod engine_cut_off;
@@ -16,10 +18,13 @@ mod engine_refuses;
 mod flap;
 mod hold;
 mod isolate;
+mod left_behind;
+mod lossy;
 mod one_way;
 mod ring;
 mod rolling_restart;
 mod slow;
+mod taken_out;
 
 use std::time::Duration;
 
@@ -36,13 +41,14 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const SCENARIOS: [&Scenario; 20] = [
+pub(crate) const SCENARIOS: [&Scenario; 25] = [
     &isolate::SCENARIO,
     &one_way::SCENARIO,
     &ring::SCENARIO,
     &flap::SCENARIO,
     &hold::SCENARIO,
     &slow::SCENARIO,
+    &lossy::SCENARIO,
     &crash::SCENARIO,
     &crash_loop::SCENARIO,
     &crash_all::SCENARIO,
@@ -51,6 +57,10 @@ pub(crate) const SCENARIOS: [&Scenario; 20] = [
     &disk_full::SCENARIO,
     &disk_error::SCENARIO,
     &disk_rot::SCENARIO,
+    &disk_lost::SCENARIO,
+    &taken_out::SCENARIO,
+    &left_behind::SCENARIO,
+    &actor_dies::SCENARIO,
     &clock_jump::SCENARIO,
     &clock_drift::SCENARIO,
     &engine_dies::SCENARIO,
@@ -77,6 +87,7 @@ impl Scenario {
             users: 3,
             limit: 10_000_000,
             window_seconds: 3600,
+            snapshot_every: 40,
             chaos: ends + Duration::from_secs(1),
             faults,
         })

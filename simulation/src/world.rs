@@ -26,14 +26,16 @@ use turmoil::Sim;
 pub(crate) use call::{Call, Ended};
 pub(crate) use clock::wall;
 pub(crate) use engine::EngineSlot;
-pub(crate) use gateway::{NodeSlot, Observation};
+pub(crate) use gateway::{NodeSlot, Observation, Size};
 pub(crate) use operator::{AdminCall, AdminOp, AdminOutcome, FIRST_VALUE, GROUPS};
 pub(crate) use setup::username;
 
+use crate::chance::Chance;
 use crate::plan::Plan;
 use crate::properties::{Properties, Violation};
 use crate::trace;
 use faults::Faults;
+use setup::TokenFile;
 
 /// A call that takes longer has waited for something.
 const SLOW: Duration = Duration::from_secs(2);
@@ -52,7 +54,11 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) struct Shared {
     pub(crate) plan: Plan,
     pub(crate) phase: Cell<Phase>,
+    /// Those of the plan, then the spare ones.
     pub(crate) nodes: Vec<NodeSlot>,
+    pub(crate) token_file: TokenFile,
+    /// The nodes that callers know: what a load balancer has behind it.
+    pub(crate) front: RefCell<Vec<usize>>,
     pub(crate) engines: Vec<EngineSlot>,
     /// What nodes said of themselves and nobody has looked at yet.
     pub(crate) observations: RefCell<VecDeque<Observation>>,
@@ -99,6 +105,18 @@ impl Shared {
         self.phases.borrow().iter().find(|(phase, _)| *phase == wanted).map(|(_, began)| *began)
     }
 
+    /// One of the nodes that callers know.
+    pub(crate) fn some_node(&self, chance: &mut Chance) -> usize {
+        *chance.pick(&self.front.borrow())
+    }
+
+    /// One of them that nobody knows to be lost.
+    pub(crate) fn some_living_node(&self, chance: &mut Chance) -> usize {
+        let front = self.front.borrow();
+        let living: Vec<usize> = front.iter().copied().filter(|node| !self.nodes[*node - 1].is_lost.get()).collect();
+        *chance.pick(&living)
+    }
+
     /// Reports that a property does not hold. The first report counts.
     pub(crate) fn violate(&self, violation: Violation) {
         trace::event("property", &format!("{violation}"));
@@ -137,8 +155,12 @@ pub(crate) struct Tally {
     pub(crate) refused: usize,
     /// Answered calls that took over two seconds.
     pub(crate) slow_calls: usize,
-    /// Nodes that do not start any more.
+    /// Nodes that do not start any more, and those of them whose place another node has taken.
     pub(crate) lost_nodes: usize,
+    pub(crate) replaced_nodes: usize,
+    pub(crate) actors_killed: u32,
+    /// How often a node went past log entries that it never had: with a snapshot of another one.
+    pub(crate) jumps: u64,
     /// Written by one node and never read by the other.
     pub(crate) bytes_lost: u64,
     /// Messages that were on their way when a fault that delays them ended.
@@ -178,11 +200,14 @@ pub(crate) fn run(plan: &Plan) -> Verdict {
         .min_message_latency(LATENCY.0)
         .max_message_latency(LATENCY.1)
         .tcp_capacity(65_536)
+        .enable_random_order()
         .build();
     let shared = Rc::new(Shared {
         plan: plan.clone(),
         phase: Cell::new(Phase::SettingUp),
-        nodes: (1..=plan.nodes).map(|number| NodeSlot::new(number, plan.seed)).collect(),
+        nodes: (1..=plan.nodes + faults::spare_nodes(plan)).map(|number| NodeSlot::new(number, plan)).collect(),
+        token_file: TokenFile::write(),
+        front: RefCell::new((1..=plan.nodes).collect()),
         engines: (0..plan.engines).map(|_| EngineSlot::new()).collect(),
         observations: RefCell::default(),
         calls: RefCell::default(),
@@ -216,7 +241,7 @@ fn align_task_ids() {
 }
 
 fn populate(sim: &mut Sim<'_>, shared: &Rc<Shared>) {
-    for number in 1..=shared.plan.nodes {
+    for number in 1..=shared.nodes.len() {
         let shared = shared.clone();
         sim.host(gateway::name(number), move || gateway::host(shared.clone(), number));
     }
@@ -314,6 +339,7 @@ impl World<'_> {
     fn tally(&self) -> Tally {
         let mut tally = Tally {
             terms: self.properties.terms(),
+            jumps: self.properties.jumps(),
             bytes_lost: net::bytes_lost(),
             in_flight: self.faults.in_flight(),
             clock_error_millis: self.shared.clock_error_millis.get(),
@@ -343,6 +369,8 @@ impl World<'_> {
             let (lost, failed, stalled) = slot.disk.harm();
             tally.lives += slot.lives.get();
             tally.lost_nodes += usize::from(slot.is_lost.get());
+            tally.replaced_nodes += usize::from(slot.is_replaced.get());
+            tally.actors_killed += slot.actors_killed.get();
             tally.writes_lost += lost;
             tally.disk_errors += failed;
             tally.disk_stalls += stalled;

@@ -355,6 +355,14 @@ impl MeterSet {
         self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tokens that calls in progress hold, by meter.
+    pub(super) fn held(&self) -> Vec<(MeterId, u64)> {
+        let slots = self.slots.load();
+        let current = slots.slots.iter().map(|slot| (slot.rule.id.clone(), slot.meter.held()));
+        let retired = self.retired();
+        current.chain(retired.iter().map(|(rule, meter)| (rule.id.clone(), meter.held()))).collect()
+    }
+
     /// The actor is about to look at it: from now on it wants to be told again.
     pub(super) fn unmark(&self) {
         self.is_marked.store(false, Ordering::Release);

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft::doors::Doors;
+use raft::state::MeterId;
 use raft::{Cluster, Timestamp};
 use tokio::sync::oneshot;
 
@@ -116,6 +117,11 @@ impl Quota {
             Some(size) => size.estimate(asked),
             None => estimate::cold(asked),
         }
+    }
+
+    /// Tokens that calls in progress hold on this node, by meter; windows that are over included.
+    pub fn held(&self) -> Vec<(MeterId, u64)> {
+        self.shared.book.sets().iter().flat_map(|set| set.held()).collect()
     }
 
     /// Tells the ledger what was spent, gives every grant back, and waits until that is in the log.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use raft::View;
 
-use super::Violation;
+use super::{Violation, ends, growth};
 use crate::world::{Ended, Observation, Phase, Shared, wall};
 
 /// So long after the last fault a call may still fail: replicas are probed, elections are held.
@@ -34,7 +34,14 @@ impl Liveness {
         if let Some(call) = shared.calls.borrow().iter().find(|call| call.ended.is_none()) {
             return fail(format!("call {} on node {} never ended", call.id, call.node));
         }
-        let alive: Vec<usize> = (1..=shared.plan.nodes).filter(|node| !shared.nodes[*node - 1].is_lost.get()).collect();
+        let is_alive = |node: &usize| {
+            let slot = &shared.nodes[*node - 1];
+            slot.exists.get() && !slot.is_lost.get()
+        };
+        let alive: Vec<usize> = (1..=shared.nodes.len()).filter(is_alive).collect();
+        if let Some(lost) = shared.nodes.iter().position(|slot| slot.will_be_replaced() && !slot.is_replaced.get()) {
+            return fail(format!("no other node has taken the place of node {}", lost + 1));
+        }
         let mut heads = Vec::new();
         for node in alive.iter().copied() {
             let slot = &shared.nodes[node - 1];
@@ -44,6 +51,11 @@ impl Liveness {
             if !seen.may_serve || seen.leader.is_none() {
                 return fail(format!("node {node} does not serve; leader {:?}, term {}", seen.leader, seen.term));
             }
+            if seen.members != alive {
+                return fail(format!("node {node} says that {:?} are in the cluster, not {alive:?}", seen.members));
+            }
+            ends::check_at_rest(seen)?;
+            growth::check_at_rest(shared, seen)?;
             for (id, meter) in &seen.view.meters {
                 // The state clock stands still while nothing is written: a window may be over that it still has.
                 let open = meter.window.iter().filter(|window| window.ends > wall());

@@ -12,6 +12,9 @@ use crate::world::{Observation, Shared};
 pub(super) struct Entries {
     hashes: BTreeMap<u64, (u64, usize)>,
     seen: BTreeMap<(usize, u32), u64>,
+    /// Up to where each node was looked at, in any life, and how often its log began later than that.
+    upto: BTreeMap<usize, u64>,
+    jumps: u64,
 }
 
 impl Entries {
@@ -22,8 +25,12 @@ impl Entries {
         if upto == 0 || from > upto {
             return Ok(());
         }
+        let before = self.upto.insert(seen.node, upto).unwrap_or_default();
+        let entries = shared.nodes[seen.node - 1].disk.log_from(from);
+        let begins = entries.first().map_or(upto + 1, |(index, _)| *index);
+        self.jumps += u64::from(begins > before + 1 && upto > before);
         // A node that was started again is looked at from the beginning.
-        for (index, record) in shared.nodes[seen.node - 1].disk.log_from(from) {
+        for (index, record) in entries {
             if index > upto {
                 break;
             }
@@ -35,5 +42,10 @@ impl Entries {
             }
         }
         Ok(())
+    }
+
+    /// How often a node went past entries that it never had.
+    pub(super) fn jumps(&self) -> u64 {
+        self.jumps
     }
 }

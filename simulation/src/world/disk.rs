@@ -131,6 +131,12 @@ impl SimDisk {
         self.inner().current.log.range(from..).map(|(index, record)| (*index, record.clone())).collect()
     }
 
+    /// Entries in the log, and snapshots.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let inner = self.inner();
+        (inner.current.log.len(), inner.current.snapshots.len())
+    }
+
     /// Writes lost by power cuts, operations failed, operations stalled.
     pub(crate) fn harm(&self) -> (u64, u64, u64) {
         let inner = self.inner();

@@ -30,6 +30,8 @@ pub(crate) struct Faults {
     held: BTreeSet<(String, String)>,
     /// Connections with a longest delay of their own.
     slow: BTreeMap<(String, String), Duration>,
+    /// Of so many messages in a hundred, others are lost.
+    lossy: BTreeMap<(String, String), u64>,
     chaos: Duration,
     /// Messages on their way when a fault that delays them ended.
     in_flight: usize,
@@ -58,6 +60,7 @@ impl Faults {
             cut: BTreeSet::new(),
             held: BTreeSet::new(),
             slow: BTreeMap::new(),
+            lossy: BTreeMap::new(),
             chaos: plan.chaos,
             in_flight: 0,
         }
@@ -98,7 +101,7 @@ impl Faults {
             changed = true;
         }
         if changed {
-            self.lay_out(sim, shared.plan.nodes);
+            self.lay_out(sim, shared);
         }
     }
 
@@ -108,7 +111,7 @@ impl Faults {
             end(shared, &active.planned.fault);
         }
         self.ahead.clear();
-        self.lay_out(sim, shared.plan.nodes);
+        self.lay_out(sim, shared);
         for slot in &shared.nodes {
             slot.clock.repair();
             slot.disk.set_ill(Illness::default());
@@ -120,7 +123,7 @@ impl Faults {
         let now = sim.elapsed();
         for (at, slot) in shared.nodes.iter().enumerate() {
             let name = gateway::name(at + 1);
-            if slot.is_lost.get() || sim.is_host_running(name.as_str()) {
+            if !slot.exists.get() || slot.is_lost.get() || sim.is_host_running(name.as_str()) {
                 continue;
             }
             match slot.down_until.get() {
@@ -135,10 +138,11 @@ impl Faults {
     }
 
     /// Makes the network what the active faults say.
-    fn lay_out(&mut self, sim: &mut Sim<'_>, nodes: usize) {
-        let (mut cut, mut held, mut slow) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+    fn lay_out(&mut self, sim: &mut Sim<'_>, shared: &Shared) {
+        let (mut cut, mut held) = (BTreeSet::new(), BTreeSet::new());
+        let (mut slow, mut lossy) = (BTreeMap::new(), BTreeMap::new());
         for active in &self.active {
-            for (from, to) in cuts(active, nodes) {
+            for (from, to) in cuts(active, shared) {
                 cut.insert((from, to));
             }
             match active.planned.fault {
@@ -147,6 +151,9 @@ impl Faults {
                 }
                 Fault::Slow(a, b, millis) => {
                     slow.insert((gateway::name(a), gateway::name(b)), Duration::from_millis(millis));
+                }
+                Fault::Lossy(a, b, percent) => {
+                    lossy.insert((gateway::name(a), gateway::name(b)), percent);
                 }
                 _ => {}
             }
@@ -171,7 +178,13 @@ impl Faults {
         for ((a, b), latency) in &slow {
             sim.set_link_max_message_latency(a.as_str(), b.as_str(), *latency);
         }
-        (self.cut, self.held, self.slow) = (cut, held, slow);
+        for (a, b) in self.lossy.keys().filter(|pair| !lossy.contains_key(*pair)) {
+            sim.set_link_fail_rate(a.as_str(), b.as_str(), 0.0);
+        }
+        for ((a, b), percent) in &lossy {
+            sim.set_link_fail_rate(a.as_str(), b.as_str(), *percent as f64 / 100.0);
+        }
+        (self.cut, self.held, self.slow, self.lossy) = (cut, held, slow, lossy);
     }
 }
 
@@ -187,10 +200,11 @@ fn on_their_way(sim: &Sim<'_>, a: usize, b: usize) -> usize {
 }
 
 /// What a fault cuts, now: from one host to the other.
-fn cuts(active: &Active, nodes: usize) -> Vec<(String, String)> {
+fn cuts(active: &Active, shared: &Shared) -> Vec<(String, String)> {
+    let nodes = shared.plan.nodes;
     let both = |a: String, b: String| vec![(a.clone(), b.clone()), (b, a)];
     match active.planned.fault {
-        Fault::Isolate(node) => (1..=nodes)
+        Fault::Isolate(node) => (1..=shared.nodes.len())
             .filter(|other| *other != node)
             .flat_map(|other| both(gateway::name(node), gateway::name(other)))
             .collect(),
@@ -214,19 +228,32 @@ fn begin(sim: &mut Sim<'_>, shared: &Shared, planned: &Planned) {
     let ill = |node: usize, ill: Illness| shared.nodes[node - 1].disk.set_ill(ill);
     match planned.fault {
         Fault::Crash(node) => crash(sim, shared, node, planned.lasts),
-        Fault::CrashAll => (1..=shared.plan.nodes).for_each(|node| crash(sim, shared, node, planned.lasts)),
+        Fault::CrashAll => (1..=shared.nodes.len()).for_each(|node| crash(sim, shared, node, planned.lasts)),
         Fault::DiskStall(node) => ill(node, Illness { stalls: true, ..Illness::default() }),
         Fault::DiskFull(node) => ill(node, Illness { is_full: true, ..Illness::default() }),
         Fault::DiskError(node) => ill(node, Illness { fails: true, ..Illness::default() }),
         Fault::DiskRot(node) => {
             let slot = &shared.nodes[node - 1];
-            let others = shared.nodes.iter().filter(|other| other.has_rotted.get() && !std::ptr::eq(*other, slot));
-            // A cluster survives the loss of a minority, no more.
-            if others.count() < (shared.plan.nodes - 1) / 2 && slot.disk.rot() {
-                slot.has_rotted.set(true);
+            if may_lose(shared, node) && slot.disk.rot() {
+                slot.will_be_lost.set(true);
                 crash(sim, shared, node, planned.lasts);
             }
         }
+        Fault::DiskLost(node) => {
+            if may_lose(shared, node) {
+                let slot = &shared.nodes[node - 1];
+                slot.will_be_lost.set(true);
+                slot.is_lost.set(true);
+                crash(sim, shared, node, planned.lasts);
+            }
+        }
+        Fault::TakenOut(node) => {
+            if may_lose(shared, node) {
+                shared.nodes[node - 1].will_be_lost.set(true);
+                shared.nodes[node - 1].is_unwanted.set(true);
+            }
+        }
+        Fault::ActorDies(node, which) => shared.nodes[node - 1].kill_actor(which),
         Fault::ClockJump(node, millis) => shared.nodes[node - 1].clock.jump(millis),
         Fault::ClockDrift(node, parts) => shared.nodes[node - 1].clock.drift(parts),
         Fault::Engine(engine, what) => shared.engines[engine - 1].set_fault(what.parse().ok()),
@@ -237,6 +264,7 @@ fn begin(sim: &mut Sim<'_>, shared: &Shared, planned: &Planned) {
         | Fault::Flap(..)
         | Fault::Hold(..)
         | Fault::Slow(..)
+        | Fault::Lossy(..)
         | Fault::CutEngine(..)
         | Fault::CrashLoop(_)
         | Fault::RollingRestart => {}
@@ -281,8 +309,24 @@ fn end(shared: &Shared, fault: &Fault) {
     }
 }
 
+/// A cluster survives the loss of a minority, no more, and there are as many spare nodes.
+fn may_lose(shared: &Shared, node: usize) -> bool {
+    let slot = &shared.nodes[node - 1];
+    let others = shared.nodes.iter().filter(|other| other.will_be_lost.get() && !std::ptr::eq(*other, slot));
+    !slot.is_lost.get() && others.count() < spare_nodes(&shared.plan)
+}
+
+/// How many nodes wait to take the place of a lost one.
+pub(super) fn spare_nodes(plan: &Plan) -> usize {
+    (plan.nodes - 1) / 2
+}
+
 fn crash(sim: &mut Sim<'_>, shared: &Shared, node: usize, down: Duration) {
     let slot = &shared.nodes[node - 1];
+    if !slot.exists.get() {
+        return;
+    }
+    slot.actors.borrow_mut().take();
     sim.crash(gateway::name(node).as_str());
     slot.disk.cut_power();
     let until = sim.elapsed() + down;

@@ -9,16 +9,19 @@ use std::time::Duration;
 
 use node::config::Config;
 use node::node::Node;
+use ractor::ActorCell;
 use raft::doors::{Clock, Doors, SeededChance};
+use raft::state::MeterId;
 use raft::{NodeId, View};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use super::Shared;
 use super::clock::SimClock;
 use super::disk::SimDisk;
 use super::net::SimNet;
-use super::{Shared, setup};
 use crate::chance::seed_of;
+use crate::plan::Plan;
 use crate::trace;
 
 /// Where its ports are, on every node.
@@ -35,33 +38,73 @@ pub(crate) fn name(number: usize) -> String {
     format!("node-{number}")
 }
 
+/// Where other nodes reach it.
+pub(crate) fn peer_address(number: usize) -> String {
+    format!("{}:{PEER_PORT}", name(number))
+}
+
 /// What of a node outlives its lives, and what the world does to it.
 pub(crate) struct NodeSlot {
     pub(crate) disk: Arc<SimDisk>,
     pub(crate) clock: Arc<SimClock>,
+    /// Whether there is such a node. Spare ones are there when they take the place of a lost one.
+    pub(crate) exists: Cell<bool>,
     /// How often it was started.
     pub(crate) lives: Cell<u32>,
     /// Until when it stays down; `None`: it is to run.
     pub(crate) down_until: Cell<Option<Duration>>,
     /// Its disk is beyond use: it is not started any more.
     pub(crate) is_lost: Cell<bool>,
-    /// Its disk was damaged, whether that has been noticed or not.
-    pub(crate) has_rotted: Cell<bool>,
+    /// Its disk was damaged, whether that has been noticed or not, or it is to be taken out.
+    pub(crate) will_be_lost: Cell<bool>,
+    /// A person is to take it out although nothing is wrong with it.
+    pub(crate) is_unwanted: Cell<bool>,
+    /// Another node has taken its place.
+    pub(crate) is_replaced: Cell<bool>,
+    /// The root of the actors of the running node.
+    pub(crate) actors: RefCell<Option<ActorCell>>,
+    /// How many of its actors were killed.
+    pub(crate) actors_killed: Cell<u32>,
     /// Asks the running node to stop politely.
     pub(crate) stop: RefCell<Rc<Notify>>,
 }
 
 impl NodeSlot {
-    pub(crate) fn new(number: usize, seed: u64) -> NodeSlot {
+    pub(crate) fn new(number: usize, plan: &Plan) -> NodeSlot {
         NodeSlot {
-            disk: Arc::new(SimDisk::new(&name(number), seed)),
+            exists: Cell::new(number <= plan.nodes),
+            disk: Arc::new(SimDisk::new(&name(number), plan.seed)),
             clock: Arc::default(),
             lives: Cell::new(0),
             down_until: Cell::new(None),
             is_lost: Cell::new(false),
-            has_rotted: Cell::new(false),
+            will_be_lost: Cell::new(false),
+            is_unwanted: Cell::new(false),
+            is_replaced: Cell::new(false),
+            actors: RefCell::default(),
+            actors_killed: Cell::new(0),
             stop: RefCell::default(),
         }
+    }
+
+    /// Whether somebody is to put another node in its place, or has done so.
+    pub(crate) fn will_be_replaced(&self) -> bool {
+        self.is_lost.get() || self.is_unwanted.get()
+    }
+
+    /// Kills one of the running node's actors, wherever it is in its work.
+    pub(crate) fn kill_actor(&self, which: usize) {
+        let Some(root) = self.actors.borrow().clone() else { return };
+        let mut actors = Vec::new();
+        let mut unseen = vec![root];
+        while let Some(actor) = unseen.pop() {
+            unseen.extend(actor.get_children());
+            actors.extend(actor.get_children());
+        }
+        actors.sort_by_key(|actor| actor.get_id().pid());
+        let Some(actor) = actors.get(which % actors.len().max(1)) else { return };
+        actor.kill();
+        self.actors_killed.set(self.actors_killed.get() + 1);
     }
 }
 
@@ -72,28 +115,53 @@ pub(crate) struct Observation {
     pub(crate) leader: Option<usize>,
     pub(crate) term: u64,
     pub(crate) may_serve: bool,
+    /// Who is in the cluster, as it knows.
+    pub(crate) members: Vec<usize>,
     pub(crate) view: Arc<View>,
+    /// Tokens that calls in progress hold on it.
+    pub(crate) held: Vec<(MeterId, u64)>,
+    pub(crate) size: Size,
+}
+
+/// How much there is of what must not grow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Size {
+    /// Tasks of the runtime.
+    pub(crate) tasks: usize,
+    /// Open connections, to and from anybody.
+    pub(crate) connections: usize,
+    /// Calls on their way to replicas.
+    pub(crate) calls: u64,
+    /// Entries in the log on disk, and snapshots beside it.
+    pub(crate) entries: usize,
+    pub(crate) snapshots: usize,
 }
 
 /// One life of a node.
 pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
     let slot = &shared.nodes[number - 1];
+    if !slot.exists.get() {
+        return Ok(());
+    }
     let life = slot.lives.get() + 1;
     slot.lives.set(life);
     let (name, seed) = (name(number), shared.plan.seed);
+    let net = Arc::new(SimNet::of(&name, seed_of(seed, &format!("life {life}"))));
     let doors = Doors {
         clock: slot.clock.clone(),
         chance: Arc::new(SeededChance::new(seed_of(seed, &format!("{name}, life {life}")))),
-        net: Arc::new(SimNet::of(&name, seed_of(seed, &format!("life {life}")))),
+        net: net.clone(),
     };
     let stop = Rc::new(Notify::new());
     *slot.stop.borrow_mut() = stop.clone();
     trace::event(&name, &format!("starts, life {life}"));
-    match Node::start(&config(number, shared.plan.nodes), doors, slot.disk.clone()).await {
+    match Node::start(&config(number, &shared), doors, slot.disk.clone()).await {
         Ok(node) => {
-            let looking = tokio::task::spawn_local(look(shared.clone(), number, life, node.context().clone()));
+            *slot.actors.borrow_mut() = Some(node.context().actors.root());
+            let looking = tokio::task::spawn_local(look(shared.clone(), (number, life), node.context().clone(), net));
             let outcome = node.run(async move { stop.notified().await }).await;
             looking.abort();
+            slot.actors.borrow_mut().take();
             match outcome {
                 Ok(()) => trace::event(&name, "stopped as it was asked to"),
                 Err(failed) => trace::event(&name, &failed.to_string()),
@@ -103,7 +171,6 @@ pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
             trace::event(&name, &format!("does not start: {error}"));
             let is_of_disk = matches!(&error, node::node::StartError::Cluster(raft::cluster::StartError::Storage(_)));
             if is_of_disk && !slot.disk.is_ill() {
-                // A person would replace it.
                 slot.is_lost.set(true);
             }
         }
@@ -111,30 +178,47 @@ pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
     Ok(())
 }
 
-async fn look(shared: Rc<Shared>, number: usize, life: u32, context: node::Context) {
+async fn look(shared: Rc<Shared>, (number, life): (usize, u32), context: node::Context, net: Arc<SimNet>) {
+    let slot = &shared.nodes[number - 1];
     loop {
         let standing = context.cluster.standing();
+        let replicas = context.actors.pools.snapshot().into_iter().flat_map(|pool| pool.replicas);
+        let (entries, snapshots) = slot.disk.size();
         let observation = Observation {
             node: number,
             life,
             leader: standing.leader.map(|leader| leader.0 as usize),
             term: standing.term,
             may_serve: context.cluster.may_serve(),
+            members: standing.members.keys().map(|member| member.0 as usize).collect(),
             view: context.cluster.view(),
+            held: context.actors.quota.held(),
+            size: Size {
+                tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+                connections: net.open_connections(),
+                calls: replicas.map(|replica| replica.in_flight).sum(),
+                entries,
+                snapshots,
+            },
         };
         shared.observations.borrow_mut().push_back(observation);
-        let error = shared.nodes[number - 1].clock.wall().0.abs_diff(super::wall().0);
+        let error = slot.clock.wall().0.abs_diff(super::wall().0);
         shared.clock_error_millis.set(shared.clock_error_millis.get().max(error));
         sleep(LOOK_EVERY).await;
     }
 }
 
 /// The configuration of a node as a file would say it, except that peers speak without TLS and ports are plain HTTP.
-fn config(number: usize, nodes: usize) -> Config {
+fn config(number: usize, shared: &Shared) -> Config {
+    let plan = &shared.plan;
     let mut config = Config::parse(&format!("[node]\nid = {number}\n"), Path::new("/nowhere"), &BTreeMap::new())
         .unwrap_or_else(|mistakes| unreachable!("the configuration is ours: {mistakes:?}"));
-    config.cluster.members =
-        (1..=nodes).map(|member| (NodeId(member as u64), format!("{}:{PEER_PORT}", name(member)))).collect();
+    config.cluster.members = (1..=plan.nodes).map(|member| (NodeId(member as u64), peer_address(member))).collect();
+    if number > plan.nodes {
+        config.cluster.members.clear();
+        config.cluster.join = true;
+    }
+    config.cluster.snapshot_every = plan.snapshot_every;
     config.peers.listen = format!("0.0.0.0:{PEER_PORT}");
     config.gateway.listen = format!("0.0.0.0:{GATEWAY_PORT}");
     config.admin.listen = format!("0.0.0.0:{ADMIN_PORT}");
@@ -142,6 +226,6 @@ fn config(number: usize, nodes: usize) -> Config {
         limits.date_header = false;
         limits.drain_timeout = DRAIN;
     }
-    config.admin.bootstrap_token_file = setup::token_file();
+    config.admin.bootstrap_token_file = shared.token_file.path();
     config
 }

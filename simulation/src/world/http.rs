@@ -1,15 +1,21 @@
-//! A client as plain as a client can be: one connection, one call.
+//! A client as plain as a client can be: one call at a time, each on a connection of its own or on one that an earlier call left.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::net::SimNet;
+
+/// Where nobody answers for so long there is nobody.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is asked of whom.
 pub(crate) struct Ask<'a> {
@@ -26,6 +32,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) within: Duration,
     /// Hang up after so many pieces of the answer's body.
     pub(crate) hang_up_after: Option<usize>,
+    /// Keep the connection for the next call to the same port.
+    pub(crate) keeps: bool,
 }
 
 /// What came back.
@@ -47,46 +55,88 @@ pub(crate) enum End {
     Broken,
 }
 
-/// Makes one call. Errors: why there was no answer; whether it took effect is not known.
-pub(crate) async fn ask(net: &SimNet, ask: Ask<'_>) -> Result<Answer, String> {
-    let within = ask.within;
-    match timeout(within, exchange(net, ask)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(format!("no answer within {within:?}")),
+/// A client, and the connections it keeps.
+pub(crate) struct Client {
+    net: Rc<SimNet>,
+    kept: BTreeMap<(String, u16), Connection>,
+}
+
+/// Ends when it is dropped: whoever gives up hangs up.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    _task: JoinSet<hyper::Result<()>>,
+}
+
+impl Client {
+    pub(crate) fn new(net: &Rc<SimNet>) -> Client {
+        Client { net: net.clone(), kept: BTreeMap::new() }
+    }
+
+    /// Makes one call. Errors: why there was no answer; whether it took effect is not known.
+    pub(crate) async fn ask(&mut self, ask: &Ask<'_>) -> Result<Answer, String> {
+        match timeout(ask.within, self.exchange(ask)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer within {:?}", ask.within)),
+        }
+    }
+
+    async fn exchange(&mut self, ask: &Ask<'_>) -> Result<Answer, String> {
+        let at = (ask.host.to_owned(), ask.port);
+        if let Some(kept) = self.kept.remove(&at).filter(|kept| !kept.sender.is_closed()) {
+            // The server may have closed it in the same moment, which says nothing about the call: as clients do, once more.
+            if let Ok(answer) = self.exchange_on(kept, ask).await {
+                return Ok(answer);
+            }
+        }
+        let connection = self.connect(ask).await?;
+        self.exchange_on(connection, ask).await
+    }
+
+    async fn connect(&self, ask: &Ask<'_>) -> Result<Connection, String> {
+        let connected = timeout(CONNECT_WITHIN, self.net.connect_to(ask.host, ask.port)).await;
+        let connected = connected.map_err(|_| format!("no connection within {CONNECT_WITHIN:?}"))?;
+        let stream = connected.map_err(|error| format!("cannot connect: {error}"))?;
+        let shaken = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.map_err(|error| format!("no handshake: {error}"))?;
+        let mut task = JoinSet::new();
+        task.spawn(connection);
+        Ok(Connection { sender, _task: task })
+    }
+
+    async fn exchange_on(&mut self, mut connection: Connection, ask: &Ask<'_>) -> Result<Answer, String> {
+        let sent = connection.sender.send_request(ask.request()?).await;
+        let (head, mut incoming) = sent.map_err(|error| format!("no answer: {error}"))?.into_parts();
+        let mut body = BytesMut::new();
+        let mut pieces = 0;
+        let end = loop {
+            if ask.hang_up_after == Some(pieces) {
+                break End::HungUp;
+            }
+            match incoming.frame().await {
+                Some(Ok(frame)) => body.extend_from_slice(frame.data_ref().map_or(&[], |data| &**data)),
+                Some(Err(_)) => break End::Broken,
+                None => break End::Complete,
+            }
+            pieces += 1;
+        };
+        if ask.keeps && end == End::Complete {
+            self.kept.insert((ask.host.to_owned(), ask.port), connection);
+        }
+        Ok(Answer { status: head.status.as_u16(), body: body.freeze(), end })
     }
 }
 
-async fn exchange(net: &SimNet, ask: Ask<'_>) -> Result<Answer, String> {
-    let stream = net.connect_to(ask.host, ask.port).await.map_err(|error| format!("cannot connect: {error}"))?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| format!("no handshake: {error}"))?;
-    // Ends with the call: whoever gives up hangs up.
-    let mut connected = tokio::task::JoinSet::new();
-    connected.spawn(connection);
-    let mut request = Request::builder()
-        .method(ask.method)
-        .uri(ask.path)
-        .header("host", format!("{}:{}", ask.host, ask.port))
-        .header("authorization", format!("Bearer {}", ask.token))
-        .header("content-type", ask.content_type);
-    if !ask.id.is_empty() {
-        request = request.header("x-request-id", ask.id);
+impl Ask<'_> {
+    fn request(&self) -> Result<Request<Full<Bytes>>, String> {
+        let mut request = Request::builder()
+            .method(self.method.clone())
+            .uri(self.path)
+            .header("host", format!("{}:{}", self.host, self.port))
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("content-type", self.content_type);
+        if !self.id.is_empty() {
+            request = request.header("x-request-id", self.id);
+        }
+        request.body(Full::new(Bytes::from(self.body.clone()))).map_err(|error| error.to_string())
     }
-    let request = request.body(Full::new(Bytes::from(ask.body))).map_err(|error| error.to_string())?;
-    let response = sender.send_request(request).await.map_err(|error| format!("no answer: {error}"))?;
-    let (head, mut incoming) = response.into_parts();
-    let mut body = BytesMut::new();
-    let mut pieces = 0;
-    let end = loop {
-        if ask.hang_up_after == Some(pieces) {
-            break End::HungUp;
-        }
-        match incoming.frame().await {
-            Some(Ok(frame)) => body.extend_from_slice(frame.data_ref().map_or(&[], |data| &**data)),
-            Some(Err(_)) => break End::Broken,
-            None => break End::Complete,
-        }
-        pieces += 1;
-    };
-    Ok(Answer { status: head.status.as_u16(), body: body.freeze(), end })
 }

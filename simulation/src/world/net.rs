@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -40,18 +41,24 @@ pub(crate) struct SimNet {
 struct Host {
     name: String,
     chance: Mutex<Chance>,
+    open: AtomicUsize,
 }
 
 impl SimNet {
     pub(crate) fn of(host: &str, seed: u64) -> SimNet {
         let chance = Mutex::new(Chance::of(seed, &format!("network of {host}")));
-        SimNet { host: Arc::new(Host { name: host.to_owned(), chance }) }
+        SimNet { host: Arc::new(Host { name: host.to_owned(), chance, open: AtomicUsize::new(0) }) }
+    }
+
+    /// Connections of this host that are open now.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.host.open.load(Ordering::Relaxed)
     }
 
     /// Connects to a host of the simulated network.
     pub(crate) async fn connect_to(&self, host: &str, port: u16) -> io::Result<Traced> {
         let stream = TcpStream::connect((host, port)).await?;
-        Ok(Traced { stream, host: self.host.clone(), is_between_peers: port == PEER_PORT })
+        Ok(Traced::new(stream, &self.host, port == PEER_PORT))
     }
 }
 
@@ -82,7 +89,7 @@ impl Listener for SimListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Accepted>> {
         Box::pin(async move {
             let (stream, from) = self.listener.accept().await?;
-            let stream = Traced { stream, host: self.host.clone(), is_between_peers: self.is_between_peers };
+            let stream = Traced::new(stream, &self.host, self.is_between_peers);
             Ok((Box::new(stream) as BoxStream, from))
         })
     }
@@ -97,6 +104,19 @@ pub(crate) struct Traced {
     stream: TcpStream,
     host: Arc<Host>,
     is_between_peers: bool,
+}
+
+impl Traced {
+    fn new(stream: TcpStream, host: &Arc<Host>, is_between_peers: bool) -> Traced {
+        host.open.fetch_add(1, Ordering::Relaxed);
+        Traced { stream, host: host.clone(), is_between_peers }
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        self.host.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Host {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::gateway::{self, ADMIN_PORT};
-use super::http::{Answer, Ask, End, ask};
+use super::http::{Answer, Ask, Client, End};
 use super::net::SimNet;
 use super::setup::{self, ADMIN_TOKEN};
 use super::{Key, Phase, Shared};
@@ -22,6 +22,8 @@ pub(crate) const GROUPS: usize = 3;
 const ADMINISTRATORS: usize = 3;
 /// How long an administrator waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// Who is in the cluster.
+const MEMBERS: &str = "/tollgate/v1/members";
 /// Nobody knows the state of things until the first write.
 pub(crate) const FIRST_VALUE: &str = "v0";
 
@@ -79,14 +81,40 @@ pub(crate) async fn host(shared: Rc<Shared>) -> turmoil::Result {
     for number in 1..=ADMINISTRATORS {
         tokio::task::spawn_local(administrate(shared.clone(), net.clone(), number));
     }
-    manage_keys(shared, net, chance, tokens).await;
-    Ok(())
+    tokio::task::spawn_local(manage_keys(shared.clone(), net.clone(), chance, tokens));
+    replace_lost(shared, net).await
+}
+
+/// Puts a new node, under a new number, in the place of each that is lost or not wanted any more.
+async fn replace_lost(shared: Rc<Shared>, net: Rc<SimNet>) -> turmoil::Result {
+    let mut chance = Chance::of(shared.plan.seed, "replacements");
+    loop {
+        // A person has to notice first.
+        sleep(Duration::from_millis(chance.between(100, 1_500))).await;
+        let lost = shared.nodes.iter().position(|slot| slot.will_be_replaced() && !slot.is_replaced.get());
+        let spare = shared.nodes.iter().position(|slot| !slot.exists.get());
+        let (Some(lost), Some(spare)) = (lost, spare) else { continue };
+        let (lost, spare) = (lost + 1, spare + 1);
+        trace::event("operator", &format!("node {spare} takes the place of node {lost}"));
+        let path = format!("{MEMBERS}/{lost}");
+        insist(&shared, &net, &mut chance, Method::DELETE, &path, ADMIN_TOKEN, &Value::Null).await;
+        shared.nodes[spare - 1].exists.set(true);
+        let newcomer = json!({"id": spare, "address": gateway::peer_address(spare)});
+        insist(&shared, &net, &mut chance, Method::POST, MEMBERS, ADMIN_TOKEN, &newcomer).await;
+        shared.front.borrow_mut().iter_mut().filter(|node| **node == lost).for_each(|node| *node = spare);
+        // One that was not lost runs on until somebody stops it. It may answer, but admits nobody.
+        sleep(Duration::from_millis(chance.between(100, 3_000))).await;
+        shared.nodes[lost - 1].is_lost.set(true);
+        shared.nodes[lost - 1].stop.borrow().notify_one();
+        shared.nodes[lost - 1].is_replaced.set(true);
+        trace::event("operator", &format!("node {spare} has taken the place of node {lost}"));
+    }
 }
 
 /// Asks until it is done, on one node after the other.
 async fn insist(
     shared: &Shared,
-    net: &SimNet,
+    net: &Rc<SimNet>,
     chance: &mut Chance,
     method: Method,
     path: &str,
@@ -94,7 +122,7 @@ async fn insist(
     body: &Value,
 ) -> Value {
     loop {
-        let node = chance.between(1, shared.plan.nodes as u64) as usize;
+        let node = shared.some_living_node(chance);
         match admin(net, node, method.clone(), path, token, "application/json", body).await {
             // It exists already: an earlier attempt whose answer was lost.
             Ok(answer) if answer.status < 300 || answer.status == 409 => {
@@ -108,7 +136,7 @@ async fn insist(
 }
 
 async fn admin(
-    net: &SimNet,
+    net: &Rc<SimNet>,
     node: usize,
     method: Method,
     path: &str,
@@ -118,27 +146,25 @@ async fn admin(
 ) -> Result<Answer, String> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let host = gateway::name(node);
-    let answer = ask(
-        net,
-        Ask {
-            host: &host,
-            port: ADMIN_PORT,
-            method,
-            path,
-            token,
-            id: "",
-            content_type,
-            body,
-            within: PATIENCE,
-            hang_up_after: None,
-        },
-    )
-    .await?;
+    let asked = Ask {
+        host: &host,
+        port: ADMIN_PORT,
+        method,
+        path,
+        token,
+        id: "",
+        content_type,
+        body,
+        within: PATIENCE,
+        hang_up_after: None,
+        keeps: false,
+    };
+    let answer = Client::new(net).ask(&asked).await?;
     if answer.end == End::Complete { Ok(answer) } else { Err("the answer broke off".to_owned()) }
 }
 
-async fn create_key(shared: &Shared, net: &SimNet, chance: &mut Chance, user: usize, token: &str) -> Option<Key> {
-    let node = chance.between(1, shared.plan.nodes as u64) as usize;
+async fn create_key(shared: &Shared, net: &Rc<SimNet>, chance: &mut Chance, user: usize, token: &str) -> Option<Key> {
+    let node = shared.some_node(chance);
     let body = json!({"name": "a key", "subscription": "sim"});
     let made = admin(net, node, Method::POST, "/maas-api/v1/api-keys", token, "application/json", &body).await;
     let answer = made.ok().filter(|answer| answer.status == 201);
@@ -177,7 +203,7 @@ async fn manage_keys(shared: Rc<Shared>, net: Rc<SimNet>, mut chance: Chance, to
             keys[at].revoking.get_or_insert(trace::now());
             (keys[at].id.clone(), keys[at].user)
         };
-        let node = chance.between(1, shared.plan.nodes as u64) as usize;
+        let node = shared.some_node(&mut chance);
         let path = format!("/maas-api/v1/api-keys/{id}");
         let revoked =
             admin(&net, node, Method::DELETE, &path, &tokens[owner - 1], "application/json", &Value::Null).await;
@@ -203,7 +229,7 @@ async fn administrate(shared: Rc<Shared>, net: Rc<SimNet>, number: usize) {
         } else {
             AdminOp::Read { group }
         };
-        let node = chance.between(1, shared.plan.nodes as u64) as usize;
+        let node = shared.some_node(&mut chance);
         let at = {
             let mut history = shared.admin.borrow_mut();
             history.push(AdminCall { began: trace::now(), ended: None, op: op.clone() });
@@ -215,7 +241,7 @@ async fn administrate(shared: Rc<Shared>, net: Rc<SimNet>, number: usize) {
     }
 }
 
-async fn perform(net: &SimNet, node: usize, op: &AdminOp) -> AdminOutcome {
+async fn perform(net: &Rc<SimNet>, node: usize, op: &AdminOp) -> AdminOutcome {
     let merge = "application/merge-patch+json";
     let answer = match op {
         AdminOp::Write { group, value } => {

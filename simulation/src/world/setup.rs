@@ -15,14 +15,26 @@ pub(crate) const MODEL_PATH: &str = "/llm/sim";
 const TENANT: &str = "models-as-a-service";
 const MAAS: &str = "maas.opendatahub.io/v1alpha1";
 
-/// A file with the administrator's token: the one file that a node reads with its own hands.
-pub(crate) fn token_file() -> PathBuf {
-    let file = std::env::temp_dir().join(format!("tollgate-simulation-{}.token", std::process::id()));
-    // Nodes of one process share it; if it cannot be written they say so when they read it.
-    if !file.exists() {
+/// A file with the administrator's token: the one file that a node reads with its own hands. It is gone after the run.
+pub(crate) struct TokenFile(PathBuf);
+
+impl TokenFile {
+    /// Writes it. If that fails, nodes say so when they read it.
+    pub(crate) fn write() -> TokenFile {
+        let file = std::env::temp_dir().join(format!("tollgate-simulation-{}.token", std::process::id()));
         let _ = fs::write(&file, ADMIN_TOKEN);
+        TokenFile(file)
     }
-    file
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.clone()
+    }
+}
+
+impl Drop for TokenFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// The account of a user.

@@ -9,10 +9,10 @@ use tokio::time::sleep;
 
 use super::call::{Call, Ended};
 use super::gateway::{self, GATEWAY_PORT};
-use super::http::{Answer, Ask, End, ask};
+use super::http::{Answer, Ask, Client, End};
 use super::net::SimNet;
 use super::setup::MODEL_PATH;
-use super::{Phase, Shared};
+use super::{Key, Phase, Shared};
 use crate::chance::Chance;
 use crate::properties::Violation;
 use crate::trace;
@@ -42,22 +42,28 @@ pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
 }
 
 async fn call_on(shared: Rc<Shared>, net: Rc<SimNet>, user: usize, hand: u64, mut chance: Chance) {
+    let mut client = Client::new(&net);
+    // Most are people, some are loops that somebody forgot.
+    let pauses = if chance.percent(10) { (1, 10) } else { (5, 400) };
+    let mut pause = Duration::ZERO;
     let mut calls = 0;
     while shared.phase.get() == Phase::SettingUp {
         sleep(Duration::from_millis(100)).await;
     }
     while shared.phase.get() < Phase::Settling {
-        sleep(Duration::from_millis(chance.between(5, 400))).await;
+        sleep(pause).await;
         calls += 1;
+        let tries_revoked = chance.percent(20);
         let keys: Vec<usize> = {
             let keys = shared.keys.borrow();
-            (0..keys.len()).filter(|at| keys[*at].user == user).collect()
+            let may_try = |key: &Key| key.user == user && (tries_revoked || key.revoked.is_none());
+            (0..keys.len()).filter(|at| may_try(&keys[*at])).collect()
         };
         if keys.is_empty() {
             continue;
         }
         let key = *chance.pick(&keys);
-        let node = chance.between(1, shared.plan.nodes as u64) as usize;
+        let node = shared.some_node(&mut chance);
         let id = format!("u{user}h{hand}c{calls}");
         let at = {
             let mut history = shared.calls.borrow_mut();
@@ -65,13 +71,18 @@ async fn call_on(shared: Rc<Shared>, net: Rc<SimNet>, user: usize, hand: u64, mu
             history.push(call);
             history.len() - 1
         };
-        let ended = call(&shared, &net, &mut chance, key, node, &id).await;
+        let ended = call(&shared, &mut client, &mut chance, key, node, &id).await;
         trace::event(&name(user), &format!("{id} with key {key} on node {node}: {ended:?}"));
+        // Some ask again at once when they were refused.
+        pause = match ended {
+            Ended::Refused(_) | Ended::Broken(_) if chance.percent(30) => Duration::from_millis(chance.between(1, 20)),
+            _ => Duration::from_millis(chance.between(pauses.0, pauses.1)),
+        };
         shared.calls.borrow_mut()[at].ended = Some((trace::now(), ended));
     }
 }
 
-async fn call(shared: &Shared, net: &SimNet, chance: &mut Chance, key: usize, node: usize, id: &str) -> Ended {
+async fn call(shared: &Shared, client: &mut Client, chance: &mut Chance, key: usize, node: usize, id: &str) -> Ended {
     let secret = shared.keys.borrow()[key].secret.clone();
     let streams = chance.percent(50);
     let hang_up_after = chance.percent(15).then(|| chance.between(0, 8) as usize);
@@ -85,7 +96,8 @@ async fn call(shared: &Shared, net: &SimNet, chance: &mut Chance, key: usize, no
         body["max_tokens"] = chance.between(1, 80).into();
     }
     if streams && chance.percent(50) {
-        body["stream_options"] = json!({"include_usage": true});
+        body["stream_options"] = json!({"include_usage": true, "continuous_usage_stats": true});
+        body["return_token_ids"] = true.into();
     }
     let (host, path) = (gateway::name(node), format!("{MODEL_PATH}/v1/chat/completions"));
     let asked = Ask {
@@ -99,8 +111,9 @@ async fn call(shared: &Shared, net: &SimNet, chance: &mut Chance, key: usize, no
         body: body.to_string(),
         within: PATIENCE,
         hang_up_after,
+        keeps: chance.percent(60),
     };
-    match ask(net, asked).await {
+    match client.ask(&asked).await {
         Err(error) => Ended::Broken(error),
         Ok(answer) if answer.status != 200 => Ended::Refused(answer.status),
         Ok(answer) => match answer.end {
@@ -128,10 +141,11 @@ fn read_whole(shared: &Shared, id: &str, answer: &Answer) -> Ended {
     Ended::Answered { tokens: value["usage"]["total_tokens"].as_u64() }
 }
 
-/// A stream is over when it says so; without that it broke, whatever HTTP says.
+/// A stream is over when it says so; without that it broke, whatever HTTP says. One that counts its tokens lets us see that none is
+/// missing and none is out of order.
 fn read_stream(shared: &Shared, id: &str, answer: &Answer) -> Ended {
     let text = String::from_utf8_lossy(&answer.body);
-    let (mut tokens, mut is_done, mut error) = (None, false, None);
+    let (mut tokens, mut seen, mut is_done, mut error) = (None, 0, false, None);
     for data in text.lines().filter_map(|line| line.strip_prefix("data: ")) {
         if is_done {
             shared.violate(Violation::new("STREAM", format!("call {id} got something after its end: {data}")));
@@ -149,6 +163,11 @@ fn read_stream(shared: &Shared, id: &str, answer: &Answer) -> Ended {
             error = Some("an error event".to_owned());
         }
         tokens = event["usage"]["total_tokens"].as_u64().or(tokens);
+        seen += event["choices"][0]["token_ids"].as_array().map_or(0, Vec::len) as u64;
+        if let Some(counted) = event["usage"]["completion_tokens"].as_u64().filter(|counted| *counted != seen) {
+            let text = format!("call {id} has got {seen} tokens when {counted} had been produced");
+            shared.violate(Violation::new("STREAM", text));
+        }
     }
     match error {
         Some(error) => Ended::Broken(error),
