@@ -84,6 +84,20 @@ fn members_are_a_table_or_a_variable() {
 }
 
 #[test]
+fn a_node_that_joins_founds_nothing_and_shows_certificates_all_the_same() {
+    let tls = "[peers]\nca = \"ca.crt\"\ncertificate = \"peer.crt\"\nkey = \"peer.key\"\n[node]\nid = 4\n";
+    for (text, variables) in [
+        (format!("{tls}[cluster]\njoin = true"), &[][..]),
+        (format!("{tls}[cluster]\njoin = false"), &[("TOLLGATE_CLUSTER_JOIN", "true")]),
+    ] {
+        let config = parse(&text, variables).unwrap();
+        assert!(config.cluster.join);
+        assert_eq!((config.node.id, config.cluster.members), (NodeId(4), BTreeMap::new()));
+    }
+    assert!(!parse("", &[]).unwrap().cluster.join);
+}
+
+#[test]
 fn mistakes_are_told_with_what_would_be_right() {
     const DURATION: &str = "is not a duration: write a whole number and a unit, such as \"10s\" (ms, s, m, h, d)";
     const SIZE: &str = "is not a size: write a whole number and a unit, such as \"32MiB\" (B, KiB, MiB, GiB)";
@@ -144,6 +158,19 @@ fn mistakes_are_told_with_what_would_be_right() {
             "[cluster.members]\n1 = \"a:1\"\n2 = \"a:2\"",
             &[
                 "peers.certificate: is missing: several nodes only talk over mutual TLS (give peers.ca, peers.certificate and peers.key)",
+            ],
+        ),
+        ("[cluster]\njoin = \"yes\"", &["cluster.join: \"yes\" is not true or false"]),
+        (
+            "[cluster]\njoin = true",
+            &[
+                "peers.certificate: is missing: several nodes only talk over mutual TLS (give peers.ca, peers.certificate and peers.key)",
+            ],
+        ),
+        (
+            "[peers]\nca = \"a\"\ncertificate = \"c\"\nkey = \"k\"\n[cluster]\njoin = true\n[cluster.members]\n1 = \"a:1\"",
+            &[
+                "cluster.members: is who founds a cluster, and cluster.join = true says that this node joins one: leave one of them out",
             ],
         ),
         (

@@ -157,6 +157,8 @@ struct Inner {
     doors: Doors,
     writer: Writer,
     stopping: AtomicBool,
+    /// Another node said that this one was taken out.
+    is_told_retired: AtomicBool,
     /// Answers peers.
     serving: AbortHandle,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -194,6 +196,7 @@ impl Cluster {
             doors,
             writer,
             stopping: AtomicBool::new(false),
+            is_told_retired: AtomicBool::new(false),
             serving: serving.abort_handle(),
             tasks: Mutex::new(vec![writing, serving.abort_handle()]),
         });
@@ -324,7 +327,8 @@ impl Inner {
 
     /// Read from the newest view, so that nobody who waited for the entry finds the old answer.
     fn is_retired(&self) -> bool {
-        self.member.published().view.borrow().retired.contains(&self.node)
+        let is_in_view = self.member.published().view.borrow().retired.contains(&self.node);
+        is_in_view || self.is_told_retired.load(Ordering::Acquire)
     }
 
     fn leader(&self) -> Option<NodeId> {

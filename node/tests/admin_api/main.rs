@@ -6,5 +6,6 @@ mod health;
 mod kube;
 mod kubectl;
 mod maas_api;
+mod members;
 mod watch;
 mod world;

@@ -12,4 +12,6 @@ mod cluster_survives;
 #[cfg(test)]
 mod one_node;
 #[cfg(test)]
+mod replace_node;
+#[cfg(test)]
 mod replicas;

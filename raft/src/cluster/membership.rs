@@ -125,11 +125,12 @@ impl Cluster {
     pub async fn remove_member(&self, node: NodeId) -> Result<(), MemberError> {
         let inner = &*self.inner;
         // A node that has begun to leave can still complete that, though it may never hear of anything new.
-        if !(node == inner.node && inner.is_retired()) {
+        let is_leaving = node == inner.node && inner.is_retired();
+        if !is_leaving {
             self.read_barrier().await?;
         }
         let membership = self.membership();
-        let is_retired = self.view().retired.contains(&node);
+        let is_retired = is_leaving || self.view().retired.contains(&node);
         let Some(address) = membership.addresses.get(&node) else {
             return if is_retired { Ok(()) } else { Err(MemberError::NotAMember(node)) };
         };

@@ -9,6 +9,7 @@
 //! wrong in the same direction there is no help here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -81,8 +82,8 @@ fn low_median_of_majority(mut opinions: Vec<Timestamp>, voters: usize) -> Option
     opinions.get((opinions.len() - 1) / 2).copied()
 }
 
-/// Asks the other members for as long as this node lives. It has another good: every node greets every other soon after
-/// both are up, so that each knows the other's disk before it matters.
+/// Asks the other members for as long as this node lives. It has two other goods: every node greets every other soon after
+/// both are up, so that each knows the other's disk before it matters; and one that was taken out while it was away is told.
 pub(super) async fn compare(inner: Weak<Inner>) {
     while let Some(inner) = inner.upgrade() {
         let members = consensus::standing(inner.member.raft()).members;
@@ -96,8 +97,10 @@ pub(super) async fn compare(inner: Weak<Inner>) {
 
 impl Inner {
     async fn ask_wall(&self, node: NodeId, address: &str) {
-        if let Ok(Response::WallTime(wall)) = self.peers.call(node, address, Request::WallTime, ASK_WITHIN).await {
-            self.member.walls().hear(node, wall, Instant::now());
+        match self.peers.call(node, address, Request::WallTime, ASK_WITHIN).await {
+            Ok(Response::WallTime(wall)) => self.member.walls().hear(node, wall, Instant::now()),
+            Ok(Response::Retired) => self.is_told_retired.store(true, Ordering::Release),
+            Ok(_) | Err(_) => {}
         }
     }
 }

@@ -169,7 +169,7 @@ impl Member {
         }
     }
 
-    async fn serve(&self, request: Request) -> Response {
+    async fn serve(&self, from: NodeId, request: Request) -> Response {
         match request {
             Request::Append { vote, previous, entries, committed } => {
                 let entries = match entries.into_iter().map(convert::entry).collect() {
@@ -201,6 +201,7 @@ impl Member {
                 Ok(()) => Response::Applied,
                 Err(not_taken) => refused(not_taken),
             },
+            Request::WallTime if self.published.view.borrow().retired.contains(&from) => Response::Retired,
             Request::WallTime => Response::WallTime(self.clock.wall()),
         }
     }
@@ -244,9 +245,9 @@ fn refused(not_taken: NotTaken) -> Response {
 }
 
 impl Handler for Member {
-    fn answer(&self, _from: NodeId, request: Request) -> BoxFuture<'_, Response> {
+    fn answer(&self, from: NodeId, request: Request) -> BoxFuture<'_, Response> {
         Box::pin(async move {
-            let answered = timeout(REQUEST_TIME, self.serve(request)).await;
+            let answered = timeout(REQUEST_TIME, self.serve(from, request)).await;
             answered.unwrap_or_else(|_| Response::Failed(format!("not done within {REQUEST_TIME:?}")))
         })
     }

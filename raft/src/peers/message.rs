@@ -116,6 +116,8 @@ pub(crate) enum Response {
     Failed(String),
     /// To `WallTime`.
     WallTime(Timestamp),
+    /// To `WallTime` of a node that was taken out: it may have been away then, and nobody else would tell it.
+    Retired,
 }
 
 /// What became of an `Append`.

@@ -117,6 +117,23 @@ fn a_node_that_is_taken_out_while_it_runs_admits_nobody_when_that_is_answered_an
 }
 
 #[test]
+fn a_node_that_was_taken_out_while_it_was_away_is_told_when_it_comes_back() {
+    let mut nodes = Nodes::started(3);
+    let (away, leader) = (nodes.follower(), nodes.leader());
+    nodes.node(leader).idle(Duration::from_millis(2500));
+    nodes.kill(away);
+    remove(&nodes, leader, away).unwrap();
+    let before = nodes.node(leader).cluster.standing();
+
+    nodes.start(away);
+    eventually("it is told", Duration::from_secs(5), || nodes.node(away).cluster.is_retired());
+    assert!(!nodes.node(away).cluster.may_serve());
+    assert_eq!(nodes.node(away).put(1), Err(ProposeError::Retired));
+    let after = nodes.node(leader).cluster.standing();
+    assert_eq!((after.leader, after.term), (before.leader, before.term), "it stands for no election");
+}
+
+#[test]
 fn the_leader_is_taken_out_by_itself_and_by_another_until_one_is_left() {
     let nodes = Nodes::started(3);
     nodes.node(1).put(0).unwrap();
