@@ -77,10 +77,17 @@ struct Options {
     /// With --seed: print the plan and the last events in any case.
     #[arg(long)]
     events: bool,
+    /// With --seed or --scenario: print what the nodes log, as far as this filter lets it through: `info`, `raft=debug`. To stderr.
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(filter) = &options.log {
+        let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+        logs.with_timer(trace::SimulatedTime).init();
+    }
     let result = match (&options.scenario, options.seed) {
         (Some(name), _) if name == "all" => all_scenarios(&options),
         (Some(name), seed) => scenario(name, seed.unwrap_or(1), &options),

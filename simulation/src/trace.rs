@@ -3,12 +3,24 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Events that are kept as text.
 const KEPT: usize = 4_000;
+
+/// Stamps what nodes log with the time of the simulation.
+pub(crate) struct SimulatedTime;
+
+impl FormatTime for SimulatedTime {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{:>9.3}s", now().as_secs_f64())
+    }
+}
 
 struct Trace {
     hash: Xxh3,

@@ -118,6 +118,8 @@ pub(crate) enum Response {
     WallTime(Timestamp),
     /// To `WallTime` of a node that was taken out: it may have been away then, and nobody else would tell it.
     Retired,
+    /// To a snapshot that is still coming in or being installed, again and again: the sender goes on waiting for as long as it hears this.
+    Installing,
 }
 
 /// What became of an `Append`.
@@ -153,7 +155,8 @@ pub(crate) struct Numbered<T> {
     pub(crate) body: T,
 }
 
-/// The first frame of a snapshot lane. Raw chunks follow, then the receiver answers with a [`Response::Vote`].
+/// The first frame of a snapshot lane. Raw chunks follow. The receiver says
+/// [`Response::Installing`] once a second, and in the end [`Response::Vote`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SnapshotHead {
     /// The leader's vote.

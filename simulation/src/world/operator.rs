@@ -101,6 +101,9 @@ async fn replace_lost(shared: Rc<Shared>, net: Rc<SimNet>) -> turmoil::Result {
         shared.nodes[spare - 1].exists.set(true);
         let newcomer = json!({"id": spare, "address": gateway::peer_address(spare)});
         insist(&shared, &net, &mut chance, Method::POST, MEMBERS, ADMIN_TOKEN, &newcomer).await;
+        while !is_ready(&net, spare).await {
+            sleep(Duration::from_millis(200)).await;
+        }
         shared.front.borrow_mut().iter_mut().filter(|node| **node == lost).for_each(|node| *node = spare);
         // One that was not lost runs on until somebody stops it. It may answer, but admits nobody.
         sleep(Duration::from_millis(chance.between(100, 3_000))).await;
@@ -109,6 +112,12 @@ async fn replace_lost(shared: Rc<Shared>, net: Rc<SimNet>) -> turmoil::Result {
         shared.nodes[lost - 1].is_replaced.set(true);
         trace::event("operator", &format!("node {spare} has taken the place of node {lost}"));
     }
+}
+
+/// What whoever sends calls to nodes asks first.
+async fn is_ready(net: &Rc<SimNet>, node: usize) -> bool {
+    let asked = admin(net, node, Method::GET, "/readyz", ADMIN_TOKEN, "application/json", &Value::Null).await;
+    asked.is_ok_and(|answer| answer.status == 200)
 }
 
 /// Asks until it is done, on one node after the other.
