@@ -14,6 +14,7 @@ use super::net::SimNet;
 use super::setup::{self, ADMIN_TOKEN};
 use super::{Key, Phase, Shared};
 use crate::chance::Chance;
+use crate::properties::Violation;
 use crate::trace;
 
 /// Objects that administrators change and read at the same time.
@@ -58,15 +59,14 @@ pub(crate) async fn host(shared: Rc<Shared>) -> turmoil::Result {
     let net = Rc::new(SimNet::of("operator", shared.plan.seed));
     let mut chance = Chance::of(shared.plan.seed, "operator");
     for (path, object) in setup::objects(&shared.plan, GROUPS) {
-        insist(&shared, &net, &mut chance, Method::POST, &path, ADMIN_TOKEN, &object).await;
+        create(&shared, &net, &mut chance, &path, &object).await;
     }
     let mut tokens = Vec::new();
     for user in 1..=shared.plan.users {
         let request = json!({
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 86_400},
         });
-        let answer =
-            insist(&shared, &net, &mut chance, Method::POST, &setup::token_path(user), ADMIN_TOKEN, &request).await;
+        let answer = create(&shared, &net, &mut chance, &setup::token_path(user), &request).await;
         tokens.push(answer["status"]["token"].as_str().unwrap_or_default().to_owned());
     }
     for (at, token) in tokens.iter().enumerate() {
@@ -97,10 +97,10 @@ async fn replace_lost(shared: Rc<Shared>, net: Rc<SimNet>) -> turmoil::Result {
         let (lost, spare) = (lost + 1, spare + 1);
         trace::event("operator", &format!("node {spare} takes the place of node {lost}"));
         let path = format!("{MEMBERS}/{lost}");
-        insist(&shared, &net, &mut chance, Method::DELETE, &path, ADMIN_TOKEN, &Value::Null).await;
+        change_members(&shared, &net, &mut chance, Method::DELETE, &path, &Value::Null).await;
         shared.nodes[spare - 1].exists.set(true);
         let newcomer = json!({"id": spare, "address": gateway::peer_address(spare)});
-        insist(&shared, &net, &mut chance, Method::POST, MEMBERS, ADMIN_TOKEN, &newcomer).await;
+        change_members(&shared, &net, &mut chance, Method::POST, MEMBERS, &newcomer).await;
         while !is_ready(&net, spare).await {
             sleep(Duration::from_millis(200)).await;
         }
@@ -120,26 +120,42 @@ async fn is_ready(net: &Rc<SimNet>, node: usize) -> bool {
     asked.is_ok_and(|answer| answer.status == 200)
 }
 
-/// Asks until it is done, on one node after the other.
-async fn insist(
+/// Asks for a change of the members until it is made, on one node after the other.
+async fn change_members(
     shared: &Shared,
     net: &Rc<SimNet>,
     chance: &mut Chance,
     method: Method,
     path: &str,
-    token: &str,
     body: &Value,
-) -> Value {
+) {
     loop {
         let node = shared.some_living_node(chance);
-        match admin(net, node, method.clone(), path, token, "application/json", body).await {
-            // It exists already: an earlier attempt whose answer was lost.
-            Ok(answer) if answer.status < 300 || answer.status == 409 => {
-                return serde_json::from_slice(&answer.body).unwrap_or_default();
+        match admin(net, node, method.clone(), path, ADMIN_TOKEN, "application/json", body).await {
+            Ok(answer) if answer.status < 300 => return,
+            Ok(answer) => trace::event("operator", &format!("{method} {path}: {}", answer.status)),
+            Err(error) => trace::event("operator", &format!("{method} {path}: {error}")),
+        }
+        sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// Creates an object, on one node after the other, and returns what is answered.
+async fn create(shared: &Shared, net: &Rc<SimNet>, chance: &mut Chance, path: &str, object: &Value) -> Value {
+    let mut is_first = true;
+    loop {
+        let node = shared.some_living_node(chance);
+        match admin(net, node, Method::POST, path, ADMIN_TOKEN, "application/json", object).await {
+            Ok(answer) if answer.status < 300 => return serde_json::from_slice(&answer.body).unwrap_or_default(),
+            // An earlier attempt has made it, and its answer was lost.
+            Ok(answer) if answer.status == 409 && !is_first => return Value::Null,
+            Ok(answer) if answer.status == 409 => {
+                untrue(shared, format!("node {node} says that {path} has it already, and nobody had asked for it"));
             }
             Ok(answer) => trace::event("operator", &format!("{path}: {}", answer.status)),
             Err(error) => trace::event("operator", &format!("{path}: {error}")),
         }
+        is_first = false;
         sleep(Duration::from_millis(100)).await;
     }
 }
@@ -176,6 +192,11 @@ async fn create_key(shared: &Shared, net: &Rc<SimNet>, chance: &mut Chance, user
     let node = shared.some_node(chance);
     let body = json!({"name": "a key", "subscription": "sim"});
     let made = admin(net, node, Method::POST, "/maas-api/v1/api-keys", token, "application/json", &body).await;
+    if let Ok(answer) = &made
+        && (400..500).contains(&answer.status)
+    {
+        untrue(shared, format!("a new key for user {user} was refused with {} on node {node}", answer.status));
+    }
     let answer = made.ok().filter(|answer| answer.status == 201);
     let Some(answer) = answer else {
         sleep(Duration::from_millis(100)).await;
@@ -184,6 +205,11 @@ async fn create_key(shared: &Shared, net: &Rc<SimNet>, chance: &mut Chance, user
     let made: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let (id, secret) = (made["id"].as_str()?.to_owned(), made["key"].as_str()?.to_owned());
     Some(Key { user, id, secret, revoking: None, revoked: None })
+}
+
+/// An answer that no history explains: the operator alone makes and revokes keys, and nothing is wrong with what it asks for.
+fn untrue(shared: &Shared, text: String) {
+    shared.violate(Violation::new("LINEAR", text));
 }
 
 /// Makes keys and revokes them, as long as anybody calls.
@@ -207,18 +233,24 @@ async fn manage_keys(shared: Rc<Shared>, net: Rc<SimNet>, mut chance: Chance, to
             continue;
         }
         let at = *chance.pick(&revocable);
-        let (id, owner) = {
+        let (id, owner, is_first) = {
             let mut keys = shared.keys.borrow_mut();
+            let is_first = keys[at].revoking.is_none();
             keys[at].revoking.get_or_insert(trace::now());
-            (keys[at].id.clone(), keys[at].user)
+            (keys[at].id.clone(), keys[at].user, is_first)
         };
         let node = shared.some_node(&mut chance);
         let path = format!("/maas-api/v1/api-keys/{id}");
         let revoked =
             admin(&net, node, Method::DELETE, &path, &tokens[owner - 1], "application/json", &Value::Null).await;
-        if let Ok(answer) = revoked
-            && answer.status < 300
-        {
+        let Ok(answer) = revoked else { continue };
+        if is_first && (400..500).contains(&answer.status) {
+            untrue(
+                &shared,
+                format!("the first revocation of key {at} was refused with {} on node {node}", answer.status),
+            );
+        }
+        if answer.status < 300 {
             trace::event("operator", &format!("key {at} is revoked, says node {node}"));
             shared.keys.borrow_mut()[at].revoked = Some(trace::now());
         }
