@@ -2,7 +2,7 @@
 //! fills up, fails and rots. It is the product's storage door, so the records, their checksums and the order of writes are
 //! the real ones.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,6 +38,8 @@ struct Inner {
     written: u64,
     synced: u64,
     ill: Illness,
+    /// Indices of log records of which a bit has turned over.
+    rotten: BTreeSet<u64>,
     /// Counts, to prove that a fault happened.
     lost: u64,
     failed: u64,
@@ -66,6 +68,7 @@ impl SimDisk {
             written: 0,
             synced: 0,
             ill: Illness::default(),
+            rotten: BTreeSet::new(),
             lost: 0,
             failed: 0,
             stalled: 0,
@@ -121,14 +124,18 @@ impl SimDisk {
         let bytes = Bytes::from(bytes);
         inner.durable.log.insert(index, bytes.clone());
         inner.current.log.insert(index, bytes);
+        inner.rotten.insert(index);
         drop(inner);
         trace::event(&self.name, &format!("bit {bit} of the record of log index {index} turned over"));
         true
     }
 
-    /// The log records from `from` on, as they are read now.
+    /// The log records from `from` on, as they were written: without those that have rotted, which the node notices when it reads
+    /// them, and not before.
     pub(crate) fn log_from(&self, from: u64) -> Vec<(u64, Bytes)> {
-        self.inner().current.log.range(from..).map(|(index, record)| (*index, record.clone())).collect()
+        let inner = self.inner();
+        let sound = inner.current.log.range(from..).filter(|(index, _)| !inner.rotten.contains(*index));
+        sound.map(|(index, record)| (*index, record.clone())).collect()
     }
 
     /// Entries in the log, and snapshots.
