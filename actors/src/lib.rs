@@ -24,7 +24,7 @@ use raft::doors::Doors;
 
 pub use auth::{Auth, Caller, Unauthenticated};
 pub use epp::{NoReplica, Pools, PrefixHashes, Route};
-pub use quota::{Quota, QuotaRefusal, Reservation};
+pub use quota::{Holding, Quota, QuotaRefusal, Reservation};
 pub use routing::{Denied, Model, Permit, Routing};
 
 /// What the actors are given.

@@ -16,7 +16,7 @@ pub(crate) struct Plan {
     pub(crate) nodes: usize,
     /// vLLM replicas.
     pub(crate) engines: usize,
-    /// Users, each with a key; each is one client.
+    /// Users, each with keys, and with up to four calls at a time.
     pub(crate) users: usize,
     /// Tokens of each user's limit, and its window in seconds.
     pub(crate) limit: u64,
@@ -75,7 +75,7 @@ pub(crate) enum Fault {
     DiskLost(usize),
     /// A node is taken out although nothing is wrong with it, and another takes its place. It runs on for a while.
     TakenOut(usize),
-    /// One of a node's actors dies, the so-and-so-manieth (counted round and round), wherever it is in its work.
+    /// One of a node's actors dies, with those below it, wherever they are in their work: this one, counted round and round from the oldest.
     ActorDies(usize, usize),
     /// A node's wall clock is set ahead by so many milliseconds, or back.
     ClockJump(usize, i64),
@@ -86,6 +86,9 @@ pub(crate) enum Fault {
     /// An engine's process stops without dying.
     EngineHang(usize),
 }
+
+/// A limit that no run can use up.
+pub(crate) const UNLIMITED: u64 = 10_000_000;
 
 /// How engines fail, in `sim_vllm`'s words.
 const ENGINE_FAULTS: [&str; 11] = [
@@ -114,7 +117,7 @@ impl Plan {
             nodes,
             engines,
             users: chance.between(2, 5) as usize,
-            limit: *chance.pick(&[400, 3_000, 20_000, 10_000_000]),
+            limit: *chance.pick(&[400, 3_000, 20_000, UNLIMITED]),
             window_seconds: *chance.pick(&[2, 10, 3600, 3600]),
             snapshot_every: *chance.pick(&[20, 100, 5000]),
             chaos,
@@ -135,6 +138,31 @@ impl Fault {
     /// Whether it keeps an engine from saying how many tokens a call took.
     pub(crate) fn hides_usage(&self) -> bool {
         matches!(self, Fault::Engine(_, what) if what.starts_with("missing-usage"))
+    }
+
+    /// The same with other nodes.
+    pub(crate) fn moved(self, to: impl Fn(usize) -> usize) -> Fault {
+        match self {
+            Fault::Isolate(node) => Fault::Isolate(to(node)),
+            Fault::OneWay(a, b) => Fault::OneWay(to(a), to(b)),
+            Fault::Flap(a, b) => Fault::Flap(to(a), to(b)),
+            Fault::Hold(a, b) => Fault::Hold(to(a), to(b)),
+            Fault::Slow(a, b, millis) => Fault::Slow(to(a), to(b), millis),
+            Fault::Lossy(a, b, percent) => Fault::Lossy(to(a), to(b), percent),
+            Fault::CutEngine(node, engine) => Fault::CutEngine(to(node), engine),
+            Fault::Crash(node) => Fault::Crash(to(node)),
+            Fault::CrashLoop(node) => Fault::CrashLoop(to(node)),
+            Fault::DiskStall(node) => Fault::DiskStall(to(node)),
+            Fault::DiskFull(node) => Fault::DiskFull(to(node)),
+            Fault::DiskError(node) => Fault::DiskError(to(node)),
+            Fault::DiskRot(node) => Fault::DiskRot(to(node)),
+            Fault::DiskLost(node) => Fault::DiskLost(to(node)),
+            Fault::TakenOut(node) => Fault::TakenOut(to(node)),
+            Fault::ActorDies(node, which) => Fault::ActorDies(to(node), which),
+            Fault::ClockJump(node, millis) => Fault::ClockJump(to(node), millis),
+            Fault::ClockDrift(node, parts) => Fault::ClockDrift(to(node), parts),
+            Fault::Ring | Fault::CrashAll | Fault::RollingRestart | Fault::Engine(..) | Fault::EngineHang(_) => self,
+        }
     }
 
     /// Whether it is about engines, or the way to them.

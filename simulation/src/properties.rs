@@ -8,15 +8,17 @@
 //! | LOG | an applied entry is the same on every node, for ever |
 //! | QUOTA | no meter admits beyond its limit in any window, and windows do not overlap |
 //! | USAGE | what engines produced is in the ledger, and no more |
+//! | BOOK | a node's book never has more than the ledger granted to that node |
 //! | ENDS | every reservation ends exactly once |
 //! | GROWTH | when nobody calls any more, a node has no more tasks, connections and log than one that has just begun |
-//! | REVOKED | a key is never admitted after its revocation returned |
+//! | REVOKED | a key is never admitted after its revocation returned, nor anybody by a node that was taken out |
 //! | LINEAR | administrators see one history |
 //! | OWN | no call is answered with the answer to another |
 //! | STREAM | streams arrive in order and complete, or with an error, and nothing follows their end |
 //! | LIVE | when nothing breaks any more, calls are served, what was held is settled, and every node knows the same |
 //! | PANIC | no task of a host panics |
 
+mod book;
 mod ends;
 mod growth;
 mod leader;
@@ -74,6 +76,7 @@ impl Properties {
             self.log.check(shared, &seen),
             self.quota.check(shared, &seen),
             ends::check(shared, &seen),
+            book::check(&seen),
         ];
         for violation in checks.into_iter().filter_map(Result::err) {
             shared.violate(violation);
@@ -91,7 +94,7 @@ impl Properties {
         let checks = [
             live::served(shared),
             revoked::check(shared),
-            linear::check(shared),
+            linear::check(shared, self.live.state()),
             usage::check(shared, self.live.state()),
         ];
         for violation in checks.into_iter().filter_map(Result::err) {

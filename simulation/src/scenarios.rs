@@ -28,7 +28,7 @@ mod taken_out;
 
 use std::time::Duration;
 
-use crate::plan::{NoFault, Plan, Planned};
+use crate::plan::{NoFault, Plan, Planned, UNLIMITED};
 use crate::world::Tally;
 
 /// A trap.
@@ -85,7 +85,7 @@ impl Scenario {
             nodes: 3,
             engines: 2,
             users: 3,
-            limit: 10_000_000,
+            limit: UNLIMITED,
             window_seconds: 3600,
             snapshot_every: 40,
             chaos: ends + Duration::from_secs(1),

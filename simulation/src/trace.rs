@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tracing_subscriber::fmt::format::Writer;
@@ -46,6 +47,20 @@ pub(crate) fn time_is(now: Duration) {
 /// Simulated time since the beginning of the run.
 pub(crate) fn now() -> Duration {
     turmoil::sim_elapsed().unwrap_or_else(|| TRACE.with_borrow(|trace| trace.now))
+}
+
+static PANIC: OnceLock<String> = OnceLock::new();
+
+/// From now on the first panic of any thread is remembered, also one that somebody catches, as actors' are.
+pub(crate) fn remember_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let _ = PANIC.set(panic.to_string());
+    }));
+}
+
+/// The first panic, if there was one.
+pub(crate) fn first_panic() -> Option<String> {
+    PANIC.get().cloned()
 }
 
 /// Something that happened and that nobody will want to read: only its hash is kept.

@@ -18,6 +18,7 @@ mod user;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub(crate) use clock::wall;
 pub(crate) use engine::EngineSlot;
 pub(crate) use gateway::{NodeSlot, Observation, Size};
 pub(crate) use operator::{AdminCall, AdminOp, AdminOutcome, FIRST_VALUE, GROUPS};
-pub(crate) use setup::username;
+pub(crate) use setup::{group_name, username};
 
 use crate::chance::Chance;
 use crate::plan::Plan;
@@ -103,6 +104,23 @@ impl Shared {
     /// When a phase began, if it did.
     pub(crate) fn began(&self, wanted: Phase) -> Option<Duration> {
         self.phases.borrow().iter().find(|(phase, _)| *phase == wanted).map(|(_, began)| *began)
+    }
+
+    /// The node that has taken the place of this one, or this one.
+    pub(crate) fn now_in_place_of(&self, mut node: usize) -> usize {
+        while let Some(successor) = self.nodes[node - 1].successor.get() {
+            node = successor;
+        }
+        node
+    }
+
+    /// The nodes that are part of the cluster, or are to be: running or down.
+    pub(crate) fn cluster_nodes(&self) -> Vec<usize> {
+        let runs = |node: &usize| {
+            let slot = &self.nodes[*node - 1];
+            slot.exists.get() && !slot.is_lost.get()
+        };
+        (1..=self.nodes.len()).filter(runs).collect()
     }
 
     /// One of the nodes that callers know.
@@ -191,6 +209,7 @@ impl fmt::Display for Tally {
 
 /// Runs a plan from beginning to end.
 pub(crate) fn run(plan: &Plan) -> Verdict {
+    trace::remember_panics();
     align_task_ids();
     let mut sim = turmoil::Builder::new()
         .rng_seed(crate::chance::seed_of(plan.seed, "network"))
@@ -316,8 +335,14 @@ impl World<'_> {
 
     fn step(&mut self) {
         trace::time_is(self.sim.elapsed());
-        if let Err(error) = self.sim.step() {
-            self.shared.violate(Violation::new("PANIC", format!("a task of a host failed: {error}")));
+        // A panic of a task ends its host's runtime, and with it this step.
+        let stepped = std::panic::catch_unwind(AssertUnwindSafe(|| self.sim.step()));
+        if let Ok(Err(error)) = stepped {
+            self.shared.violate(Violation::new("PANIC", format!("a host failed: {error}")));
+        }
+        if let Some(panic) = trace::first_panic() {
+            self.shared.violate(Violation::new("PANIC", panic));
+            return;
         }
         self.faults.revive(&mut self.sim, &self.shared);
         let seen: Vec<Observation> = self.shared.observations.borrow_mut().drain(..).collect();
@@ -369,7 +394,7 @@ impl World<'_> {
             let (lost, failed, stalled) = slot.disk.harm();
             tally.lives += slot.lives.get();
             tally.lost_nodes += usize::from(slot.is_lost.get());
-            tally.replaced_nodes += usize::from(slot.is_replaced.get());
+            tally.replaced_nodes += usize::from(slot.successor.get().is_some());
             tally.actors_killed += slot.actors_killed.get();
             tally.writes_lost += lost;
             tally.disk_errors += failed;

@@ -29,5 +29,5 @@ fn new_seeds_hold_every_property() {
 
 #[test]
 fn every_kind_of_fault_happens_and_is_survived() {
-    simulate(&["--scenario", "all"]);
+    simulate(&["--scenario", "all", "--twice"]);
 }

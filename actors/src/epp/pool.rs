@@ -207,6 +207,12 @@ impl Actor for PoolActor {
         }
     }
 
+    /// One after the other, in order: otherwise they would end in the order of a hash map.
+    async fn post_stop(&self, _: ActorRef<PoolMessage>, running: &mut Running) -> Result<(), ActorProcessingErr> {
+        running.probes.values().for_each(|probe| probe.cell.stop(None));
+        Ok(())
+    }
+
     async fn handle_supervisor_evt(
         &self,
         myself: ActorRef<PoolMessage>,

@@ -13,6 +13,7 @@ use raft::Timestamp;
 use raft::resources::TokenRateLimit;
 use raft::state::MeterId;
 
+use super::Holding;
 use super::actor::QuotaMessage;
 use super::estimate::OutputSize;
 use super::ledger::InFlight;
@@ -355,12 +356,17 @@ impl MeterSet {
         self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tokens that calls in progress hold, by meter.
-    pub(super) fn held(&self) -> Vec<(MeterId, u64)> {
+    /// What is held of each meter; `is_waiting`: something is on its way to the ledger.
+    pub(super) fn holdings(&self, is_waiting: bool) -> Vec<Holding> {
+        let holding = |rule: &Rule, meter: &Meter| Holding {
+            meter: rule.id.clone(),
+            window: meter.number,
+            in_calls: meter.held(),
+            all: (!is_waiting).then(|| meter.free() + meter.held() + meter.unreported()),
+        };
         let slots = self.slots.load();
-        let current = slots.slots.iter().map(|slot| (slot.rule.id.clone(), slot.meter.held()));
-        let retired = self.retired();
-        current.chain(retired.iter().map(|(rule, meter)| (rule.id.clone(), meter.held()))).collect()
+        let current = slots.slots.iter().map(|slot| holding(&slot.rule, &slot.meter));
+        current.chain(self.retired().iter().map(|(rule, meter)| holding(rule, meter))).collect()
     }
 
     /// The actor is about to look at it: from now on it wants to be told again.

@@ -15,7 +15,7 @@ mod reservation;
 mod standing;
 mod tend;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use raft::doors::Doors;
@@ -119,9 +119,11 @@ impl Quota {
         }
     }
 
-    /// Tokens that calls in progress hold on this node, by meter; windows that are over included.
-    pub fn held(&self) -> Vec<(MeterId, u64)> {
-        self.shared.book.sets().iter().flat_map(|set| set.held()).collect()
+    /// What this node holds of every meter, for whoever checks that it adds up; windows that are over included.
+    pub fn holdings(&self) -> Vec<Holding> {
+        let book = &self.shared.book;
+        let is_waiting = book.in_flight.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        book.sets().iter().flat_map(|set| set.holdings(is_waiting)).collect()
     }
 
     /// Tells the ledger what was spent, gives every grant back, and waits until that is in the log.
@@ -132,6 +134,20 @@ impl Quota {
             let _ = drained.await;
         }
     }
+}
+
+/// What a node holds of one meter. Tokens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Holding {
+    /// The meter.
+    pub meter: MeterId,
+    /// The window; 0 if none is known.
+    pub window: u64,
+    /// Held by calls in progress.
+    pub in_calls: u64,
+    /// All of it: free, held, and used without the ledger knowing. `None` while something is on its way to the ledger, because nobody
+    /// knows then on which side of the way it is.
+    pub all: Option<u64>,
 }
 
 /// Why no tokens were reserved.

@@ -5,22 +5,19 @@ use super::Violation;
 use crate::world::{Observation, Shared};
 
 pub(super) fn check(shared: &Shared, seen: &Observation) -> Result<(), Violation> {
-    match seen.held.iter().find(|(_, held)| *held > shared.plan.limit) {
-        None => Ok(()),
-        Some((id, held)) => {
-            let text = format!("node {} holds {held} tokens of {} for calls in progress", seen.node, id.user);
-            Err(Violation::new("ENDS", text))
-        }
-    }
+    at_most(shared.plan.limit, seen)
 }
 
 /// Once nobody calls any more.
 pub(super) fn check_at_rest(seen: &Observation) -> Result<(), Violation> {
-    match seen.held.iter().find(|(_, held)| *held > 0) {
-        None => Ok(()),
-        Some((id, held)) => {
-            let text = format!("nobody calls, and node {} still holds {held} tokens of {}", seen.node, id.user);
-            Err(Violation::new("ENDS", text))
-        }
-    }
+    at_most(0, seen)
+}
+
+fn at_most(tokens: u64, seen: &Observation) -> Result<(), Violation> {
+    let Some(holding) = seen.holdings.iter().find(|holding| holding.in_calls > tokens) else { return Ok(()) };
+    let text = format!(
+        "node {} holds {} tokens of {} for calls in progress, {tokens} at most are expected",
+        seen.node, holding.in_calls, holding.meter.user
+    );
+    Err(Violation::new("ENDS", text))
 }

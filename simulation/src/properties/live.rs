@@ -7,7 +7,8 @@ use std::time::Duration;
 use raft::View;
 
 use super::{Violation, ends, growth};
-use crate::world::{Ended, Observation, Phase, Shared, wall};
+use crate::plan::UNLIMITED;
+use crate::world::{Call, Ended, Observation, Phase, Shared, wall};
 
 /// So long after the last fault a call may still fail: replicas are probed, elections are held.
 const RECOVERY: Duration = Duration::from_secs(8);
@@ -34,18 +35,17 @@ impl Liveness {
         if let Some(call) = shared.calls.borrow().iter().find(|call| call.ended.is_none()) {
             return fail(format!("call {} on node {} never ended", call.id, call.node));
         }
-        let is_alive = |node: &usize| {
-            let slot = &shared.nodes[*node - 1];
-            slot.exists.get() && !slot.is_lost.get()
-        };
-        let alive: Vec<usize> = (1..=shared.nodes.len()).filter(is_alive).collect();
-        if let Some(lost) = shared.nodes.iter().position(|slot| slot.will_be_replaced() && !slot.is_replaced.get()) {
+        let alive = shared.cluster_nodes();
+        if let Some(lost) =
+            shared.nodes.iter().position(|slot| slot.will_be_replaced() && slot.successor.get().is_none())
+        {
             return fail(format!("no other node has taken the place of node {}", lost + 1));
         }
         let mut heads = Vec::new();
         for node in alive.iter().copied() {
             let slot = &shared.nodes[node - 1];
-            let Some(seen) = self.last.get(&node).filter(|seen| seen.life == slot.lives.get()) else {
+            let runs = slot.actors.borrow().is_some();
+            let Some(seen) = self.last.get(&node).filter(|seen| runs && seen.life == slot.lives.get()) else {
                 return fail(format!("node {node} does not run"));
             };
             if !seen.may_serve || seen.leader.is_none() {
@@ -87,12 +87,19 @@ impl Liveness {
 /// Calls that began when everything had been well for a while.
 pub(super) fn served(shared: &Shared) -> Result<(), Violation> {
     let Some(calm) = shared.began(Phase::Calm) else { return Ok(()) };
-    for call in shared.calls.borrow().iter().filter(|call| call.began >= calm + RECOVERY) {
+    let is_answered = |call: &Call| matches!(call.ended, Some((_, Ended::Answered { .. })));
+    let mut late =
+        shared.calls.borrow().iter().filter(|call| call.began >= calm + RECOVERY).cloned().collect::<Vec<_>>();
+    if shared.plan.limit == UNLIMITED && !late.is_empty() && !late.iter().any(is_answered) {
+        return Err(Violation::new("LIVE", "no call that began when all was well was answered".to_owned()));
+    }
+    for call in late.drain(..) {
         let lost = shared.nodes[call.node - 1].is_lost.get();
         let failed = match &call.ended {
             Some((_, Ended::Broken(_))) | None => true,
             Some((_, Ended::Refused(403))) => shared.keys.borrow()[call.key].revoking.is_none(),
-            Some((_, Ended::Refused(status))) => *status != 429,
+            Some((_, Ended::Refused(429))) => shared.plan.limit == UNLIMITED,
+            Some((_, Ended::Refused(_))) => true,
             Some((_, Ended::Answered { .. } | Ended::HungUp)) => false,
         };
         if failed && !lost {

@@ -1,28 +1,38 @@
-//! REVOKED: a key is never admitted after its revocation returned.
+//! REVOKED: a key is never admitted after its revocation returned, and a node admits nobody after it was taken out.
 
 use super::Violation;
-use crate::world::{Ended, Shared};
+use crate::world::{Call, Ended, Shared};
 
 pub(super) fn check(shared: &Shared) -> Result<(), Violation> {
-    let keys = shared.keys.borrow();
-    for call in shared.calls.borrow().iter() {
-        let Some(revoked) = keys[call.key].revoked else { continue };
-        // 403 is what a revoked key gets; with 503 the node says that it does not know enough.
-        let admitted = match &call.ended {
-            Some((_, Ended::Answered { .. } | Ended::HungUp)) => true,
-            Some((_, Ended::Refused(status))) => !matches!(status, 403 | 503),
-            Some((_, Ended::Broken(_))) | None => false,
-        };
-        let produced = shared.engines.iter().any(|engine| {
-            engine.records.borrow().iter().any(|record| record.request_id == format!("chatcmpl-{}", call.id))
-        });
-        if call.began > revoked && (admitted || produced) {
-            let text = format!(
-                "call {} began at {:?} on node {}, after the revocation of its key had returned at {revoked:?}: {:?}",
-                call.id, call.began, call.node, call.ended
-            );
-            return Err(Violation::new("REVOKED", text));
-        }
+    shared.calls.borrow().iter().try_for_each(|call| check_call(shared, call))
+}
+
+fn check_call(shared: &Shared, call: &Call) -> Result<(), Violation> {
+    let violation = |what: &str, when| {
+        let Call { id, node, began, ended, .. } = call;
+        let text = format!("call {id} began at {began:?} on node {node}, after {what} at {when:?}: {ended:?}");
+        Err(Violation::new("REVOKED", text))
+    };
+    if let Some(revoked) = shared.keys.borrow()[call.key].revoked
+        && call.began > revoked
+        && is_admitted(shared, call)
+    {
+        return violation("the revocation of its key had returned", revoked);
     }
-    Ok(())
+    match shared.nodes[call.node - 1].taken_out.get() {
+        Some(taken_out) if call.began > taken_out && is_admitted(shared, call) => {
+            violation("that was taken out", taken_out)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// 403 is what a revoked key gets; with 503 the node says that it does not know enough. Of a call that broke off the engines know.
+fn is_admitted(shared: &Shared, call: &Call) -> bool {
+    let seems_so = match &call.ended {
+        Some((_, Ended::Answered { .. } | Ended::HungUp)) => true,
+        Some((_, Ended::Refused(status))) => !matches!(status, 403 | 503),
+        Some((_, Ended::Broken(_))) | None => false,
+    };
+    seems_so || shared.engines.iter().any(|engine| !engine.tokens_of(&call.engine_id()).is_empty())
 }

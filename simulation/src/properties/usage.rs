@@ -17,6 +17,8 @@ use crate::world::{Ended, Shared};
 const WHOLE_RUN: u64 = 3600;
 /// What a call that broke off may be charged at most, beyond what its engine says: its reservation.
 const BROKEN_OFF_MAX: u64 = 2_000;
+/// What a call whose caller left may be charged beyond what its engine says: its prompt is guessed until the engine has told.
+const HUNG_UP_MAX: u64 = 150;
 
 /// What the ledger should have of a user.
 #[derive(Default)]
@@ -31,6 +33,9 @@ pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Vio
     // What an engine does not report is counted by the gateway as well as that goes.
     let is_reported = !faults().any(|fault| fault.hides_usage());
     let engines_are_well = !faults().any(|fault| fault.concerns_engines());
+    if is_reported {
+        check_told(shared)?;
+    }
     for (user, expected) in expected(shared) {
         let meter = state.meters.iter().find(|(id, _)| id.user == user).map(|(_, meter)| meter);
         let (mut charged, mut held) = (0, 0);
@@ -55,6 +60,19 @@ pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Vio
     Ok(())
 }
 
+/// A caller who was told how many tokens a call took was told what an engine says of that call.
+fn check_told(shared: &Shared) -> Result<(), Violation> {
+    for call in shared.calls.borrow().iter() {
+        let Some((_, Ended::Answered { tokens: Some(told) })) = call.ended else { continue };
+        let made: Vec<u64> = shared.engines.iter().flat_map(|engine| engine.tokens_of(&call.engine_id())).collect();
+        if !made.contains(&told) {
+            let text = format!("the caller of {} was told of {told} tokens, engines say {made:?}", call.id);
+            return Err(Violation::new("USAGE", text));
+        }
+    }
+    Ok(())
+}
+
 /// By username.
 fn expected(shared: &Shared) -> BTreeMap<String, Expected> {
     // By the engines' ids of requests: what was made in all, and by the attempt that came to an end.
@@ -72,13 +90,17 @@ fn expected(shared: &Shared) -> BTreeMap<String, Expected> {
     let keys = shared.keys.borrow();
     let mut users: BTreeMap<String, Expected> = BTreeMap::new();
     for call in shared.calls.borrow().iter() {
-        let (all, whole) = made.get(&format!("chatcmpl-{}", call.id)).copied().unwrap_or_default();
+        let (all, whole) = made.get(&call.engine_id()).copied().unwrap_or_default();
         let user = users.entry(crate::world::username(keys[call.key].user)).or_default();
         let ended = call.ended.as_ref().map(|(_, ended)| ended);
         let is_answered = matches!(ended, Some(Ended::Answered { .. }));
         user.at_least += if is_answered { whole } else { 0 };
-        let is_known = is_answered || matches!(ended, Some(Ended::Refused(..500)));
-        user.at_most += all + if is_known { 0 } else { BROKEN_OFF_MAX };
+        user.at_most += all
+            + match ended {
+                Some(Ended::Answered { .. } | Ended::Refused(..500)) => 0,
+                Some(Ended::HungUp) => HUNG_UP_MAX,
+                Some(Ended::Refused(_) | Ended::Broken(_)) | None => BROKEN_OFF_MAX,
+            };
     }
     users
 }

@@ -14,6 +14,18 @@ pub(crate) struct Call {
     pub(crate) ended: Option<(Duration, Ended)>,
 }
 
+impl Call {
+    /// By which engines know it.
+    pub(crate) fn engine_id(&self) -> String {
+        engine_id(&self.id)
+    }
+}
+
+/// By which engines know a call with this request id.
+pub(crate) fn engine_id(id: &str) -> String {
+    format!("chatcmpl-{id}")
+}
+
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {

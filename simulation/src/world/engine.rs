@@ -58,6 +58,13 @@ impl EngineSlot {
         !self.orders.borrow().is_empty()
     }
 
+    /// What the requests of this id took, each.
+    pub(crate) fn tokens_of(&self, id: &str) -> Vec<u64> {
+        let records = self.records.borrow();
+        let of_call = records.iter().filter(|record| record.request_id == id);
+        of_call.map(|record| (record.prompt_tokens + record.produced_tokens) as u64).collect()
+    }
+
     fn obey(&self, replica: &Replica) {
         for order in self.orders.borrow_mut().drain(..) {
             match order {

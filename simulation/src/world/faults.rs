@@ -27,11 +27,14 @@ pub(crate) struct Faults {
     active: Vec<Active>,
     /// What is cut now: from one host to the other.
     cut: BTreeSet<(String, String)>,
-    held: BTreeSet<(String, String)>,
+    held: BTreeSet<Link>,
     /// Connections with a longest delay of their own.
-    slow: BTreeMap<(String, String), Duration>,
+    slow: BTreeMap<Link, Duration>,
     /// Of so many messages in a hundred, others are lost.
-    lossy: BTreeMap<(String, String), u64>,
+    lossy: BTreeMap<Link, u64>,
+    /// What engines do, and which do nothing.
+    failing: BTreeMap<usize, &'static str>,
+    hung: BTreeSet<usize>,
     chaos: Duration,
     /// Messages on their way when a fault that delays them ended.
     in_flight: usize,
@@ -61,6 +64,8 @@ impl Faults {
             held: BTreeSet::new(),
             slow: BTreeMap::new(),
             lossy: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            hung: BTreeSet::new(),
             chaos: plan.chaos,
             in_flight: 0,
         }
@@ -80,7 +85,9 @@ impl Faults {
     pub(crate) fn strike(&mut self, sim: &mut Sim<'_>, shared: &Shared, now: Duration) {
         let mut changed = false;
         while self.ahead.last().is_some_and(|planned| planned.at <= now) {
-            let Some(planned) = self.ahead.pop() else { break };
+            let Some(mut planned) = self.ahead.pop() else { break };
+            // Who took the place of a lost node has its troubles, too.
+            planned.fault = planned.fault.moved(|node| shared.now_in_place_of(node));
             trace::event("fault", &format!("begins: {}", planned.fault));
             begin(sim, shared, &planned);
             self.active.push(Active { planned, steps: 0 });
@@ -102,6 +109,7 @@ impl Faults {
         }
         if changed {
             self.lay_out(sim, shared);
+            self.ail(shared);
         }
     }
 
@@ -112,10 +120,8 @@ impl Faults {
         }
         self.ahead.clear();
         self.lay_out(sim, shared);
-        for slot in &shared.nodes {
-            slot.clock.repair();
-            slot.disk.set_ill(Illness::default());
-        }
+        self.ail(shared);
+        shared.nodes.iter().for_each(|slot| slot.clock.repair());
     }
 
     /// Starts nodes that are to run and do not.
@@ -137,6 +143,39 @@ impl Faults {
         }
     }
 
+    /// Makes disks and engines as ill as the active faults say.
+    fn ail(&mut self, shared: &Shared) {
+        let is_active = |wanted: Fault| self.active.iter().any(|active| active.planned.fault == wanted);
+        for (at, slot) in shared.nodes.iter().enumerate() {
+            let node = at + 1;
+            slot.disk.set_ill(Illness {
+                stalls: is_active(Fault::DiskStall(node)),
+                is_full: is_active(Fault::DiskFull(node)),
+                fails: is_active(Fault::DiskError(node)),
+            });
+        }
+        let (mut failing, mut hung) = (BTreeMap::new(), BTreeSet::new());
+        for active in &self.active {
+            match active.planned.fault {
+                Fault::Engine(engine, what) => drop(failing.insert(engine, what)),
+                Fault::EngineHang(engine) => drop(hung.insert(engine)),
+                _ => {}
+            }
+        }
+        for (at, engine) in shared.engines.iter().enumerate() {
+            let number = at + 1;
+            if failing.get(&number) != self.failing.get(&number) {
+                engine.set_fault(failing.get(&number).map(|what| {
+                    what.parse().unwrap_or_else(|error| unreachable!("`{what}` is a fault of engines: {error}"))
+                }));
+            }
+            if hung.contains(&number) != self.hung.contains(&number) {
+                engine.set_hung(hung.contains(&number));
+            }
+        }
+        (self.failing, self.hung) = (failing, hung);
+    }
+
     /// Makes the network what the active faults say.
     fn lay_out(&mut self, sim: &mut Sim<'_>, shared: &Shared) {
         let (mut cut, mut held) = (BTreeSet::new(), BTreeSet::new());
@@ -147,19 +186,21 @@ impl Faults {
             }
             match active.planned.fault {
                 Fault::Hold(a, b) => {
-                    held.insert((gateway::name(a), gateway::name(b)));
+                    held.insert(link(a, b));
                 }
                 Fault::Slow(a, b, millis) => {
-                    slow.insert((gateway::name(a), gateway::name(b)), Duration::from_millis(millis));
+                    slow.insert(link(a, b), Duration::from_millis(millis));
                 }
                 Fault::Lossy(a, b, percent) => {
-                    lossy.insert((gateway::name(a), gateway::name(b)), percent);
+                    lossy.insert(link(a, b), percent);
                 }
                 _ => {}
             }
         }
-        // The network cannot both hold and cut one connection: cutting wins.
-        held.retain(|(a, b)| !cut.contains(&(a.clone(), b.clone())) && !cut.contains(&(b.clone(), a.clone())));
+        // The network cannot both cut a link and hold it, or lose some of what is on it: cutting wins.
+        let is_whole = |(a, b): &Link| !cut.contains(&(a.clone(), b.clone())) && !cut.contains(&(b.clone(), a.clone()));
+        held.retain(is_whole);
+        lossy.retain(|link, _| is_whole(link));
         for (a, b) in self.held.difference(&held) {
             sim.release(a.as_str(), b.as_str());
         }
@@ -186,6 +227,13 @@ impl Faults {
         }
         (self.cut, self.held, self.slow, self.lossy) = (cut, held, slow, lossy);
     }
+}
+
+/// Two hosts, in order: what happens to a link happens both ways.
+type Link = (String, String);
+
+fn link(a: usize, b: usize) -> Link {
+    (gateway::name(a.min(b)), gateway::name(a.max(b)))
 }
 
 /// Messages on their way between two nodes.
@@ -225,13 +273,9 @@ fn cuts(active: &Active, shared: &Shared) -> Vec<(String, String)> {
 }
 
 fn begin(sim: &mut Sim<'_>, shared: &Shared, planned: &Planned) {
-    let ill = |node: usize, ill: Illness| shared.nodes[node - 1].disk.set_ill(ill);
     match planned.fault {
         Fault::Crash(node) => crash(sim, shared, node, planned.lasts),
         Fault::CrashAll => (1..=shared.nodes.len()).for_each(|node| crash(sim, shared, node, planned.lasts)),
-        Fault::DiskStall(node) => ill(node, Illness { stalls: true, ..Illness::default() }),
-        Fault::DiskFull(node) => ill(node, Illness { is_full: true, ..Illness::default() }),
-        Fault::DiskError(node) => ill(node, Illness { fails: true, ..Illness::default() }),
         Fault::DiskRot(node) => {
             let slot = &shared.nodes[node - 1];
             if may_lose(shared, node) && slot.disk.rot() {
@@ -253,12 +297,20 @@ fn begin(sim: &mut Sim<'_>, shared: &Shared, planned: &Planned) {
                 shared.nodes[node - 1].is_unwanted.set(true);
             }
         }
-        Fault::ActorDies(node, which) => shared.nodes[node - 1].kill_actor(which),
+        Fault::ActorDies(node, which) => {
+            if !shared.nodes[node - 1].kill_actor(which) {
+                trace::event("fault", "there is no such actor now");
+            }
+        }
         Fault::ClockJump(node, millis) => shared.nodes[node - 1].clock.jump(millis),
         Fault::ClockDrift(node, parts) => shared.nodes[node - 1].clock.drift(parts),
-        Fault::Engine(engine, what) => shared.engines[engine - 1].set_fault(what.parse().ok()),
-        Fault::EngineHang(engine) => shared.engines[engine - 1].set_hung(true),
-        Fault::Isolate(_)
+        // The others are what the network, disks and engines are like while they last.
+        Fault::DiskStall(_)
+        | Fault::DiskFull(_)
+        | Fault::DiskError(_)
+        | Fault::Engine(..)
+        | Fault::EngineHang(_)
+        | Fault::Isolate(_)
         | Fault::OneWay(..)
         | Fault::Ring
         | Fault::Flap(..)
@@ -297,14 +349,9 @@ fn go_on(sim: &mut Sim<'_>, shared: &Shared, active: &mut Active, now: Duration)
 
 fn end(shared: &Shared, fault: &Fault) {
     match *fault {
-        Fault::DiskStall(node) | Fault::DiskFull(node) | Fault::DiskError(node) => {
-            shared.nodes[node - 1].disk.set_ill(Illness::default());
-        }
         // Somebody notices, and sets it right: another jump.
         Fault::ClockJump(node, millis) => shared.nodes[node - 1].clock.jump(-millis),
         Fault::ClockDrift(node, _) => shared.nodes[node - 1].clock.drift(0),
-        Fault::Engine(engine, _) => shared.engines[engine - 1].set_fault(None),
-        Fault::EngineHang(engine) => shared.engines[engine - 1].set_hung(false),
         _ => {}
     }
 }

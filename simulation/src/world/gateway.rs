@@ -7,21 +7,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::Holding;
 use node::config::Config;
 use node::node::Node;
 use ractor::ActorCell;
 use raft::doors::{Clock, Doors, SeededChance};
-use raft::state::MeterId;
 use raft::{NodeId, View};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::Shared;
 use super::clock::SimClock;
 use super::disk::SimDisk;
 use super::net::SimNet;
+use super::{Phase, Shared};
 use crate::chance::seed_of;
 use crate::plan::Plan;
+use crate::properties::Violation;
 use crate::trace;
 
 /// Where its ports are, on every node.
@@ -59,8 +60,10 @@ pub(crate) struct NodeSlot {
     pub(crate) will_be_lost: Cell<bool>,
     /// A person is to take it out although nothing is wrong with it.
     pub(crate) is_unwanted: Cell<bool>,
-    /// Another node has taken its place.
-    pub(crate) is_replaced: Cell<bool>,
+    /// When the cluster said that it was taken out.
+    pub(crate) taken_out: Cell<Option<Duration>>,
+    /// Another node has taken its place: which.
+    pub(crate) successor: Cell<Option<usize>>,
     /// The root of the actors of the running node.
     pub(crate) actors: RefCell<Option<ActorCell>>,
     /// How many of its actors were killed.
@@ -80,7 +83,8 @@ impl NodeSlot {
             is_lost: Cell::new(false),
             will_be_lost: Cell::new(false),
             is_unwanted: Cell::new(false),
-            is_replaced: Cell::new(false),
+            taken_out: Cell::new(None),
+            successor: Cell::new(None),
             actors: RefCell::default(),
             actors_killed: Cell::new(0),
             stop: RefCell::default(),
@@ -92,20 +96,29 @@ impl NodeSlot {
         self.is_lost.get() || self.is_unwanted.get()
     }
 
-    /// Kills one of the running node's actors, wherever it is in its work.
-    pub(crate) fn kill_actor(&self, which: usize) {
-        let Some(root) = self.actors.borrow().clone() else { return };
-        let mut actors = Vec::new();
-        let mut unseen = vec![root];
-        while let Some(actor) = unseen.pop() {
-            unseen.extend(actor.get_children());
-            actors.extend(actor.get_children());
-        }
-        actors.sort_by_key(|actor| actor.get_id().pid());
-        let Some(actor) = actors.get(which % actors.len().max(1)) else { return };
+    /// Kills one of the running node's actors, with those below it, wherever they are in their work. Returns whether there was one.
+    pub(crate) fn kill_actor(&self, which: usize) -> bool {
+        let Some(root) = self.actors.borrow().clone() else { return false };
+        let actors = below(&root);
+        let Some(actor) = actors.get(which % actors.len().max(1)) else { return false };
+        // Those below first, in order: otherwise they would end in the order of a hash map.
+        below(actor).iter().for_each(ActorCell::kill);
         actor.kill();
         self.actors_killed.set(self.actors_killed.get() + 1);
+        true
     }
+}
+
+/// All actors below one, oldest first.
+fn below(root: &ActorCell) -> Vec<ActorCell> {
+    let mut actors = Vec::new();
+    let mut unseen = vec![root.clone()];
+    while let Some(actor) = unseen.pop() {
+        unseen.extend(actor.get_children());
+        actors.extend(actor.get_children());
+    }
+    actors.sort_by_key(|actor| actor.get_id().pid());
+    actors
 }
 
 /// What a node says of itself at one moment.
@@ -118,8 +131,8 @@ pub(crate) struct Observation {
     /// Who is in the cluster, as it knows.
     pub(crate) members: Vec<usize>,
     pub(crate) view: Arc<View>,
-    /// Tokens that calls in progress hold on it.
-    pub(crate) held: Vec<(MeterId, u64)>,
+    /// What its book holds.
+    pub(crate) holdings: Vec<Holding>,
     pub(crate) size: Size,
 }
 
@@ -164,13 +177,22 @@ pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
             slot.actors.borrow_mut().take();
             match outcome {
                 Ok(()) => trace::event(&name, "stopped as it was asked to"),
-                Err(failed) => trace::event(&name, &failed.to_string()),
+                Err(failed) => {
+                    trace::event(&name, &failed.to_string());
+                    if shared.phase.get() >= Phase::Settling {
+                        shared.violate(Violation::new("LIVE", format!("all is well, and {name} says: {failed}")));
+                    }
+                }
             }
         }
         Err(error) => {
             trace::event(&name, &format!("does not start: {error}"));
             let is_of_disk = matches!(&error, node::node::StartError::Cluster(raft::cluster::StartError::Storage(_)));
             if is_of_disk && !slot.disk.is_ill() {
+                if !slot.will_be_lost.get() {
+                    let text = format!("{name} does not start on a disk on which nothing has rotted: {error}");
+                    shared.violate(Violation::new("LIVE", text));
+                }
                 slot.is_lost.set(true);
             }
         }
@@ -192,7 +214,7 @@ async fn look(shared: Rc<Shared>, (number, life): (usize, u32), context: node::C
             may_serve: context.cluster.may_serve(),
             members: standing.members.keys().map(|member| member.0 as usize).collect(),
             view: context.cluster.view(),
-            held: context.actors.quota.held(),
+            holdings: context.actors.quota.holdings(),
             size: Size {
                 tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
                 connections: net.open_connections(),

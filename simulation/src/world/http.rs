@@ -67,6 +67,14 @@ struct Connection {
     _task: JoinSet<hyper::Result<()>>,
 }
 
+/// Why there is no answer.
+enum Failed {
+    /// Nothing was sent.
+    Unsent,
+    /// Something was, and then this happened.
+    Broken(String),
+}
+
 impl Client {
     pub(crate) fn new(net: &Rc<SimNet>) -> Client {
         Client { net: net.clone(), kept: BTreeMap::new() }
@@ -83,13 +91,18 @@ impl Client {
     async fn exchange(&mut self, ask: &Ask<'_>) -> Result<Answer, String> {
         let at = (ask.host.to_owned(), ask.port);
         if let Some(kept) = self.kept.remove(&at).filter(|kept| !kept.sender.is_closed()) {
-            // The server may have closed it in the same moment, which says nothing about the call: as clients do, once more.
-            if let Ok(answer) = self.exchange_on(kept, ask).await {
-                return Ok(answer);
+            match self.exchange_on(kept, ask).await {
+                // The server had closed it before anything was sent.
+                Err(Failed::Unsent) => {}
+                Err(Failed::Broken(why)) => return Err(why),
+                Ok(answer) => return Ok(answer),
             }
         }
         let connection = self.connect(ask).await?;
-        self.exchange_on(connection, ask).await
+        self.exchange_on(connection, ask).await.map_err(|failed| match failed {
+            Failed::Unsent => "the connection was closed".to_owned(),
+            Failed::Broken(why) => why,
+        })
     }
 
     async fn connect(&self, ask: &Ask<'_>) -> Result<Connection, String> {
@@ -103,9 +116,13 @@ impl Client {
         Ok(Connection { sender, _task: task })
     }
 
-    async fn exchange_on(&mut self, mut connection: Connection, ask: &Ask<'_>) -> Result<Answer, String> {
-        let sent = connection.sender.send_request(ask.request()?).await;
-        let (head, mut incoming) = sent.map_err(|error| format!("no answer: {error}"))?.into_parts();
+    async fn exchange_on(&mut self, mut connection: Connection, ask: &Ask<'_>) -> Result<Answer, Failed> {
+        let sent = connection.sender.send_request(ask.request().map_err(Failed::Broken)?).await;
+        let answered = sent.map_err(|error| match error.is_canceled() {
+            true => Failed::Unsent,
+            false => Failed::Broken(format!("no answer: {error}")),
+        });
+        let (head, mut incoming) = answered?.into_parts();
         let mut body = BytesMut::new();
         let mut pieces = 0;
         let end = loop {

@@ -91,13 +91,14 @@ async fn replace_lost(shared: Rc<Shared>, net: Rc<SimNet>) -> turmoil::Result {
     loop {
         // A person has to notice first.
         sleep(Duration::from_millis(chance.between(100, 1_500))).await;
-        let lost = shared.nodes.iter().position(|slot| slot.will_be_replaced() && !slot.is_replaced.get());
+        let lost = shared.nodes.iter().position(|slot| slot.will_be_replaced() && slot.successor.get().is_none());
         let spare = shared.nodes.iter().position(|slot| !slot.exists.get());
         let (Some(lost), Some(spare)) = (lost, spare) else { continue };
         let (lost, spare) = (lost + 1, spare + 1);
         trace::event("operator", &format!("node {spare} takes the place of node {lost}"));
         let path = format!("{MEMBERS}/{lost}");
         change_members(&shared, &net, &mut chance, Method::DELETE, &path, &Value::Null).await;
+        shared.nodes[lost - 1].taken_out.set(Some(trace::now()));
         shared.nodes[spare - 1].exists.set(true);
         let newcomer = json!({"id": spare, "address": gateway::peer_address(spare)});
         change_members(&shared, &net, &mut chance, Method::POST, MEMBERS, &newcomer).await;
@@ -109,7 +110,7 @@ async fn replace_lost(shared: Rc<Shared>, net: Rc<SimNet>) -> turmoil::Result {
         sleep(Duration::from_millis(chance.between(100, 3_000))).await;
         shared.nodes[lost - 1].is_lost.set(true);
         shared.nodes[lost - 1].stop.borrow().notify_one();
-        shared.nodes[lost - 1].is_replaced.set(true);
+        shared.nodes[lost - 1].successor.set(Some(spare));
         trace::event("operator", &format!("node {spare} has taken the place of node {lost}"));
     }
 }
@@ -276,13 +277,13 @@ async fn administrate(shared: Rc<Shared>, net: Rc<SimNet>, number: usize) {
             history.push(AdminCall { began: trace::now(), ended: None, op: op.clone() });
             history.len() - 1
         };
-        let outcome = perform(&net, node, &op).await;
+        let outcome = perform(&shared, &net, node, &op).await;
         trace::event("operator", &format!("administrator {number}, node {node}: {op:?} -> {outcome:?}"));
         shared.admin.borrow_mut()[at].ended = Some((trace::now(), outcome));
     }
 }
 
-async fn perform(net: &Rc<SimNet>, node: usize, op: &AdminOp) -> AdminOutcome {
+async fn perform(shared: &Shared, net: &Rc<SimNet>, node: usize, op: &AdminOp) -> AdminOutcome {
     let merge = "application/merge-patch+json";
     let answer = match op {
         AdminOp::Write { group, value } => {
@@ -295,5 +296,8 @@ async fn perform(net: &Rc<SimNet>, node: usize, op: &AdminOp) -> AdminOutcome {
     };
     let Ok(answer) = answer else { return AdminOutcome::Unknown };
     let object: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    if answer.status == 404 || (answer.status < 300 && object["users"][0].is_null()) {
+        untrue(shared, format!("node {node} answers {op:?} with {} and {object}", answer.status));
+    }
     AdminOutcome::Answered(answer.status, object["users"][0].as_str().map(str::to_owned))
 }

@@ -52,9 +52,14 @@ pub(crate) fn token_path(user: usize) -> String {
     format!("/api/v1/namespaces/{TENANT}/serviceaccounts/{}/token", account(user))
 }
 
-/// Where a group is.
+/// What a group is called.
+pub(crate) fn group_name(group: usize) -> String {
+    format!("group-{group}")
+}
+
+/// Where it is.
 pub(crate) fn group_path(group: usize) -> String {
-    format!("/apis/user.openshift.io/v1/groups/group-{group}")
+    format!("/apis/user.openshift.io/v1/groups/{}", group_name(group))
 }
 
 /// Paths and objects to create, in order.
@@ -70,7 +75,7 @@ pub(crate) fn objects(plan: &Plan, groups: usize) -> Vec<(String, Value)> {
         (format!("/api/v1/namespaces/{TENANT}/serviceaccounts"), object)
     }));
     objects.extend((1..=groups).map(|group| {
-        let name = format!("group-{group}");
+        let name = group_name(group);
         let object =
             json!({"apiVersion": "user.openshift.io/v1", "kind": "Group", "metadata": {"name": name}, "users": ["v0"]});
         ("/apis/user.openshift.io/v1/groups".to_owned(), object)

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::call::{Call, Ended};
+use super::call::{Call, Ended, engine_id};
 use super::gateway::{self, GATEWAY_PORT};
 use super::http::{Answer, Ask, Client, End};
 use super::net::SimNet;
@@ -63,7 +63,7 @@ async fn call_on(shared: Rc<Shared>, net: Rc<SimNet>, user: usize, hand: u64, mu
             continue;
         }
         let key = *chance.pick(&keys);
-        let node = shared.some_node(&mut chance);
+        let node = choose_node(&shared, &mut chance);
         let id = format!("u{user}h{hand}c{calls}");
         let at = {
             let mut history = shared.calls.borrow_mut();
@@ -79,6 +79,16 @@ async fn call_on(shared: Rc<Shared>, net: Rc<SimNet>, user: usize, hand: u64, mu
             _ => Duration::from_millis(chance.between(pauses.0, pauses.1)),
         };
         shared.calls.borrow_mut()[at].ended = Some((trace::now(), ended));
+    }
+}
+
+/// Mostly one that a load balancer would choose. Some callers remember where they were sent before.
+fn choose_node(shared: &Shared, chance: &mut Chance) -> usize {
+    let was_there = |node: &usize| shared.nodes[*node - 1].is_unwanted.get() && !shared.nodes[*node - 1].is_lost.get();
+    let left: Vec<usize> = (1..=shared.plan.nodes).filter(was_there).collect();
+    match !left.is_empty() && chance.percent(20) {
+        true => *chance.pick(&left),
+        false => shared.some_node(chance),
     }
 }
 
@@ -128,7 +138,7 @@ async fn call(shared: &Shared, client: &mut Client, chance: &mut Chance, key: us
 /// The answer to another call would be a leak.
 fn check_owner(shared: &Shared, id: &str, answer: &Value) {
     let theirs = answer["id"].as_str().unwrap_or_default();
-    if !theirs.is_empty() && theirs != format!("chatcmpl-{id}") {
+    if !theirs.is_empty() && theirs != engine_id(id) {
         shared.violate(Violation::new("OWN", format!("call {id} was answered with the answer to {theirs}")));
     }
 }

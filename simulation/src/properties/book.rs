@@ -1,0 +1,27 @@
+//! BOOK: a node's book never has more than the ledger granted to that node. Whoever counts a grant twice admits beyond the limit, and the
+//! ledger would take what was spent for an estimate that was too low.
+
+use raft::NodeId;
+
+use super::Violation;
+use crate::world::Observation;
+
+pub(super) fn check(seen: &Observation) -> Result<(), Violation> {
+    for holding in &seen.holdings {
+        let (Some(all), Some(meter)) = (holding.all, seen.view.meters.get(&holding.meter)) else { continue };
+        // What is left in the book of another window means nothing.
+        let Some(window) = meter.window.as_ref().filter(|window| window.number == holding.window) else { continue };
+        let node = NodeId(seen.node as u64);
+        // What was granted to a node that is taken out is put aside, and is still what it had.
+        let aside = window.stranded.get(&node).filter(|_| seen.view.retired.contains(&node));
+        let granted = window.granted.get(&node).unwrap_or(&0) + aside.unwrap_or(&0);
+        if all > granted {
+            let text = format!(
+                "node {} has {all} tokens of {} in window {}, the ledger granted it {granted}",
+                seen.node, holding.meter.user, holding.window
+            );
+            return Err(Violation::new("BOOK", text));
+        }
+    }
+    Ok(())
+}
