@@ -91,7 +91,7 @@ pub(crate) enum Fault {
 pub(crate) const UNLIMITED: u64 = 10_000_000;
 
 /// How engines fail, in `sim_vllm`'s words.
-const ENGINE_FAULTS: [&str; 11] = [
+const ENGINE_FAULTS: [&str; 17] = [
     "refuse;rate=0.5;on=all",
     "status=500;rate=0.5",
     "status=503;rate=0.5",
@@ -103,6 +103,12 @@ const ENGINE_FAULTS: [&str; 11] = [
     "engine-error-mid-stream;after=3;rate=0.5",
     "missing-usage;rate=0.5",
     "oscillating-health;period=2s;on=all",
+    "usage=wrong;rate=0.5",
+    "usage=negative;rate=0.3",
+    "usage=huge;rate=0.3",
+    "garbage;rate=0.3",
+    "garbage-json;after=3;rate=0.3",
+    "slow-start;for=2s",
 ];
 
 impl Plan {
@@ -134,10 +140,18 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether engines always say truly what calls took.
+    pub(crate) fn usage_is_true(&self) -> bool {
+        !self.faults.iter().any(|planned| planned.fault.hides_usage())
+    }
+}
+
 impl Fault {
-    /// Whether it keeps an engine from saying how many tokens a call took.
+    /// Whether it keeps an engine from saying truly how many tokens a call took.
     pub(crate) fn hides_usage(&self) -> bool {
-        matches!(self, Fault::Engine(_, what) if what.starts_with("missing-usage"))
+        let hides = |what: &str| ["missing-usage", "usage=", "garbage"].iter().any(|name| what.starts_with(name));
+        matches!(self, Fault::Engine(_, what) if hides(what))
     }
 
     /// The same with other nodes.
@@ -322,6 +336,13 @@ mod tests {
             let plan = Plan::draw(seed);
             let read: Vec<Planned> = plan.faults.iter().map(|planned| planned.to_string().parse().unwrap()).collect();
             assert_eq!(read, plan.faults, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn engines_know_every_way_to_fail() {
+        for what in ENGINE_FAULTS {
+            what.parse::<sim_vllm::Fault>().unwrap();
         }
     }
 

@@ -10,13 +10,14 @@
 //! | USAGE | what engines produced is in the ledger, and no more |
 //! | BOOK | a node's book never has more than the ledger granted to that node |
 //! | ENDS | every reservation ends exactly once |
-//! | GROWTH | when nobody calls any more, a node has no more tasks, connections and log than one that has just begun |
+//! | GROWTH | when nobody calls any more, a node has no more tasks, connections and log than a fixed bound |
 //! | REVOKED | a key is never admitted after its revocation returned, nor anybody by a node that was taken out |
 //! | LINEAR | administrators see one history |
 //! | OWN | no call is answered with the answer to another |
 //! | STREAM | streams arrive in order and complete, or with an error, and nothing follows their end |
 //! | LIVE | when nothing breaks any more, calls are served, what was held is settled, and every node knows the same |
-//! | PANIC | no task of a host panics |
+//! | PANIC | no task of a host panics, no actor either |
+//! | IDLE | a scenario's faults take place |
 
 mod book;
 mod ends;

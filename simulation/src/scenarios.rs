@@ -34,6 +34,7 @@ use crate::world::Tally;
 /// A trap.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
+    nodes: usize,
     /// As plans print them.
     faults: &'static [&'static str],
     /// Whether the faults took place.
@@ -75,14 +76,14 @@ pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
 }
 
 impl Scenario {
-    /// Its plan with the chance of `seed`: three nodes, two engines, three users with plenty of tokens.
+    /// Its plan with the chance of `seed`: two engines, three users with plenty of tokens.
     /// Errors: a line that is no fault.
     pub(crate) fn plan(&self, seed: u64) -> Result<Plan, NoFault> {
         let faults = self.faults.iter().map(|line| line.parse()).collect::<Result<Vec<Planned>, NoFault>>()?;
         let ends = faults.iter().map(|planned| planned.at + planned.lasts).max().unwrap_or_default();
         Ok(Plan {
             seed,
-            nodes: 3,
+            nodes: self.nodes,
             engines: 2,
             users: 3,
             limit: UNLIMITED,

@@ -1,5 +1,5 @@
-//! GROWTH: nothing grows without bound. When nobody calls any more, a node has no more tasks, connections and log than a node has
-//! that has just begun.
+//! GROWTH: nothing grows without bound. When nobody calls any more, a node has no more tasks, connections and log than a fixed
+//! bound.
 
 use super::Violation;
 use crate::world::{Observation, Shared, Size};

@@ -45,7 +45,7 @@ pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Vio
 
 /// The group's member in a state.
 fn member(state: &View, group: usize) -> Option<String> {
-    let object = state.object(&ObjectKey::new(Kind::Group, "", &group_name(group)))?;
+    let object = state.object(&ObjectKey::new(Kind::Group, "", group_name(group)))?;
     match &object.spec {
         Spec::Group(group) => group.users.first().map(ToString::to_string),
         _ => None,

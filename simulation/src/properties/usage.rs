@@ -29,10 +29,9 @@ struct Expected {
 
 pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Violation> {
     let Some(state) = state.filter(|_| shared.plan.window_seconds >= WHOLE_RUN) else { return Ok(()) };
-    let faults = || shared.plan.faults.iter().map(|planned| &planned.fault);
     // What an engine does not report is counted by the gateway as well as that goes.
-    let is_reported = !faults().any(|fault| fault.hides_usage());
-    let engines_are_well = !faults().any(|fault| fault.concerns_engines());
+    let is_reported = shared.plan.usage_is_true();
+    let engines_are_well = !shared.plan.faults.iter().any(|planned| planned.fault.concerns_engines());
     if is_reported {
         check_told(shared)?;
     }

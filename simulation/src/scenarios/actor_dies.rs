@@ -5,6 +5,7 @@ use super::Scenario;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "actor-dies",
+    nodes: 3,
     faults: &[
         "300 100 actor-dies 1 0",
         "900 100 actor-dies 1 0",

@@ -4,6 +4,7 @@ use super::Scenario;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "clock-jump",
+    nodes: 3,
     faults: &[
         "300 9000 clock-jump 1 7200000",
         "1500 300 crash 1",

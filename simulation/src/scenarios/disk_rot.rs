@@ -3,4 +3,4 @@
 use super::Scenario;
 
 pub(super) const SCENARIO: Scenario =
-    Scenario { name: "disk-rot", faults: &["2000 500 disk-rot 2"], happened: |tally| tally.lost_nodes == 1 };
+    Scenario { name: "disk-rot", nodes: 3, faults: &["2000 500 disk-rot 2"], happened: |tally| tally.lost_nodes == 1 };

@@ -4,6 +4,7 @@ use super::Scenario;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "engine-refuses",
+    nodes: 3,
     faults: &[
         "300 3000 engine 1 refuse;rate=0.5;on=all",
         "300 3000 engine 2 status=500;rate=0.5",

@@ -3,4 +3,4 @@
 use super::Scenario;
 
 pub(super) const SCENARIO: Scenario =
-    Scenario { name: "ring", faults: &["500 5000 ring"], happened: |tally| tally.bytes_lost > 0 };
+    Scenario { name: "ring", nodes: 5, faults: &["500 5000 ring"], happened: |tally| tally.bytes_lost > 0 };

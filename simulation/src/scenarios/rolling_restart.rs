@@ -2,5 +2,9 @@
 
 use super::Scenario;
 
-pub(super) const SCENARIO: Scenario =
-    Scenario { name: "rolling-restart", faults: &["500 6000 rolling-restart"], happened: |tally| tally.lives == 6 };
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "rolling-restart",
+    nodes: 3,
+    faults: &["500 6000 rolling-restart"],
+    happened: |tally| tally.lives == 6,
+};

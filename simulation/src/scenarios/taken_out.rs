@@ -4,6 +4,7 @@ use super::Scenario;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "taken-out",
+    nodes: 3,
     faults: &["500 100 taken-out 1"],
     happened: |tally| tally.replaced_nodes == 1 && tally.lives == 4,
 };

@@ -17,8 +17,8 @@ const FLAP_EVERY: Duration = Duration::from_millis(250);
 /// In a crash loop a node lives and is dead for so long.
 const LOOP_EVERY: Duration = Duration::from_millis(900);
 const LOOP_DOWN: Duration = Duration::from_millis(100);
-/// Between two nodes of a rolling restart.
-const ROLL_EVERY: Duration = Duration::from_millis(1_500);
+/// A rolling restart is given up when it lasts so much longer than it was to.
+const ROLL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The plan, and where it stands.
 pub(crate) struct Faults {
@@ -47,6 +47,18 @@ struct Active {
 }
 
 impl Active {
+    /// A rolling restart lasts until the last node serves again.
+    fn is_over(&self, shared: &Shared, now: Duration) -> bool {
+        let ends = self.planned.at + self.planned.lasts;
+        match self.planned.fault {
+            Fault::RollingRestart => {
+                now >= ends + ROLL_PATIENCE
+                    || (self.steps as usize == shared.plan.nodes && may_roll(shared, self.steps))
+            }
+            _ => now >= ends,
+        }
+    }
+
     /// How many steps a fault that does one `every` should have done at `now`.
     fn due(&self, now: Duration, every: Duration) -> u32 {
         1 + (now.saturating_sub(self.planned.at).as_millis() / every.as_millis()) as u32
@@ -96,8 +108,7 @@ impl Faults {
         for active in &mut self.active {
             changed |= go_on(sim, shared, active, now);
         }
-        let (over, active): (Vec<_>, Vec<_>) =
-            self.active.drain(..).partition(|active| now >= active.planned.at + active.planned.lasts);
+        let (over, active): (Vec<_>, Vec<_>) = self.active.drain(..).partition(|active| active.is_over(shared, now));
         self.active = active;
         for Active { planned, .. } in &over {
             trace::event("fault", &format!("ends: {}", planned.fault));
@@ -328,7 +339,10 @@ fn go_on(sim: &mut Sim<'_>, shared: &Shared, active: &mut Active, now: Duration)
     let every = match active.planned.fault {
         Fault::Flap(..) => FLAP_EVERY,
         Fault::CrashLoop(_) => LOOP_EVERY,
-        Fault::RollingRestart => ROLL_EVERY,
+        Fault::RollingRestart => {
+            roll(shared, active);
+            return false;
+        }
         _ => return false,
     };
     if active.steps >= active.due(now, every) {
@@ -337,14 +351,24 @@ fn go_on(sim: &mut Sim<'_>, shared: &Shared, active: &mut Active, now: Duration)
     active.steps += 1;
     match active.planned.fault {
         Fault::CrashLoop(node) => crash(sim, shared, node, LOOP_DOWN),
-        Fault::RollingRestart => {
-            if let Some(slot) = shared.nodes.get(active.steps as usize - 1) {
-                slot.stop.borrow().notify_one();
-            }
-        }
         _ => return true,
     }
     false
+}
+
+/// Asks the next node to stop, once the one before has begun another life and serves.
+fn roll(shared: &Shared, active: &mut Active) {
+    if (active.steps as usize) < shared.plan.nodes && may_roll(shared, active.steps) {
+        let node = &shared.nodes[shared.now_in_place_of(active.steps as usize + 1) - 1];
+        node.serves.set(false);
+        node.stop.borrow().notify_one();
+        active.steps += 1;
+    }
+}
+
+/// Whether the first `steps` nodes serve.
+fn may_roll(shared: &Shared, steps: u32) -> bool {
+    (1..=steps as usize).all(|node| shared.nodes[shared.now_in_place_of(node) - 1].serves.get())
 }
 
 fn end(shared: &Shared, fault: &Fault) {
@@ -374,6 +398,7 @@ fn crash(sim: &mut Sim<'_>, shared: &Shared, node: usize, down: Duration) {
         return;
     }
     slot.actors.borrow_mut().take();
+    slot.serves.set(false);
     sim.crash(gateway::name(node).as_str());
     slot.disk.cut_power();
     let until = sim.elapsed() + down;

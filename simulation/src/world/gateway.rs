@@ -52,6 +52,8 @@ pub(crate) struct NodeSlot {
     pub(crate) exists: Cell<bool>,
     /// How often it was started.
     pub(crate) lives: Cell<u32>,
+    /// Whether it serves, in this life.
+    pub(crate) serves: Cell<bool>,
     /// Until when it stays down; `None`: it is to run.
     pub(crate) down_until: Cell<Option<Duration>>,
     /// Its disk is beyond use: it is not started any more.
@@ -79,6 +81,7 @@ impl NodeSlot {
             disk: Arc::new(SimDisk::new(&name(number), plan.seed)),
             clock: Arc::default(),
             lives: Cell::new(0),
+            serves: Cell::new(false),
             down_until: Cell::new(None),
             is_lost: Cell::new(false),
             will_be_lost: Cell::new(false),
@@ -158,6 +161,7 @@ pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
     }
     let life = slot.lives.get() + 1;
     slot.lives.set(life);
+    slot.serves.set(false);
     let (name, seed) = (name(number), shared.plan.seed);
     let net = Arc::new(SimNet::of(&name, seed_of(seed, &format!("life {life}"))));
     let doors = Doors {
@@ -174,6 +178,7 @@ pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
             let looking = tokio::task::spawn_local(look(shared.clone(), (number, life), node.context().clone(), net));
             let outcome = node.run(async move { stop.notified().await }).await;
             looking.abort();
+            slot.serves.set(false);
             slot.actors.borrow_mut().take();
             match outcome {
                 Ok(()) => trace::event(&name, "stopped as it was asked to"),
@@ -223,6 +228,7 @@ async fn look(shared: Rc<Shared>, (number, life): (usize, u32), context: node::C
                 snapshots,
             },
         };
+        slot.serves.set(observation.may_serve);
         shared.observations.borrow_mut().push_back(observation);
         let error = slot.clock.wall().0.abs_diff(super::wall().0);
         shared.clock_error_millis.set(shared.clock_error_millis.get().max(error));
