@@ -26,9 +26,10 @@ impl Entries {
             return Ok(());
         }
         let before = self.upto.insert(seen.node, upto).unwrap_or_default();
-        let entries = shared.nodes[seen.node - 1].disk.log_from(from);
-        let begins = entries.first().map_or(upto + 1, |(index, _)| *index);
-        self.jumps += u64::from(begins > before + 1 && upto > before);
+        let disk = &shared.nodes[seen.node - 1].disk;
+        // What a snapshot stands for need not be what is in the log: entries that it has overruled are removed after it is written.
+        let entries = disk.log_from(from.max(disk.in_snapshot()));
+        self.jumps += u64::from(disk.log_begins().unwrap_or(upto + 1) > before + 1 && upto > before);
         // A node that was started again is looked at from the beginning.
         for (index, record) in entries {
             if index > upto {

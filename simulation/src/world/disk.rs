@@ -138,6 +138,16 @@ impl SimDisk {
         sound.map(|(index, record)| (*index, record.clone())).collect()
     }
 
+    /// How many entries the newest snapshot stands for.
+    pub(crate) fn in_snapshot(&self) -> u64 {
+        self.inner().current.snapshots.last_key_value().map_or(0, |(number, _)| *number)
+    }
+
+    /// The index of the first log record, if there is one.
+    pub(crate) fn log_begins(&self) -> Option<u64> {
+        self.inner().current.log.first_key_value().map(|(index, _)| *index)
+    }
+
     /// Entries in the log, and snapshots.
     pub(crate) fn size(&self) -> (usize, usize) {
         let inner = self.inner();
