@@ -28,11 +28,6 @@ fn new_seeds_hold_every_property() {
 }
 
 #[test]
-fn a_scenario_without_its_faults_fails() {
-    simulate(&["--scenario", "all", "--no-faults"]);
-}
-
-#[test]
 fn every_kind_of_fault_happens_and_is_survived() {
-    simulate(&["--scenario", "all", "--twice"]);
+    simulate(&["--scenario", "all"]);
 }
