@@ -12,7 +12,8 @@
 //! - Chance of openraft: its deterministic runtime, seeded through the same door.
 //! - Chance of tokio (wake order of watchers, `select!`): the runtimes are seeded, which needs `--cfg tokio_unstable`; our `select!` are biased.
 //! - Numbers of tokio's tasks, on which the order of their end depends: aligned at the start of a run.
-//! - Order of hash maps: none is walked where the order can be seen.
+//! - Order of hash maps: none of ours is walked where the order can be seen. ractor ends the children of an actor in such an order, so ours
+//!   are ended one by one before.
 //! - The network and the disk: simulated, with draws from the seed.
 //! - Threads: one. Nothing of the product starts any outside the disk door.
 //! - Files: a node reads one, its administrator's token, which is the same in every run.
@@ -103,8 +104,7 @@ fn by_seed(seed: Option<u64>, options: &Options) -> std::io::Result<ExitCode> {
     match seed {
         Some(seed) if options.shrink => shrink(seed, options),
         Some(seed) => {
-            let none = if options.no_faults { " --no-faults" } else { "" };
-            let again = format!("--seed {seed}{}{none}", faults(&options.fault));
+            let again = format!("--seed {seed}{}{}", faults(&options.fault), no_faults(options));
             Ok(one(&plan(seed, options), &again, |_| true, options))
         }
         None => many(options),
@@ -120,7 +120,8 @@ fn scenario(name: &str, seed: u64, options: &Options) -> std::io::Result<ExitCod
     if options.no_faults {
         plan.faults.clear();
     }
-    Ok(one(&plan, &format!("--scenario {name} --seed {seed}"), scenario.happened, options))
+    let again = format!("--scenario {name} --seed {seed}{}", no_faults(options));
+    Ok(one(&plan, &again, scenario.happened, options))
 }
 
 fn all_scenarios(options: &Options) -> std::io::Result<ExitCode> {
@@ -181,6 +182,10 @@ fn one(plan: &Plan, again: &str, happened: impl Fn(&Tally) -> bool, options: &Op
     println!("{violation}");
     println!("again: cargo run -p simulation --release -- {again}");
     ExitCode::FAILURE
+}
+
+fn no_faults(options: &Options) -> &'static str {
+    if options.no_faults { " --no-faults" } else { "" }
 }
 
 fn faults(faults: &[Planned]) -> String {

@@ -23,7 +23,7 @@ pub(crate) struct Plan {
     pub(crate) window_seconds: u64,
     /// A node makes a snapshot after so many log entries.
     pub(crate) snapshot_every: u64,
-    /// How long things break.
+    /// How long things break, at least: until the last fault is over.
     pub(crate) chaos: Duration,
     pub(crate) faults: Vec<Planned>,
 }
@@ -49,7 +49,7 @@ pub(crate) enum Fault {
     Flap(usize, usize),
     /// What two nodes send each other is kept until the fault ends.
     Hold(usize, usize),
-    /// Every message between two nodes takes so many milliseconds.
+    /// Messages between two nodes take up to so many milliseconds.
     Slow(usize, usize, u64),
     /// Of the messages between two nodes, so many in a hundred take all others with them that are on their way: lost.
     Lossy(usize, usize, u64),
@@ -69,7 +69,7 @@ pub(crate) enum Fault {
     DiskFull(usize),
     /// A node's disk fails to sync.
     DiskError(usize),
-    /// A bit of a node's log turns over; noticed at its next start, so it crashes, too.
+    /// A bit of a node's log turns over. Noticed when it is read, mostly at the next start, so the node crashes, too.
     DiskRot(usize),
     /// A node's disk is gone for good: a person takes the node out and puts another in its place.
     DiskLost(usize),
@@ -138,9 +138,7 @@ impl Plan {
         plan.faults.sort_by_key(|planned| planned.at);
         plan
     }
-}
 
-impl Plan {
     /// Whether engines always say truly what calls took.
     pub(crate) fn usage_is_true(&self) -> bool {
         !self.faults.iter().any(|planned| planned.fault.hides_usage())

@@ -1,4 +1,5 @@
-//! What must hold, whatever breaks. One sentence, one file; the id is what a failure names.
+//! What must hold, whatever breaks. One sentence, one file; the id is what a failure names. OWN and STREAM are judged where answers are
+//! read (`world/user.rs`), PANIC where the world takes a step, IDLE where a scenario ends.
 //!
 //! | id | holds when |
 //! |---|---|

@@ -87,13 +87,13 @@ impl Liveness {
 /// Calls that began when everything had been well for a while.
 pub(super) fn served(shared: &Shared) -> Result<(), Violation> {
     let Some(calm) = shared.began(Phase::Calm) else { return Ok(()) };
-    let is_answered = |call: &Call| matches!(call.ended, Some((_, Ended::Answered { .. })));
-    let mut late =
-        shared.calls.borrow().iter().filter(|call| call.began >= calm + RECOVERY).cloned().collect::<Vec<_>>();
+    let calls = shared.calls.borrow();
+    let late: Vec<&Call> = calls.iter().filter(|call| call.began >= calm + RECOVERY).collect();
+    let is_answered = |call: &&Call| matches!(call.ended, Some((_, Ended::Answered { .. })));
     if shared.plan.limit == UNLIMITED && !late.is_empty() && !late.iter().any(is_answered) {
         return Err(Violation::new("LIVE", "no call that began when all was well was answered".to_owned()));
     }
-    for call in late.drain(..) {
+    for call in late {
         let lost = shared.nodes[call.node - 1].is_lost.get();
         let failed = match &call.ended {
             Some((_, Ended::Broken(_))) | None => true,

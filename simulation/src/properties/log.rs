@@ -30,7 +30,7 @@ impl Entries {
         // What a snapshot stands for need not be what is in the log: entries that it has overruled are removed after it is written.
         let entries = disk.log_from(from.max(disk.in_snapshot()));
         self.jumps += u64::from(disk.log_begins().unwrap_or(upto + 1) > before + 1 && upto > before);
-        // A node that was started again is looked at from the beginning.
+        // A node that was started again is looked at from its snapshot on.
         for (index, record) in entries {
             if index > upto {
                 break;
