@@ -11,8 +11,9 @@ use std::sync::Arc;
 use raft::doors::Doors;
 use raft::resources::{Kind, Spec};
 use raft::state::{ApiKey, KeyStatus, Token};
-use raft::{Cluster, Timestamp, View};
+use raft::{Cluster, ProposeError, Timestamp, View};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::derived::Derived;
@@ -92,6 +93,20 @@ pub enum Unauthenticated {
     ExpiredKey,
 }
 
+/// Why nobody was found, when the leader was asked, too.
+#[derive(Debug, thiserror::Error)]
+pub enum NotFound {
+    /// The credential is not good.
+    #[error(transparent)]
+    Unauthenticated(#[from] Unauthenticated),
+    /// This node does not know the credential, and cannot find out whether that is because it does not know enough.
+    #[error("this node cannot find out whether the credential is good: {0}")]
+    NotAnswered(#[from] ProposeError),
+}
+
+/// Unknown credentials that the leader is asked about at the same time. Anybody can send them: they may not keep out what others ask for.
+const LOOKUPS_MAX: usize = 16;
+
 /// The prefix of every API key.
 pub const KEY_PREFIX: &str = "sk-oai-";
 
@@ -105,12 +120,13 @@ pub struct Auth {
     doors: Doors,
     groups: Arc<Derived<Groups>>,
     last_used: LastUsed,
+    lookups: Arc<Semaphore>,
 }
 
 impl Auth {
     pub(crate) fn new(cluster: Cluster, doors: Doors) -> Auth {
         let groups = Arc::new(Derived::new(&cluster.view(), Groups::of));
-        Auth { cluster, doors, groups, last_used: LastUsed::default() }
+        Auth { cluster, doors, groups, last_used: LastUsed::default(), lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
     }
 
     /// Finds who presents `bearer` (the Authorization header's value after `Bearer `, or `x-api-key`).
@@ -126,6 +142,21 @@ impl Auth {
         let token = find_token(&view, bearer, now)?;
         let groups = self.groups.of(&view).all_of(token);
         Ok(Caller(Identity::Token { token: token.clone(), groups }))
+    }
+
+    /// The same for administration, where whoever was just given a credential uses it, on any node: one that this node does not know is
+    /// looked for again when it has heard what the leader knows.
+    pub async fn find(&self, bearer: Option<&str>) -> Result<Caller, NotFound> {
+        match self.authenticate(bearer) {
+            Err(Unauthenticated::UnknownToken | Unauthenticated::UnknownKey) => {}
+            known => return Ok(known?),
+        }
+        {
+            // Never closed: without a turn there is no bound, which is better than no answer.
+            let _turn = self.lookups.acquire().await;
+            self.cluster.read_barrier().await?;
+        }
+        Ok(self.authenticate(bearer)?)
     }
 
     /// The later of the two clocks: the state clock stands still while nothing is written, and wall time may be slow or jump back.

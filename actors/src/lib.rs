@@ -22,7 +22,7 @@ use ractor::ActorCell;
 use raft::Cluster;
 use raft::doors::Doors;
 
-pub use auth::{Auth, Caller, Unauthenticated};
+pub use auth::{Auth, Caller, NotFound, Unauthenticated};
 pub use epp::{NoReplica, Pools, PrefixHashes, Route};
 pub use quota::{Holding, Quota, QuotaRefusal, Reservation};
 pub use routing::{Denied, Model, Permit, Routing};

@@ -5,13 +5,15 @@
 #   simulation/mutations/run.sh              every patch in this directory
 #   simulation/mutations/run.sh NAME...      some of them
 #
-# Works in a copy of the last commit below target/mutations. A patch that no longer applies or builds is a failure, too.
+# Works in a copy of the last commit below target/mutations. A patch that no longer applies or builds is a failure, and so is anything that
+# is reported without a patch.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 tree=$root/target/mutations/tree
 export CARGO_TARGET_DIR=$root/target/mutations/build
 seeds=${SEEDS:-1..201}
+unbroken=${UNBROKEN:-1..51}
 
 rm -rf "$tree"
 mkdir -p "$(dirname "$tree")"
@@ -19,28 +21,41 @@ git clone --quiet "$root" "$tree"
 cd "$tree"
 
 missed=0
+
+# Builds the tree as it is, and runs seeds until something is reported. Says what came of it; succeeds if it ran.
+report() {
+  local output
+  if ! cargo build -p simulation --profile mutation --quiet 2>"$tree.log"; then
+    echo "does not build: see $tree.log"
+    return 1
+  fi
+  output=$("$CARGO_TARGET_DIR/mutation/simulation" --seeds "$1" --until-failure 2>&1)
+  local failed=$?
+  local violation runs
+  violation=$(grep -m1 -E '^[A-Z]+: ' <<<"$output")
+  runs=$(grep -oE '^[0-9]+ seeds' <<<"$output")
+  if [ $failed = 0 ]; then
+    echo "not noticed by seeds $1"
+  elif [ -n "$violation" ]; then
+    echo "noticed within $runs by ${violation:0:150}"
+  else
+    echo "failed without a property: ${output:0:300}"
+  fi
+}
+
+said=$(report "$unbroken") || missed=1
+printf '%-28s %s\n' "(unbroken)" "$said"
+[[ $said = not\ noticed* ]] || missed=1
+
 for patch in "${@:-$here/*.patch}"; do
   for file in $patch; do
     [ -f "$file" ] || file=$here/$file.patch
-    name=$(basename "$file" .patch)
-    if ! git apply "$file"; then
-      printf '%-28s does not apply\n' "$name"
-      missed=1
-      continue
+    said="does not apply"
+    if git apply "$file"; then
+      said=$(report "$seeds")
     fi
-    if ! cargo build -p simulation --profile mutation --quiet 2>"$tree.log"; then
-      printf '%-28s does not build\n' "$name"
-      missed=1
-    else
-      output=$("$CARGO_TARGET_DIR/mutation/simulation" --seeds "$seeds" --until-failure)
-      if violation=$(grep -m1 -E '^[A-Z]+: ' <<<"$output"); then
-        runs=$(grep -oE '^[0-9]+ seeds' <<<"$output")
-        printf '%-28s caught within %s by %s\n' "$name" "$runs" "${violation:0:150}"
-      else
-        printf '%-28s NOT caught by seeds %s\n' "$name" "$seeds"
-        missed=1
-      fi
-    fi
+    printf '%-28s %s\n' "$(basename "$file" .patch)" "$said"
+    [[ $said = noticed* ]] || missed=1
     git checkout --quiet .
   done
 done

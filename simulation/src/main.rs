@@ -105,7 +105,7 @@ fn by_seed(seed: Option<u64>, options: &Options) -> std::io::Result<ExitCode> {
         Some(seed) if options.shrink => shrink(seed, options),
         Some(seed) => {
             let again = format!("--seed {seed}{}{}", faults(&options.fault), no_faults(options));
-            Ok(one(&plan(seed, options), &again, |_| true, options))
+            Ok(one(&plan(seed, options)?, &again, |_| true, options))
         }
         None => many(options),
     }
@@ -148,13 +148,14 @@ fn all_scenarios(options: &Options) -> std::io::Result<ExitCode> {
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The plan of a seed, with the faults that were asked for.
-fn plan(seed: u64, options: &Options) -> Plan {
+/// The plan of a seed, with the faults that were asked for. Errors: one of them can happen to nobody.
+fn plan(seed: u64, options: &Options) -> std::io::Result<Plan> {
     let mut plan = Plan::draw(seed);
     if !options.fault.is_empty() || options.no_faults {
         plan.faults = options.fault.clone();
     }
-    plan
+    plan.check().map_err(std::io::Error::other)?;
+    Ok(plan)
 }
 
 /// Runs a plan and says what came of it. `again` repeats it; `happened` says whether its faults took place.
@@ -234,12 +235,8 @@ fn fresh() -> Range<u64> {
 }
 
 fn shrink(seed: u64, options: &Options) -> std::io::Result<ExitCode> {
-    let lines = plan(seed, options).faults.iter().map(Planned::to_string).collect();
-    let left = runs::shrink(seed, lines)?;
-    let left: String = match left.is_empty() {
-        true => " --no-faults".to_owned(),
-        false => left.iter().map(|fault| format!(" --fault '{fault}'")).collect(),
-    };
+    let left = runs::shrink(seed, plan(seed, options)?.faults)?;
+    let left = if left.is_empty() { " --no-faults".to_owned() } else { faults(&left) };
     println!("it still fails with: cargo run -p simulation --release -- --seed {seed}{left}");
     Ok(ExitCode::FAILURE)
 }

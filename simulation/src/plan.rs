@@ -2,6 +2,7 @@
 //!
 //! Written as one fault a line: `when for-how-long what`, times in milliseconds.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) window_seconds: u64,
     /// A node makes a snapshot after so many log entries.
     pub(crate) snapshot_every: u64,
+    /// Things break from the beginning, before there is a cluster.
+    pub(crate) breaks_early: bool,
     /// How long things break, at least: until the last fault is over.
     pub(crate) chaos: Duration,
     pub(crate) faults: Vec<Planned>,
@@ -67,7 +70,7 @@ pub(crate) enum Fault {
     DiskStall(usize),
     /// A node's disk is full.
     DiskFull(usize),
-    /// A node's disk fails to sync.
+    /// A node's disk often fails to read and to sync.
     DiskError(usize),
     /// A bit of a node's log turns over. Noticed when it is read, mostly at the next start, so the node crashes, too.
     DiskRot(usize),
@@ -126,6 +129,7 @@ impl Plan {
             limit: *chance.pick(&[400, 3_000, 20_000, UNLIMITED]),
             window_seconds: *chance.pick(&[2, 10, 3600, 3600]),
             snapshot_every: *chance.pick(&[20, 100, 5000]),
+            breaks_early: false,
             chaos,
             faults: Vec::new(),
         };
@@ -136,7 +140,24 @@ impl Plan {
             plan.faults.push(Planned { at, lasts, fault });
         }
         plan.faults.sort_by_key(|planned| planned.at);
+        plan.breaks_early = chance.percent(10);
         plan
+    }
+
+    /// Errors: a fault of a node or an engine that the plan does not have.
+    pub(crate) fn check(&self) -> Result<(), NoFault> {
+        let is_there = |planned: &&Planned| {
+            let is_node = |number: &usize| (1..=self.nodes).contains(number);
+            let is_engine = |number: &usize| (1..=self.engines).contains(number);
+            let (nodes, engines) = planned.fault.concerns();
+            nodes.iter().all(is_node) && engines.iter().all(is_engine)
+        };
+        match self.faults.iter().find(|planned| !is_there(planned)) {
+            None => Ok(()),
+            Some(planned) => {
+                Err(NoFault::Nobody { line: planned.to_string(), nodes: self.nodes, engines: self.engines })
+            }
+        }
     }
 
     /// Whether engines always say truly what calls took.
@@ -175,6 +196,20 @@ impl Fault {
             Fault::ClockDrift(node, parts) => Fault::ClockDrift(to(node), parts),
             Fault::Ring | Fault::CrashAll | Fault::RollingRestart | Fault::Engine(..) | Fault::EngineHang(_) => self,
         }
+    }
+
+    /// The numbers of the nodes and of the engines that it names.
+    fn concerns(&self) -> (Vec<usize>, Vec<usize>) {
+        let nodes = RefCell::new(Vec::new());
+        let engines = match self {
+            Fault::Engine(engine, _) | Fault::EngineHang(engine) | Fault::CutEngine(_, engine) => vec![*engine],
+            _ => Vec::new(),
+        };
+        self.clone().moved(|node| {
+            nodes.borrow_mut().push(node);
+            node
+        });
+        (nodes.into_inner(), engines)
     }
 
     /// Whether it is about engines, or the way to them.
@@ -218,7 +253,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "seed {}: {} nodes, {} engines, {} users with {} tokens per {} s each, a snapshot every {} entries, {} ms of chaos",
+            "seed {}: {} nodes, {} engines, {} users with {} tokens per {} s each, a snapshot every {} entries, {} ms of chaos{}",
             self.seed,
             self.nodes,
             self.engines,
@@ -226,7 +261,8 @@ impl fmt::Display for Plan {
             self.limit,
             self.window_seconds,
             self.snapshot_every,
-            self.chaos.as_millis()
+            self.chaos.as_millis(),
+            if self.breaks_early { " from the beginning" } else { "" }
         )?;
         self.faults.iter().try_for_each(|planned| writeln!(f, "  {planned}"))
     }
@@ -268,24 +304,21 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A line that is no fault.
-#[derive(Clone, Debug)]
-pub(crate) struct NoFault(String);
-
-impl fmt::Display for NoFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is no fault: write `when for-how-long what`, as a plan prints them", self.0)
-    }
+/// A line that is no fault of a plan.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum NoFault {
+    #[error("`{0}` is no fault: write `when for-how-long what`, as a plan prints them")]
+    Unreadable(String),
+    #[error("`{line}` can happen to nobody: there are {nodes} nodes and {engines} engines, numbered from 1")]
+    Nobody { line: String, nodes: usize, engines: usize },
 }
-
-impl std::error::Error for NoFault {}
 
 impl FromStr for Planned {
     type Err = NoFault;
 
     fn from_str(line: &str) -> Result<Planned, NoFault> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let no_fault = || NoFault(line.to_owned());
+        let no_fault = || NoFault::Unreadable(line.to_owned());
         let number = |at: usize| words.get(at).and_then(|word| word.parse::<i64>().ok()).ok_or_else(no_fault);
         let index = |at: usize| number(at).and_then(|number| usize::try_from(number).map_err(|_| no_fault()));
         let count = |at: usize| number(at).and_then(|number| u64::try_from(number).map_err(|_| no_fault()));
@@ -334,6 +367,17 @@ mod tests {
             let plan = Plan::draw(seed);
             let read: Vec<Planned> = plan.faults.iter().map(|planned| planned.to_string().parse().unwrap()).collect();
             assert_eq!(read, plan.faults, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_fault_that_can_happen_to_nobody_is_named() {
+        let mut plan = Plan::draw(1);
+        plan.check().unwrap();
+        for line in ["1 2 crash 0", "1 2 isolate 6", "1 2 flap 1 9", "1 2 engine-hang 4", "1 2 cut-engine 1 0"] {
+            plan.faults = vec![line.parse().unwrap()];
+            let error = plan.check().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{line}`")), "{error}");
         }
     }
 

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | LEADER | whoever leads in a term is replaced within it only by a node with a higher number |
 //! | VIEW | what a node knows never goes back while it lives |
+//! | CLOCK | the state clock is never ahead of all wall clocks but one |
 //! | SAME | two nodes that applied equally many entries have equal states |
 //! | LOG | an applied entry is the same on every node, for ever |
 //! | QUOTA | no meter admits beyond its limit in any window, and windows do not overlap |
@@ -21,6 +22,7 @@
 //! | IDLE | a scenario's faults take place |
 
 mod book;
+mod clock;
 mod ends;
 mod growth;
 mod leader;
@@ -62,6 +64,7 @@ impl fmt::Display for Violation {
 pub(crate) struct Properties {
     leader: leader::Leaders,
     view: view::Views,
+    clock: clock::Clocks,
     same: same::States,
     log: log::Entries,
     quota: quota::Windows,
@@ -74,6 +77,7 @@ impl Properties {
         let checks = [
             self.leader.check(&seen),
             self.view.check(&seen),
+            self.clock.check(shared, &seen),
             self.same.check(&seen),
             self.log.check(shared, &seen),
             self.quota.check(shared, &seen),

@@ -5,6 +5,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::plan::Planned;
+
 /// What is asked for.
 pub(crate) struct Campaign {
     /// The seeds, in order.
@@ -114,22 +116,22 @@ pub(crate) fn judge(arguments: &[String], twice: bool) -> io::Result<(Report, Op
 }
 
 /// Runs this program with other arguments.
-pub(crate) fn one(arguments: &[String]) -> io::Result<Report> {
+fn one(arguments: &[String]) -> io::Result<Report> {
     let output = Command::new(std::env::current_exe()?).args(arguments).output()?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     Ok(Report { is_ok: output.status.success(), text })
 }
 
-/// Drops faults from a failing run for as long as it fails in the same way. Returns what is left, as lines of a plan.
+/// Drops faults from a failing run for as long as it fails in the same way. Returns what is left.
 /// Errors: the run could not be started, or does not fail.
-pub(crate) fn shrink(seed: u64, faults: Vec<String>) -> io::Result<Vec<String>> {
-    let fails_by = |faults: &[String]| {
+pub(crate) fn shrink(seed: u64, faults: Vec<Planned>) -> io::Result<Vec<Planned>> {
+    let fails_by = |faults: &[Planned]| {
         let mut arguments = vec!["--seed".to_owned(), seed.to_string()];
         if faults.is_empty() {
             arguments.push("--no-faults".to_owned());
         }
-        arguments.extend(faults.iter().flat_map(|fault| ["--fault".to_owned(), fault.clone()]));
+        arguments.extend(faults.iter().flat_map(|fault| ["--fault".to_owned(), fault.to_string()]));
         let report = one(&arguments)?;
         let property = report.word(&seed.to_string()).unwrap_or("ok").to_owned();
         Ok::<_, io::Error>((!report.is_ok).then_some(property))

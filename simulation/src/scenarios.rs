@@ -89,6 +89,7 @@ impl Scenario {
             limit: UNLIMITED,
             window_seconds: 3600,
             snapshot_every: 40,
+            breaks_early: false,
             chaos: ends + Duration::from_secs(1),
             faults,
         })

@@ -22,6 +22,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::time::sleep;
 use turmoil::Sim;
 
 pub(crate) use call::{Call, Ended};
@@ -44,7 +45,7 @@ const SLOW: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(1);
 /// A message travels between these, unless a fault says otherwise.
 const LATENCY: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(3));
-/// The cluster must be ready, and everything set up, within this.
+/// When nothing breaks, the cluster must be ready and everything set up within this.
 const SET_UP_WITHIN: Duration = Duration::from_secs(60);
 /// After the last fault: users go on calling for so long, and must be served.
 const CALM: Duration = Duration::from_secs(12);
@@ -101,6 +102,12 @@ pub(crate) enum Phase {
 }
 
 impl Shared {
+    /// Waits for `pause`. Whether anybody may still call then.
+    pub(crate) async fn goes_on_after(&self, pause: Duration) -> bool {
+        sleep(pause).await;
+        self.phase.get() < Phase::Settling
+    }
+
     /// When a phase began, if it did.
     pub(crate) fn began(&self, wanted: Phase) -> Option<Duration> {
         self.phases.borrow().iter().find(|(phase, _)| *phase == wanted).map(|(_, began)| *began)
@@ -166,6 +173,9 @@ pub(crate) struct Tally {
     pub(crate) writes_lost: u64,
     pub(crate) disk_errors: u64,
     pub(crate) disk_stalls: u64,
+    /// Disks on which an operation failed, and on which one stalled.
+    pub(crate) failed_disks: usize,
+    pub(crate) stalled_disks: usize,
     pub(crate) terms: u64,
     /// Calls that broke off, or had no answer.
     pub(crate) broken: usize,
@@ -285,16 +295,20 @@ struct World<'a> {
 
 impl World<'_> {
     fn live(&mut self) {
-        let deadline = SET_UP_WITHIN;
-        self.until(deadline, "everything is set up", |shared| shared.keys.borrow().len() >= shared.plan.users);
-        self.enter(Phase::Chaos);
+        if !self.shared.plan.breaks_early {
+            self.set_up();
+        }
         let began = self.sim.elapsed();
         while self.goes_on() && !self.faults.are_over(self.sim.elapsed() - began) {
             let now = self.sim.elapsed() - began;
             self.faults.strike(&mut self.sim, &self.shared, now);
             self.step();
+            if self.is_set_up() {
+                self.set_up();
+            }
         }
         self.faults.heal(&mut self.sim, &self.shared);
+        self.set_up();
         self.enter(Phase::Calm);
         let calm_ends = self.sim.elapsed() + CALM;
         while self.goes_on() && self.sim.elapsed() < calm_ends {
@@ -314,6 +328,26 @@ impl World<'_> {
         }
     }
 
+    /// Until users can call; nothing if they can already.
+    fn set_up(&mut self) {
+        if self.shared.phase.get() != Phase::SettingUp {
+            return;
+        }
+        let deadline = self.sim.elapsed() + SET_UP_WITHIN;
+        while self.goes_on() && !self.is_set_up() {
+            if self.sim.elapsed() >= deadline {
+                let text = format!("users cannot call yet, although nothing was broken for {SET_UP_WITHIN:?}");
+                self.shared.violate(Violation::new("LIVE", text));
+            }
+            self.step();
+        }
+        self.enter(Phase::Chaos);
+    }
+
+    fn is_set_up(&self) -> bool {
+        self.shared.keys.borrow().len() >= self.shared.plan.users
+    }
+
     fn goes_on(&self) -> bool {
         self.shared.violation.borrow().is_none()
     }
@@ -322,15 +356,6 @@ impl World<'_> {
         trace::event("world", &format!("{phase:?}"));
         self.shared.phases.borrow_mut().push((phase, self.sim.elapsed()));
         self.shared.phase.set(phase);
-    }
-
-    fn until(&mut self, deadline: Duration, what: &str, done: impl Fn(&Shared) -> bool) {
-        while self.goes_on() && !done(&self.shared) {
-            if self.sim.elapsed() >= deadline {
-                self.shared.violate(Violation::new("LIVE", format!("{what}: not within {deadline:?}")));
-            }
-            self.step();
-        }
     }
 
     fn step(&mut self) {
@@ -399,6 +424,8 @@ impl World<'_> {
             tally.writes_lost += lost;
             tally.disk_errors += failed;
             tally.disk_stalls += stalled;
+            tally.failed_disks += usize::from(failed > 0);
+            tally.stalled_disks += usize::from(stalled > 0);
         }
         tally
     }

@@ -14,7 +14,7 @@ fn simulate(arguments: &[&str]) {
 
 #[test]
 fn seeds_that_are_run_each_time_hold_every_property() {
-    simulate(&["--seeds", "1..9", "--for", "90s", "--jobs", "1"]);
+    simulate(&["--seeds", "1..9", "--jobs", "1"]);
 }
 
 #[test]

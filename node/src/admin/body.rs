@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 /// How long a client may take to send a body. Admin bodies are small: a client this slow is stuck or hostile.
@@ -24,6 +25,17 @@ pub(super) enum Unread {
     /// The connection failed.
     #[error("the request body could not be read")]
     Broken,
+}
+
+impl Unread {
+    /// What a client is told.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Unread::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Unread::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Unread::Broken => StatusCode::BAD_REQUEST,
+        }
+    }
 }
 
 /// The whole body, if it has at most `max` bytes.

@@ -8,6 +8,7 @@
 //!
 //! Each answers with what `GET` shows, and can be repeated until it does. Any member may be asked.
 
+use actors::NotFound;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -40,7 +41,7 @@ pub(super) fn router(context: Context) -> Router {
 }
 
 async fn list(State(context): State<Context>, headers: HeaderMap) -> Result<Response, Refused> {
-    authorize(&context, &headers)?;
+    authorize(&context, &headers).await?;
     context.cluster.read_barrier().await.map_err(MemberError::from)?;
     Ok(shown(&context, &context.cluster.membership()))
 }
@@ -55,7 +56,7 @@ struct Newcomer {
 
 async fn add(State(context): State<Context>, request: Request<Body>) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    let user = authorize(&context, &head.headers)?;
+    let user = authorize(&context, &head.headers).await?;
     let body = body::read(body, BODY_BYTES_MAX).await?;
     let wrong = |what: String| Refused::new(StatusCode::BAD_REQUEST, format!("invalid request body: {what}"));
     let wanted: Value = unambiguous::parse(&body).map_err(wrong)?;
@@ -77,7 +78,7 @@ async fn remove(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let user = authorize(&context, &headers)?;
+    let user = authorize(&context, &headers).await?;
     let is_number = |id: &u64| *id > 0;
     let Some(id) = id.parse().ok().filter(is_number) else {
         return Err(Refused::new(
@@ -98,9 +99,12 @@ async fn remove(
 }
 
 /// The name of the administrator who asks. API keys are for models, whoever owns them.
-fn authorize(context: &Context, headers: &HeaderMap) -> Result<String, Refused> {
-    match context.actors.auth.authenticate(bearer(headers)) {
-        Err(_) => Err(Refused::new(StatusCode::UNAUTHORIZED, "send an administrator's bearer token")),
+async fn authorize(context: &Context, headers: &HeaderMap) -> Result<String, Refused> {
+    match context.actors.auth.find(bearer(headers)).await {
+        Err(NotFound::NotAnswered(error)) => Err(MemberError::from(error).into()),
+        Err(NotFound::Unauthenticated(_)) => {
+            Err(Refused::new(StatusCode::UNAUTHORIZED, "send an administrator's bearer token"))
+        }
         Ok(caller) if !caller.is_admin() => {
             Err(Refused::new(StatusCode::FORBIDDEN, "members are for administrators: send a token of system:masters"))
         }
@@ -159,12 +163,7 @@ impl From<MemberError> for Refused {
 
 impl From<Unread> for Refused {
     fn from(unread: Unread) -> Refused {
-        let status = match unread {
-            Unread::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Unread::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Unread::Broken => StatusCode::BAD_REQUEST,
-        };
-        Refused::new(status, unread.to_string())
+        Refused::new(unread.status(), unread.to_string())
     }
 }
 

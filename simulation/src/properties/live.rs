@@ -17,7 +17,7 @@ const RECOVERY: Duration = Duration::from_secs(8);
 #[derive(Default)]
 pub(super) struct Liveness {
     last: BTreeMap<usize, Observation>,
-    asked_engines: bool,
+    asked_again: bool,
 }
 
 impl Liveness {
@@ -34,6 +34,9 @@ impl Liveness {
         let fail = |text: String| Err(Violation::new("LIVE", text));
         if let Some(call) = shared.calls.borrow().iter().find(|call| call.ended.is_none()) {
             return fail(format!("call {} on node {} never ended", call.id, call.node));
+        }
+        if let Some(call) = shared.admin.borrow().iter().find(|call| call.ended.is_none()) {
+            return fail(format!("the administrators' call {:?} never ended", call.op));
         }
         let alive = shared.cluster_nodes();
         if let Some(lost) =
@@ -72,8 +75,9 @@ impl Liveness {
         if heads.windows(2).any(|pair| (pair[0].1, pair[0].2, pair[0].3) != (pair[1].1, pair[1].2, pair[1].3)) {
             return fail(format!("nodes do not agree on (node, leader, term, index): {heads:?}"));
         }
-        // What engines did is asked for once all is quiet, and looked at in the next step.
-        if !std::mem::replace(&mut self.asked_engines, true) {
+        // What engines did is asked for once all is quiet, and so is what nodes know: they last said it before the last call ended.
+        if !std::mem::replace(&mut self.asked_again, true) {
+            self.last.clear();
             shared.engines.iter().for_each(|engine| engine.ask_for_records());
             return fail("engines were not asked what they did".to_owned());
         }

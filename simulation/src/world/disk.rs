@@ -1,5 +1,5 @@
-//! A disk that does what disks do: it forgets what was not synced, from the end and in the middle of a batch; it stalls,
-//! fills up, fails and rots. It is the product's storage door, so the records, their checksums and the order of writes are
+//! A disk that does what disks do: it forgets what was not synced, from the end and in the middle of a batch, and what was removed may be
+//! there again; it stalls, fills up, fails to read and to sync, and rots. It is the product's storage door, so the records, their checksums and the order of writes are
 //! the real ones.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -20,6 +20,10 @@ const SYNC_MICROS: (u64, u64) = (200, 4_000);
 /// While a disk stalls it is looked at this often.
 const STALL_STEP: Duration = Duration::from_millis(20);
 
+/// Of a failing disk's reads and syncs, so many in a hundred fail.
+const READ_FAILS_PERCENT: u64 = 20;
+const SYNC_FAILS_PERCENT: u64 = 60;
+
 /// A node's disk. It outlives the node.
 pub(crate) struct SimDisk {
     name: String,
@@ -34,6 +38,8 @@ struct Inner {
     current: Contents,
     /// The difference, oldest first.
     unsynced: VecDeque<Write>,
+    /// Snapshots that were removed, and that a power cut may bring back.
+    removed: Vec<u64>,
     /// How many changes have ever been made, and made durable.
     written: u64,
     synced: u64,
@@ -53,7 +59,7 @@ pub(crate) struct Illness {
     pub(crate) stalls: bool,
     /// Writes fail for want of space.
     pub(crate) is_full: bool,
-    /// Syncs fail.
+    /// Reads and syncs fail, many of them.
     pub(crate) fails: bool,
 }
 
@@ -65,6 +71,7 @@ impl SimDisk {
             durable: Contents::default(),
             current: Contents::default(),
             unsynced: VecDeque::new(),
+            removed: Vec::new(),
             written: 0,
             synced: 0,
             ill: Illness::default(),
@@ -91,6 +98,11 @@ impl SimDisk {
             }
         }
         inner.unsynced.clear();
+        for number in std::mem::take(&mut inner.removed) {
+            if inner.chance.percent(50) {
+                inner.durable.snapshots.remove(&number);
+            }
+        }
         inner.lost += unsynced - kept;
         inner.synced = inner.written;
         inner.current = inner.durable.clone();
@@ -171,11 +183,25 @@ impl SimDisk {
         }
     }
 
-    fn check(&self, is_ill: impl Fn(&Illness) -> bool, kind: io::ErrorKind) -> io::Result<()> {
+    fn check_space(&self) -> io::Result<()> {
         let mut inner = self.inner();
-        if is_ill(&inner.ill) {
+        if inner.ill.is_full {
             inner.failed += 1;
-            return Err(kind.into());
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn check_read(&self) -> io::Result<()> {
+        self.check_often(READ_FAILS_PERCENT)
+    }
+
+    /// A failing disk does not fail each time.
+    fn check_often(&self, percent: u64) -> io::Result<()> {
+        let mut inner = self.inner();
+        if inner.ill.fails && inner.chance.percent(percent) {
+            inner.failed += 1;
+            return Err(io::ErrorKind::Other.into());
         }
         Ok(())
     }
@@ -187,8 +213,11 @@ impl SimDisk {
         };
         sleep(Duration::from_micros(pause)).await;
         self.turn().await;
-        self.check(|ill| ill.fails, io::ErrorKind::Other)?;
+        self.check_often(SYNC_FAILS_PERCENT)?;
         let mut inner = self.inner();
+        for number in std::mem::take(&mut inner.removed) {
+            inner.durable.snapshots.remove(&number);
+        }
         while inner.synced < mark {
             let Some(change) = inner.unsynced.pop_front() else { break };
             inner.durable.make(change);
@@ -202,11 +231,15 @@ impl SimDisk {
 
 impl Disk for SimDisk {
     fn get(&self, key: Key) -> BoxFuture<'_, io::Result<Option<Bytes>>> {
-        Box::pin(async move { Ok(self.inner().current.values.get(&key).cloned()) })
+        Box::pin(async move {
+            self.check_read()?;
+            Ok(self.inner().current.values.get(&key).cloned())
+        })
     }
 
     fn bounds(&self) -> BoxFuture<'_, io::Result<Option<(u64, u64)>>> {
         Box::pin(async move {
+            self.check_read()?;
             let inner = self.inner();
             let log = &inner.current.log;
             Ok(log.first_key_value().zip(log.last_key_value()).map(|((first, _), (last, _))| (*first, *last)))
@@ -215,6 +248,7 @@ impl Disk for SimDisk {
 
     fn read(&self, from: u64, to: u64) -> BoxFuture<'_, io::Result<Vec<(u64, Bytes)>>> {
         Box::pin(async move {
+            self.check_read()?;
             let inner = self.inner();
             Ok(inner.current.log.range(from..to.max(from)).map(|(index, record)| (*index, record.clone())).collect())
         })
@@ -223,7 +257,7 @@ impl Disk for SimDisk {
     fn write(&self, changes: Vec<Write>) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
             self.turn().await;
-            self.check(|ill| ill.is_full, io::ErrorKind::StorageFull)?;
+            self.check_space()?;
             let mut inner = self.inner();
             for change in changes {
                 inner.current.make(change.clone());
@@ -239,7 +273,10 @@ impl Disk for SimDisk {
     }
 
     fn snapshots(&self) -> BoxFuture<'_, io::Result<Vec<u64>>> {
-        Box::pin(async move { Ok(self.inner().current.snapshots.keys().copied().collect()) })
+        Box::pin(async move {
+            self.check_read()?;
+            Ok(self.inner().current.snapshots.keys().copied().collect())
+        })
     }
 
     /// A crash before the end leaves nothing of it.
@@ -247,9 +284,10 @@ impl Disk for SimDisk {
         Box::pin(async move {
             let bytes = make();
             self.turn().await;
-            self.check(|ill| ill.is_full, io::ErrorKind::StorageFull)?;
+            self.check_space()?;
             self.sync_all().await?;
             let mut inner = self.inner();
+            inner.removed.retain(|removed| *removed != number);
             inner.durable.snapshots.insert(number, bytes.clone());
             inner.current.snapshots.insert(number, bytes.clone());
             Ok(bytes)
@@ -258,6 +296,7 @@ impl Disk for SimDisk {
 
     fn read_snapshot(&self, number: u64) -> BoxFuture<'_, io::Result<Bytes>> {
         Box::pin(async move {
+            self.check_read()?;
             let found = self.inner().current.snapshots.get(&number).cloned();
             found.ok_or_else(|| io::ErrorKind::NotFound.into())
         })
@@ -265,9 +304,11 @@ impl Disk for SimDisk {
 
     fn remove_snapshot(&self, number: u64) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
+            self.turn().await;
+            self.check_often(SYNC_FAILS_PERCENT)?;
             let mut inner = self.inner();
-            inner.durable.snapshots.remove(&number);
             inner.current.snapshots.remove(&number);
+            inner.removed.push(number);
             Ok(())
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use turmoil::Sim;
 
 use super::disk::Illness;
-use super::{LATENCY, Shared, engine, gateway};
+use super::{LATENCY, Phase, Shared, engine, gateway};
 use crate::plan::{Fault, Plan, Planned};
 use crate::trace;
 
@@ -380,11 +380,12 @@ fn end(shared: &Shared, fault: &Fault) {
     }
 }
 
-/// A cluster survives the loss of a minority, no more, and there are as many spare nodes.
+/// A cluster survives the loss of a minority, no more, and there are as many spare nodes. While it is founded it survives none: what
+/// only one node has is gone with it.
 fn may_lose(shared: &Shared, node: usize) -> bool {
     let slot = &shared.nodes[node - 1];
     let others = shared.nodes.iter().filter(|other| other.will_be_lost.get() && !std::ptr::eq(*other, slot));
-    !slot.is_lost.get() && others.count() < spare_nodes(&shared.plan)
+    shared.phase.get() > Phase::SettingUp && !slot.is_lost.get() && others.count() < spare_nodes(&shared.plan)
 }
 
 /// How many nodes wait to take the place of a lost one.

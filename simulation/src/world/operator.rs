@@ -215,8 +215,7 @@ fn untrue(shared: &Shared, text: String) {
 
 /// Makes keys and revokes them, as long as anybody calls.
 async fn manage_keys(shared: Rc<Shared>, net: Rc<SimNet>, mut chance: Chance, tokens: Vec<String>) {
-    while shared.phase.get() < Phase::Settling {
-        sleep(Duration::from_millis(chance.between(300, 2_000))).await;
+    while shared.goes_on_after(Duration::from_millis(chance.between(300, 2_000))).await {
         if shared.phase.get() == Phase::SettingUp {
             continue;
         }
@@ -262,8 +261,7 @@ async fn manage_keys(shared: Rc<Shared>, net: Rc<SimNet>, mut chance: Chance, to
 async fn administrate(shared: Rc<Shared>, net: Rc<SimNet>, number: usize) {
     let mut chance = Chance::of(shared.plan.seed, &format!("administrator {number}"));
     let mut writes = 0;
-    while shared.phase.get() < Phase::Settling {
-        sleep(Duration::from_millis(chance.between(50, 700))).await;
+    while shared.goes_on_after(Duration::from_millis(chance.between(50, 700))).await {
         let group = chance.between(1, GROUPS as u64) as usize;
         let op = if chance.percent(50) {
             writes += 1;

@@ -64,11 +64,8 @@ pub(crate) fn group_path(group: usize) -> String {
 
 /// Paths and objects to create, in order.
 pub(crate) fn objects(plan: &Plan, groups: usize) -> Vec<(String, Value)> {
-    let namespace = |name: &str| {
-        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        ("/api/v1/namespaces".to_owned(), object)
-    };
-    let mut objects = vec![namespace(TENANT), namespace("llm")];
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "llm"}});
+    let mut objects = vec![("/api/v1/namespaces".to_owned(), namespace)];
     objects.extend((1..=plan.users).map(|user| {
         let metadata = json!({"name": account(user), "namespace": TENANT});
         let object = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata});

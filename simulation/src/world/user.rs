@@ -50,8 +50,7 @@ async fn call_on(shared: Rc<Shared>, net: Rc<SimNet>, user: usize, hand: u64, mu
     while shared.phase.get() == Phase::SettingUp {
         sleep(Duration::from_millis(100)).await;
     }
-    while shared.phase.get() < Phase::Settling {
-        sleep(pause).await;
+    while shared.goes_on_after(pause).await {
         calls += 1;
         let tries_revoked = chance.percent(20);
         let keys: Vec<usize> = {
@@ -126,12 +125,15 @@ async fn call(shared: &Shared, client: &mut Client, chance: &mut Chance, key: us
     match client.ask(&asked).await {
         Err(error) => Ended::Broken(error),
         Ok(answer) if answer.status != 200 => Ended::Refused(answer.status),
-        Ok(answer) => match answer.end {
-            End::HungUp => Ended::HungUp,
-            End::Broken => Ended::Broken("the answer broke off".to_owned()),
-            End::Complete if streams => read_stream(shared, id, &answer),
-            End::Complete => read_whole(shared, id, &answer),
-        },
+        Ok(answer) => {
+            // What did arrive is looked at, also when it is not all.
+            let read = if streams { read_stream(shared, id, &answer) } else { read_whole(shared, id, &answer) };
+            match answer.end {
+                End::Complete => read,
+                End::HungUp => Ended::HungUp,
+                End::Broken => Ended::Broken("the answer broke off".to_owned()),
+            }
+        }
     }
 }
 
@@ -143,8 +145,17 @@ fn check_owner(shared: &Shared, id: &str, answer: &Value) {
     }
 }
 
+/// A whole answer that is no JSON came from an engine that talks nonsense, or from us.
+fn check_sense(shared: &Shared, id: &str, answer: &Answer) {
+    if answer.end == End::Complete && shared.plan.usage_is_true() {
+        let text = String::from_utf8_lossy(&answer.body);
+        shared.violate(Violation::new("STREAM", format!("call {id} has got all of what is no JSON: {text}")));
+    }
+}
+
 fn read_whole(shared: &Shared, id: &str, answer: &Answer) -> Ended {
     let Ok(value) = serde_json::from_slice::<Value>(&answer.body) else {
+        check_sense(shared, id, answer);
         return Ended::Broken("not JSON".to_owned());
     };
     check_owner(shared, id, &value);
@@ -165,6 +176,7 @@ fn read_stream(shared: &Shared, id: &str, answer: &Answer) -> Ended {
             continue;
         }
         let Ok(event) = serde_json::from_str::<Value>(data) else {
+            check_sense(shared, id, answer);
             error = Some("an event that is not JSON".to_owned());
             continue;
         };

@@ -28,7 +28,7 @@ mod write;
 
 use std::sync::Arc;
 
-use actors::Caller;
+use actors::{Caller, NotFound};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -86,7 +86,7 @@ async fn handle(State(kube): State<Kube>, request: Request<Body>) -> Response {
 impl Kube {
     async fn answer(&self, request: Request<Body>) -> Result<Response, Failure> {
         let (head, body) = request.into_parts();
-        let caller = self.authenticate(&head.headers)?;
+        let caller = self.authenticate(&head.headers).await?;
         let target = target::parse(head.uri.path()).ok_or_else(Failure::no_resource)?;
         let options = Options::parse(&head.uri)?;
         let body = body::read(body, BODY_BYTES_MAX).await?;
@@ -105,10 +105,13 @@ impl Kube {
         }
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Failure> {
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Failure> {
         let unauthorized = |message: String| Failure::new(StatusCode::UNAUTHORIZED, "Unauthorized", message);
-        let caller =
-            self.context.actors.auth.authenticate(bearer(headers)).map_err(|error| unauthorized(error.to_string()))?;
+        let caller = match self.context.actors.auth.find(bearer(headers)).await {
+            Ok(caller) => caller,
+            Err(NotFound::Unauthenticated(error)) => return Err(unauthorized(error.to_string())),
+            Err(NotFound::NotAnswered(error)) => return Err(error.into()),
+        };
         if caller.key_id().is_some() {
             return Err(unauthorized("API keys are for models: authenticate with a token here".to_owned()));
         }

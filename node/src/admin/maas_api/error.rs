@@ -57,6 +57,13 @@ impl Refused {
         self
     }
 
+    /// What the leader knows could not be found out, so nothing was done.
+    pub(super) fn not_answered(error: &ProposeError, family: Family) -> Refused {
+        warn!(%error, "a request was refused: the leader was asked what it knows");
+        let message = "this node cannot find out now what the cluster knows, and nothing was done: try again";
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, family, message)
+    }
+
     /// A change of keys that the cluster did not answer. The text is upstream's; what happened is in the log.
     pub(super) fn not_proposed(error: &ProposeError, message: &str) -> Refused {
         warn!(%error, "{}", message.to_lowercase());
@@ -70,12 +77,7 @@ impl Refused {
 
 impl From<Unread> for Refused {
     fn from(unread: Unread) -> Refused {
-        let status = match unread {
-            Unread::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Unread::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Unread::Broken => StatusCode::BAD_REQUEST,
-        };
-        Refused::new(status, Family::Keys, unread.to_string())
+        Refused::new(unread.status(), Family::Keys, unread.to_string())
     }
 }
 

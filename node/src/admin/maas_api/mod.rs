@@ -22,7 +22,7 @@ mod revoke;
 mod search;
 mod subscriptions;
 
-use actors::{Caller, Unauthenticated};
+use actors::{Caller, NotFound, Unauthenticated};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -100,8 +100,12 @@ async fn answer(context: &Context, request: Request<Body>) -> Result<Response, R
         ["v1", "models" | "subscriptions" | "model", ..] => Family::Models,
         _ => Family::Keys,
     };
-    let caller = authenticate(context, &head.headers, family)?;
+    let caller = authenticate(context, &head.headers, family).await?;
     let body = body::read(body, BODY_BYTES_MAX).await?;
+    if method != Method::GET {
+        // What was acknowledged on any node may be what this change is about.
+        context.cluster.read_barrier().await.map_err(|error| Refused::not_answered(&error, family))?;
+    }
     let ask = Ask { context, caller, headers: head.headers, body };
     match (&method, segments) {
         (&Method::GET, ["v1", "models"]) => models::list(&ask),
@@ -144,8 +148,22 @@ impl Ask<'_> {
     }
 }
 
-fn authenticate(context: &Context, headers: &HeaderMap, family: Family) -> Result<Caller, Refused> {
-    let caller = context.actors.auth.authenticate(bearer(headers)).map_err(|error| match error {
+async fn authenticate(context: &Context, headers: &HeaderMap, family: Family) -> Result<Caller, Refused> {
+    let found = context.actors.auth.find(bearer(headers)).await;
+    let caller = found.map_err(|error| match error {
+        NotFound::NotAnswered(error) => Refused::not_answered(&error, family),
+        NotFound::Unauthenticated(error) => unauthenticated(error, family),
+    })?;
+    match IDENTITY_HEADERS.iter().find(|name| headers.contains_key(**name)) {
+        None => Ok(caller),
+        Some(name) => {
+            Err(Refused::new(StatusCode::FORBIDDEN, family, format!("the header {name} is not for clients to send")))
+        }
+    }
+}
+
+fn unauthenticated(error: Unauthenticated, family: Family) -> Refused {
+    match error {
         Unauthenticated::Missing => {
             let message = match family {
                 Family::Keys => "Authentication required",
@@ -158,12 +176,6 @@ fn authenticate(context: &Context, headers: &HeaderMap, family: Family) -> Resul
         | Unauthenticated::UnknownKey
         | Unauthenticated::RevokedKey
         | Unauthenticated::ExpiredKey => Refused::new(StatusCode::FORBIDDEN, family, error.to_string()),
-    })?;
-    match IDENTITY_HEADERS.iter().find(|name| headers.contains_key(**name)) {
-        None => Ok(caller),
-        Some(name) => {
-            Err(Refused::new(StatusCode::FORBIDDEN, family, format!("the header {name} is not for clients to send")))
-        }
     }
 }
 
