@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::{Debug, Write};
 
 use raft::command::{Command, Draw, NewKey, NewToken, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply};
-use raft::resources::{Kind, NewObject, ObjectKey};
-use raft::state::MeterId;
+use raft::resources::{Kind, LimitKind, LimitScope, NewObject, ObjectKey, Unit};
+use raft::state::{MeterId, Subject};
 use raft::{NodeId, RequestId, State, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,8 +35,8 @@ fn meter() -> MeterId {
     MeterId {
         subscription: ("models-as-a-service".to_owned(), "s".to_owned()),
         model: ("n".to_owned(), "m".to_owned()),
-        window_seconds: 3600,
-        user: "ann".to_owned(),
+        limit: LimitKind { window_seconds: 3600, unit: Unit::Total, scope: LimitScope::User },
+        subject: Subject::User("ann".to_owned()),
     }
 }
 
@@ -107,23 +107,15 @@ fn refusals() -> Vec<(&'static str, Refusal)> {
     ]
 }
 
-/// How many of the commands there were when the first format of snapshots was the only one.
-const COMMANDS_OF_FIRST: usize = 9;
-
-/// A state to which `count` commands were applied, the quota twice: once drawing, once for an incarnation that starts anew.
-fn state_after(count: usize) -> State {
+/// A state to which all commands were applied, the quota twice: once drawing, once for an incarnation that starts anew.
+fn state() -> State {
     let mut state = State::default();
-    for (index, (_, command)) in (1..).zip(commands()).take(count) {
+    for (index, (_, command)) in (1..).zip(commands()) {
         state.apply(index, RequestId(u128::from(index)), Timestamp(50_000 + index), command);
     }
     let batch = QuotaBatch { node: NodeId(1), incarnation: 3, sequence: 1, entries: Vec::new() };
     state.apply(20, RequestId(20), Timestamp(51_000), Command::Quota(batch));
     state
-}
-
-/// A state to which all commands were applied.
-fn state() -> State {
-    state_after(commands().len())
 }
 
 fn replies() -> Vec<(&'static str, Reply)> {
@@ -183,7 +175,7 @@ fn snapshots_of_every_format_can_be_read() {
     let state = state();
     assert_eq!((state.objects.len(), state.keys.len(), state.tokens.len(), state.meters.len()), (4, 1, 1, 1));
     assert_eq!(state.retired.len(), 1);
-    let formats = [("first", state_after(COMMANDS_OF_FIRST)), ("second", state.clone())];
+    let formats = [("first", state.clone())];
     let now = hex(&state.to_bytes());
     assert!(SNAPSHOTS.trim_end().ends_with(&format!(" {now}")), "the bytes changed; now they are\n{now}");
     assert_eq!(SNAPSHOTS.lines().count(), formats.len());

@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) window_seconds: u64,
     /// A node makes a snapshot after so many log entries.
     pub(crate) snapshot_every: u64,
+    /// Beside the limit of tokens of each user there are limits of other units and scopes.
+    pub(crate) has_many_limits: bool,
     /// Things break from the beginning, before there is a cluster.
     pub(crate) breaks_early: bool,
     /// How long things break, at least: until the last fault is over.
@@ -62,6 +64,8 @@ pub(crate) enum Fault {
     Crash(usize),
     /// It dies again and again.
     CrashLoop(usize),
+    /// It dies so many milliseconds after it has written whom it votes for, once.
+    CrashAtVote(usize, u64),
     /// All nodes die at once.
     CrashAll,
     /// Nodes are stopped and started one after the other, politely.
@@ -129,18 +133,22 @@ impl Plan {
             limit: *chance.pick(&[400, 3_000, 20_000, UNLIMITED]),
             window_seconds: *chance.pick(&[2, 10, 3600, 3600]),
             snapshot_every: *chance.pick(&[20, 100, 5000]),
+            has_many_limits: false,
             breaks_early: false,
             chaos,
             faults: Vec::new(),
         };
         for _ in 0..chance.between(3, 12) {
             let at = Duration::from_millis(chance.between(0, chaos.as_millis() as u64));
-            let lasts = Duration::from_millis(chance.between(100, 6_000));
+            // What is over before anybody has noticed leaves other traces than what lasts.
+            let longest = if chance.percent(40) { 800 } else { 6_000 };
+            let lasts = Duration::from_millis(chance.between(50, longest));
             let fault = Fault::draw(&mut chance, nodes, engines);
             plan.faults.push(Planned { at, lasts, fault });
         }
         plan.faults.sort_by_key(|planned| planned.at);
         plan.breaks_early = chance.percent(10);
+        plan.has_many_limits = chance.percent(30);
         plan
     }
 
@@ -185,6 +193,7 @@ impl Fault {
             Fault::CutEngine(node, engine) => Fault::CutEngine(to(node), engine),
             Fault::Crash(node) => Fault::Crash(to(node)),
             Fault::CrashLoop(node) => Fault::CrashLoop(to(node)),
+            Fault::CrashAtVote(node, millis) => Fault::CrashAtVote(to(node), millis),
             Fault::DiskStall(node) => Fault::DiskStall(to(node)),
             Fault::DiskFull(node) => Fault::DiskFull(to(node)),
             Fault::DiskError(node) => Fault::DiskError(to(node)),
@@ -221,7 +230,7 @@ impl Fault {
         let node = chance.between(1, nodes as u64) as usize;
         let other = 1 + (node - 1 + chance.between(1, nodes as u64 - 1) as usize) % nodes;
         let engine = chance.between(1, engines as u64) as usize;
-        match chance.between(1, 115) {
+        match chance.between(1, 120) {
             1..=9 => Fault::Isolate(node),
             10..=16 => Fault::OneWay(node, other),
             17..=19 => Fault::Ring,
@@ -244,6 +253,7 @@ impl Fault {
             101..=104 => Fault::Lossy(node, other, chance.between(1, 10)),
             105..=106 => Fault::DiskLost(node),
             107..=108 => Fault::TakenOut(node),
+            109..=113 => Fault::CrashAtVote(node, chance.between(0, 8)),
             _ => Fault::ActorDies(node, chance.between(0, 99) as usize),
         }
     }
@@ -253,13 +263,14 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "seed {}: {} nodes, {} engines, {} users with {} tokens per {} s each, a snapshot every {} entries, {} ms of chaos{}",
+            "seed {}: {} nodes, {} engines, {} users with {} tokens per {} s each{}, a snapshot every {} entries, {} ms of chaos{}",
             self.seed,
             self.nodes,
             self.engines,
             self.users,
             self.limit,
             self.window_seconds,
+            if self.has_many_limits { " and other limits" } else { "" },
             self.snapshot_every,
             self.chaos.as_millis(),
             if self.breaks_early { " from the beginning" } else { "" }
@@ -287,6 +298,7 @@ impl fmt::Display for Fault {
             Fault::CutEngine(node, engine) => write!(f, "cut-engine {node} {engine}"),
             Fault::Crash(node) => write!(f, "crash {node}"),
             Fault::CrashLoop(node) => write!(f, "crash-loop {node}"),
+            Fault::CrashAtVote(node, millis) => write!(f, "crash-at-vote {node} {millis}"),
             Fault::CrashAll => f.write_str("crash-all"),
             Fault::RollingRestart => f.write_str("rolling-restart"),
             Fault::DiskStall(node) => write!(f, "disk-stall {node}"),
@@ -334,6 +346,7 @@ impl FromStr for Planned {
             "cut-engine" => Fault::CutEngine(index(3)?, index(4)?),
             "crash" => Fault::Crash(index(3)?),
             "crash-loop" => Fault::CrashLoop(index(3)?),
+            "crash-at-vote" => Fault::CrashAtVote(index(3)?, count(4)?),
             "crash-all" => Fault::CrashAll,
             "rolling-restart" => Fault::RollingRestart,
             "disk-stall" => Fault::DiskStall(index(3)?),

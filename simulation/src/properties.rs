@@ -3,7 +3,7 @@
 //!
 //! | id | holds when |
 //! |---|---|
-//! | LEADER | whoever leads in a term is replaced within it only by a node with a higher number |
+//! | LEADER | whoever leads in a term is replaced within it only by a node with a higher number, and no node forgets a term |
 //! | VIEW | what a node knows never goes back while it lives |
 //! | CLOCK | the state clock is never ahead of all wall clocks but one |
 //! | SAME | two nodes that applied equally many entries have equal states |
@@ -75,12 +75,12 @@ impl Properties {
     /// Looks at what a node said of itself.
     pub(crate) fn observe(&mut self, shared: &Shared, seen: Observation) {
         let checks = [
-            self.leader.check(&seen),
+            self.leader.check(shared, &seen),
             self.view.check(&seen),
             self.clock.check(shared, &seen),
             self.same.check(&seen),
             self.log.check(shared, &seen),
-            self.quota.check(shared, &seen),
+            self.quota.check(&seen),
             ends::check(shared, &seen),
             book::check(&seen),
         ];

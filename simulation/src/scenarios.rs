@@ -5,6 +5,7 @@ mod clock_drift;
 mod clock_jump;
 mod crash;
 mod crash_all;
+mod crash_at_vote;
 mod crash_loop;
 mod disk_error;
 mod disk_full;
@@ -42,7 +43,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const SCENARIOS: [&Scenario; 25] = [
+pub(crate) const SCENARIOS: [&Scenario; 26] = [
     &isolate::SCENARIO,
     &one_way::SCENARIO,
     &ring::SCENARIO,
@@ -52,6 +53,7 @@ pub(crate) const SCENARIOS: [&Scenario; 25] = [
     &lossy::SCENARIO,
     &crash::SCENARIO,
     &crash_loop::SCENARIO,
+    &crash_at_vote::SCENARIO,
     &crash_all::SCENARIO,
     &rolling_restart::SCENARIO,
     &disk_stall::SCENARIO,
@@ -89,6 +91,7 @@ impl Scenario {
             limit: UNLIMITED,
             window_seconds: 3600,
             snapshot_every: 40,
+            has_many_limits: true,
             breaks_early: false,
             chaos: ends + Duration::from_secs(1),
             faults,

@@ -187,6 +187,8 @@ pub(crate) struct Tally {
     pub(crate) lost_nodes: usize,
     pub(crate) replaced_nodes: usize,
     pub(crate) actors_killed: u32,
+    /// Nodes that died just after they had voted.
+    pub(crate) crashed_voting: u32,
     /// How often a node went past log entries that it never had: with a snapshot of another one.
     pub(crate) jumps: u64,
     /// Written by one node and never read by the other.
@@ -421,6 +423,7 @@ impl World<'_> {
             tally.lost_nodes += usize::from(slot.is_lost.get());
             tally.replaced_nodes += usize::from(slot.successor.get().is_some());
             tally.actors_killed += slot.actors_killed.get();
+            tally.crashed_voting += slot.crashed_voting.get();
             tally.writes_lost += lost;
             tally.disk_errors += failed;
             tally.disk_stalls += stalled;

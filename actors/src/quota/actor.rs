@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::batch::{self, Draft};
-use super::book::MeterSet;
+use super::book::{MeterSet, Party};
 use super::ledger::{self, InFlight};
 use super::queue::Waiter;
 use super::tend::{Moment, Tended, Wish};
@@ -187,7 +187,7 @@ impl Running {
             return waiter.answer(Err(QuotaRefusal::Unavailable));
         }
         // A set that was forgotten while the call was on its way has a successor, or gets one.
-        waiter.set = self.shared.book.obtain(&waiter.permit);
+        waiter.set = self.shared.book.obtain(&waiter.permit, waiter.set.party.clone());
         let set = waiter.set.clone();
         let limits_differ = !set.slots.load().stand_for(&waiter.permit.subscription().limits);
         let mut care = self.tended(&set);
@@ -234,7 +234,8 @@ impl Running {
                 subscription: Name::new(&id.subscription.0, &id.subscription.1),
                 model: Name::new(&id.model.0, &id.model.1),
             };
-            let Some(set) = self.shared.book.find_by_meter(&key, &id.user) else { continue };
+            let party = Party { scope: id.limit.scope, subject: id.subject.clone() };
+            let Some(set) = self.shared.book.find(&key, &party) else { continue };
             let slots = set.slots.load();
             let holds_some = slots.slots.iter().any(|slot| slot.rule.id == *id && slot.meter.free() > 0);
             if holds_some && self.sets.contains_key(&set.id) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft::command::{Draw, QuotaEntry, QuotaGrant};
-use raft::state::MeterId;
+use raft::state::{MeterId, Subject};
 
 use super::book::{Meter, Rule, Slot};
 use super::decide;
@@ -56,12 +56,12 @@ impl Draft {
         let Told { spent, returned, draw } = told;
         let is_of_window = spent > 0 || returned > 0;
         let window = if is_of_window { meter.number } else { 0 };
-        let MeterId { subscription, model, window_seconds: _, user } = &rule.id;
-        /// Numbers and lengths of one entry, at most.
-        const FIXED_BYTES: usize = 64;
+        let MeterId { subscription, model, limit: _, subject } = &rule.id;
+        /// Numbers and lengths of one entry, at most, and the id of a key.
+        const FIXED_BYTES: usize = 96;
         self.bytes += FIXED_BYTES;
-        self.bytes +=
-            [&subscription.0, &subscription.1, &model.0, &model.1, user].map(String::len).iter().sum::<usize>();
+        self.bytes += [&subscription.0, &subscription.1, &model.0, &model.1].map(String::len).iter().sum::<usize>();
+        self.bytes += if let Subject::User(name) = subject { name.len() } else { 0 };
         self.entries.push(QuotaEntry {
             meter: rule.id.clone(),
             window,
@@ -98,7 +98,7 @@ fn draws(tended: &Tended, slots: &[Slot], moment: &Moment, gives_all: bool) -> V
     let Some(first) = tended.waiters.front() else {
         let top_up = |(slot, reading): (&Slot, &decide::Reading)| {
             let is_spared = slot.meter.number == 0 || moment.view.recalled.contains(&slot.rule.id);
-            if is_spared { None } else { reading.top_up(tended.rate(), sharers) }
+            if is_spared { None } else { reading.top_up(tended.rate().in_unit(slot.unit()), sharers) }
         };
         return slots.iter().zip(&readings).map(top_up).collect();
     };
@@ -109,9 +109,9 @@ fn draws(tended: &Tended, slots: &[Slot], moment: &Moment, gives_all: bool) -> V
     let draw = |at: usize| {
         let (slot, note) = (&slots[at], &tended.notes[at]);
         // A wish that the ledger has noted is kept up as long as somebody waits: an entry without a draw would end it.
-        let kept = if note.is_wanting { readings[at].short(slot.share_of(first.tokens)) } else { 0 };
+        let kept = if note.is_wanting { readings[at].short(slot.share_of(first.need)) } else { 0 };
         let need = wished[at].max(kept);
-        (need > 0).then(|| Draw { need, extra: decide::extra(tended.rate()) })
+        (need > 0).then(|| Draw { need, extra: decide::extra(tended.rate().in_unit(slot.unit())) })
     };
     (0..slots.len()).map(draw).collect()
 }
@@ -142,7 +142,7 @@ pub(super) fn take_answer(tended: &mut Tended, moment: &Moment, entry: &QuotaEnt
         let slots = tended.set.slots.load_full();
         let meter = &slots.slots[at].meter;
         meter.grant(grant.granted);
-        meter.set_low_water(decide::low_water(meter.free(), tended.rate()));
+        meter.set_low_water(decide::low_water(meter.free(), tended.rate().in_unit(slots.slots[at].unit())));
         let was_refused = sent.draw.is_some() && grant.granted == 0;
         let note = &mut tended.notes[at];
         note.is_wanting = was_refused;

@@ -1,6 +1,6 @@
 //! The book: what this node holds of every limit of every user it has seen, as atomics that requests take from.
 //!
-//! A [`Meter`] is one limit in one window. A [`MeterSet`] is all limits of one user on one model through one
+//! A [`Meter`] is one limit in one window. A [`MeterSet`] is all limits of one scope that somebody has on one model through one
 //! subscription; what it publishes (`slots`) is replaced whole, so a reservation keeps the meters it took from and
 //! settles in the window it belongs to, whatever happened since.
 
@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use raft::Timestamp;
-use raft::resources::TokenRateLimit;
-use raft::state::MeterId;
+use raft::resources::{LimitScope, TokenRateLimit, Unit};
+use raft::state::{MeterId, Subject};
 
 use super::Holding;
 use super::actor::QuotaMessage;
+use super::amount::{Amount, Sum};
 use super::estimate::OutputSize;
 use super::ledger::InFlight;
 use crate::mailbox::Mailbox;
@@ -22,7 +23,7 @@ use crate::routing::{AccessKey, Permit};
 
 // === Meter: one limit in one window ===
 
-/// Tokens of one limit in one window on this node. At rest `free + held + used - told` is what was granted and not given back.
+/// What this node has of one limit in one window, in the limit's unit: tokens, or requests. At rest `free + held + used - told` is what was granted and not given back.
 #[derive(Default, Debug)]
 pub(super) struct Meter {
     /// The window's number; 0: none is known, and nothing is held.
@@ -193,7 +194,7 @@ pub(super) struct Slot {
     pub(super) elsewhere: u64,
 }
 
-/// One limit of one user.
+/// One limit of somebody.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Rule {
     pub(super) id: MeterId,
@@ -208,16 +209,21 @@ impl Slot {
         Slot { rule, meter: Arc::default(), settled: 0, elsewhere: 0 }
     }
 
-    /// How much of it a call of `tokens` takes: a call larger than the whole limit takes the whole limit.
-    pub(super) fn share_of(&self, tokens: u64) -> u64 {
-        tokens.min(self.rule.limit)
+    /// How much of it a call takes that needs `need`: a call larger than the whole limit takes the whole limit.
+    pub(super) fn share_of(&self, need: Amount) -> u64 {
+        need.in_unit(self.unit()).min(self.rule.limit)
     }
 
-    /// Whether `tokens` cannot be had before the window ends, whatever comes back: so much is really spent.
-    pub(super) fn is_spent_for(&self, tokens: u64, now: Timestamp) -> bool {
+    /// What the limit counts.
+    pub(super) fn unit(&self) -> Unit {
+        self.rule.id.limit.unit
+    }
+
+    /// Whether `need` cannot be had before the window ends, whatever comes back: so much is really spent.
+    pub(super) fn is_spent_for(&self, need: Amount, now: Timestamp) -> bool {
         self.meter.number != 0
             && self.meter.ends > now
-            && self.used().saturating_add(self.share_of(tokens)) > self.rule.limit
+            && self.used().saturating_add(self.share_of(need)) > self.rule.limit
     }
 
     /// Used in the meter's window, by everybody, as far as this node knows.
@@ -229,24 +235,24 @@ impl Slot {
 /// Everything a reservation takes from, published whole.
 #[derive(Default, Debug)]
 pub(super) struct Slots {
-    /// The limits these slots stand for, as the subscription says them. `None`: the subscription or the model is gone.
+    /// All limits that the subscription said, these slots' among them. `None`: the subscription or the model is gone.
     pub(super) limits: Option<Vec<TokenRateLimit>>,
     pub(super) slots: Vec<Slot>,
 }
 
 impl Slots {
-    /// Slots under `limits`; meters of `before` that go on being limits, as high as before or higher, are kept.
-    pub(super) fn of(key: &AccessKey, user: &str, limits: Option<Vec<TokenRateLimit>>, before: &Slots) -> Slots {
+    /// Slots of a party under `limits`; meters of `before` that go on being limits, as high as before or higher, are kept.
+    pub(super) fn of(key: &AccessKey, party: &Party, limits: Option<Vec<TokenRateLimit>>, before: &Slots) -> Slots {
         let mut slots: Vec<Slot> = Vec::new();
-        for limit in limits.iter().flatten() {
+        for limit in limits.iter().flatten().filter(|limit| limit.scope == party.scope) {
             let id = MeterId {
                 subscription: (key.subscription.namespace.to_string(), key.subscription.name.to_string()),
                 model: (key.model.namespace.to_string(), key.model.name.to_string()),
-                window_seconds: limit.window_seconds,
-                user: user.to_owned(),
+                limit: limit.kind(),
+                subject: party.subject.clone(),
             };
             let rule = Arc::new(Rule { id, limit: limit.limit, window: limit.window.clone() });
-            // Two limits of one window are one: the smaller.
+            // Two limits of one kind are one: the smaller.
             if let Some(slot) = slots.iter_mut().find(|slot| slot.rule.id == rule.id) {
                 if rule.limit < slot.rule.limit {
                     slot.rule = rule;
@@ -267,12 +273,12 @@ impl Slots {
         self.limits.as_deref() == Some(limits)
     }
 
-    /// Reserves `tokens` in every slot, or in none.
-    pub(super) fn take(&self, tokens: u64) -> bool {
+    /// Reserves `need` in every slot, or in none.
+    pub(super) fn take(&self, need: Amount) -> bool {
         for (at, slot) in self.slots.iter().enumerate() {
-            if !slot.meter.take(slot.share_of(tokens)) {
+            if !slot.meter.take(slot.share_of(need)) {
                 for taken in &self.slots[..at] {
-                    taken.meter.put_back(taken.share_of(tokens));
+                    taken.meter.put_back(taken.share_of(need));
                 }
                 return false;
             }
@@ -280,10 +286,10 @@ impl Slots {
         true
     }
 
-    /// Ends a reservation of `tokens` of which `used` were used.
-    pub(super) fn settle(&self, tokens: u64, used: u64) {
+    /// Ends a reservation of `need` of which (or beyond which) `used` was used.
+    pub(super) fn settle(&self, need: Amount, used: Amount) {
         for slot in &self.slots {
-            slot.meter.settle(slot.share_of(tokens), used);
+            slot.meter.settle(slot.share_of(need), used.in_unit(slot.unit()));
         }
     }
 
@@ -292,60 +298,70 @@ impl Slots {
     }
 }
 
-// === MeterSet: the limits of one user on one model through one subscription ===
+// === MeterSet: the limits of one scope on one model through one subscription, as one party has them ===
 
-/// What one user holds. Requests share it; the actor looks after it.
+/// Who is counted together, and by limits of which scope. A call counts for one party of each scope that has limits.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Party {
+    pub(super) scope: LimitScope,
+    pub(super) subject: Subject,
+}
+
+impl Party {
+    /// Whom a permit's calls count for.
+    pub(super) fn of(permit: &Permit, scope: LimitScope) -> Party {
+        let caller = permit.caller();
+        Party { scope, subject: Subject::of(scope, caller.user(), caller.key_id()) }
+    }
+}
+
+/// What one party holds. Requests share it; the actor looks after it.
 pub(crate) struct MeterSet {
     /// Never used twice.
     pub(super) id: u64,
     pub(super) key: Arc<AccessKey>,
-    pub(super) user: Box<str>,
+    pub(super) party: Party,
     pub(super) size: Arc<OutputSize>,
     pub(super) slots: ArcSwap<Slots>,
     /// Calls that wait for tokens. While there are any, nobody may overtake them.
     waiting: AtomicUsize,
     /// Whether the actor has been told to look at it and has not yet.
     is_marked: AtomicBool,
-    /// Tokens ever reserved: their rate sizes the draws.
-    taken: AtomicU64,
-    /// Calls that ever reserved some.
-    calls: AtomicU64,
+    /// What was ever reserved: its rate sizes the draws.
+    taken: Sum,
     /// Meters of windows that are over, in which calls in progress still settle.
     retired: Mutex<Vec<(Arc<Rule>, Arc<Meter>)>>,
 }
 
 impl MeterSet {
-    fn new(id: u64, permit: &Permit, size: Arc<OutputSize>) -> MeterSet {
+    fn new(id: u64, permit: &Permit, party: Party, size: Arc<OutputSize>) -> MeterSet {
         let access = permit.subscription();
-        let user = permit.caller().user();
-        let slots = Slots::of(&access.key, user, Some(access.limits.clone()), &Slots::default());
+        let slots = Slots::of(&access.key, &party, Some(access.limits.clone()), &Slots::default());
         MeterSet {
             id,
             key: access.key.clone(),
-            user: user.into(),
+            party,
             size,
             slots: ArcSwap::from_pointee(slots),
             waiting: AtomicUsize::new(0),
             is_marked: AtomicBool::new(false),
-            taken: AtomicU64::new(0),
-            calls: AtomicU64::new(0),
+            taken: Sum::default(),
             retired: Mutex::default(),
         }
     }
 
-    /// Reserves `tokens` in `slots` and counts them.
-    pub(super) fn take(&self, slots: &Slots, tokens: u64) -> bool {
-        let taken = slots.take(tokens);
-        if taken {
-            self.taken.fetch_add(tokens, Ordering::AcqRel);
-            self.calls.fetch_add(1, Ordering::AcqRel);
+    /// Reserves `need` in `slots` and counts it.
+    pub(super) fn take(&self, slots: &Slots, need: Amount) -> bool {
+        let is_taken = slots.take(need);
+        if is_taken {
+            self.taken.add(need);
         }
-        taken
+        is_taken
     }
 
-    /// (tokens, calls) so far.
-    pub(super) fn taken(&self) -> (u64, u64) {
-        (self.taken.load(Ordering::Acquire), self.calls.load(Ordering::Acquire))
+    /// What was reserved so far.
+    pub(super) fn taken(&self) -> Amount {
+        self.taken.get()
     }
 
     pub(super) fn somebody_waits(&self) -> bool {
@@ -407,7 +423,7 @@ pub(super) struct Book {
 /// A subscription's model.
 struct Account {
     size: Arc<OutputSize>,
-    users: HashMap<Box<str>, Arc<MeterSet>>,
+    sets: HashMap<Party, Arc<MeterSet>>,
 }
 
 impl Book {
@@ -421,22 +437,19 @@ impl Book {
         }
     }
 
-    /// The set of a permit, if it has been used before.
-    pub(super) fn find(&self, permit: &Permit) -> Option<Arc<MeterSet>> {
-        let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
-        accounts.get(&permit.subscription().key)?.users.get(permit.caller().user()).cloned()
-    }
-
-    /// The set of a permit.
-    pub(super) fn obtain(&self, permit: &Permit) -> Arc<MeterSet> {
+    /// The set that `party` has through a permit.
+    pub(super) fn obtain(&self, permit: &Permit, party: Party) -> Arc<MeterSet> {
+        if let Some(known) = self.find(&permit.subscription().key, &party) {
+            return known;
+        }
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         let account = accounts
             .entry(permit.subscription().key.clone())
-            .or_insert_with(|| Account { size: Arc::default(), users: HashMap::new() });
+            .or_insert_with(|| Account { size: Arc::default(), sets: HashMap::new() });
         let size = account.size.clone();
-        let set = account.users.entry(permit.caller().user().into()).or_insert_with(|| {
+        let set = account.sets.entry(party.clone()).or_insert_with(|| {
             let id = self.ids.fetch_add(1, Ordering::AcqRel);
-            Arc::new(MeterSet::new(id, permit, size))
+            Arc::new(MeterSet::new(id, permit, party, size))
         });
         set.clone()
     }
@@ -447,17 +460,17 @@ impl Book {
         Some(accounts.get(&permit.subscription().key)?.size.clone())
     }
 
-    /// The set of a meter.
-    pub(super) fn find_by_meter(&self, key: &AccessKey, user: &str) -> Option<Arc<MeterSet>> {
+    /// The set of a party, if there is one.
+    pub(super) fn find(&self, key: &AccessKey, party: &Party) -> Option<Arc<MeterSet>> {
         let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
-        accounts.get(key)?.users.get(user).cloned()
+        accounts.get(key)?.sets.get(party).cloned()
     }
 
     /// All sets, oldest first.
     pub(super) fn sets(&self) -> Vec<Arc<MeterSet>> {
         let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
         let mut sets: Vec<Arc<MeterSet>> =
-            accounts.values().flat_map(|account| account.users.values()).cloned().collect();
+            accounts.values().flat_map(|account| account.sets.values()).cloned().collect();
         sets.sort_by_key(|set| set.id);
         sets
     }
@@ -466,15 +479,15 @@ impl Book {
     pub(super) fn forget(&self, set: &MeterSet) {
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         let Some(account) = accounts.get_mut(&set.key) else { return };
-        if account.users.get(&set.user).is_some_and(|known| known.id == set.id) {
-            account.users.remove(&set.user);
+        if account.sets.get(&set.party).is_some_and(|known| known.id == set.id) {
+            account.sets.remove(&set.party);
         }
     }
 
     /// Forgets what was learnt of those that are gone.
     pub(super) fn prune(&self, is_gone: impl Fn(&AccessKey) -> bool) {
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
-        accounts.retain(|key, account| !(account.users.is_empty() && is_gone(key)));
+        accounts.retain(|key, account| !(account.sets.is_empty() && is_gone(key)));
     }
 
     /// Asks the actor to look at `set`; does nothing if it was asked already.

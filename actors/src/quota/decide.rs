@@ -107,14 +107,13 @@ fn tokens(amount: f64) -> u64 {
     amount.max(0.0).round() as u64
 }
 
-/// How many of the first `waiting` calls (their tokens, cut to each limit by `share`) all limits can serve; at least one.
-pub(super) fn servable(waiting: impl Iterator<Item = u64>, limits: &[(u64, Reading)]) -> (usize, Vec<u64>) {
+/// How many of the first `waiting` calls (each by what it needs of each limit) all limits can serve; at least one. With what they need.
+pub(super) fn servable(waiting: impl Iterator<Item = Vec<u64>>, limits: &[Reading]) -> (usize, Vec<u64>) {
     let mut needs = vec![0_u64; limits.len()];
     let mut count = 0;
-    for tokens in waiting {
-        let with_this: Vec<u64> =
-            needs.iter().zip(limits).map(|(need, (limit, _))| need.saturating_add(tokens.min(*limit))).collect();
-        let fits = with_this.iter().zip(limits).all(|(need, (_, reading))| reading.short(*need) <= reading.available);
+    for call in waiting {
+        let with_this: Vec<u64> = needs.iter().zip(call).map(|(need, more)| need.saturating_add(more)).collect();
+        let fits = with_this.iter().zip(limits).all(|(need, reading)| reading.short(*need) <= reading.available);
         if count > 0 && !fits {
             break;
         }

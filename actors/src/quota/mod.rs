@@ -5,6 +5,7 @@
 //! of batches a second whatever the request rate.
 
 mod actor;
+mod amount;
 mod batch;
 mod book;
 mod decide;
@@ -19,6 +20,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use raft::doors::Doors;
+use raft::resources::LimitScope;
 use raft::state::MeterId;
 use raft::{Cluster, Timestamp};
 use tokio::sync::oneshot;
@@ -27,10 +29,12 @@ use crate::routing::{Name, Permit};
 use crate::{Deps, Settings};
 
 use actor::QuotaMessage;
-use book::{Book, MeterSet, Slots};
+use book::{Book, MeterSet, Party, Slots};
 use queue::Waiter;
+use reservation::Hold;
 
 pub(crate) use actor::QuotaActor;
+pub use amount::Amount;
 pub use reservation::{Limits, Reservation};
 pub use standing::LimitStanding;
 
@@ -71,38 +75,47 @@ impl Quota {
         &self.shared
     }
 
-    /// Holds `tokens` in every limit of the permit, all or nothing. On a warm book this does not wait. `tokens` above a whole limit
+    /// Holds `need` in every limit of the permit, all or nothing. On a warm book this does not wait. What is above a whole limit
     /// is cut to that limit, so that a large call is possible in a fresh window.
-    pub async fn reserve(&self, permit: &Permit, tokens: u64) -> Result<Reservation, QuotaRefusal> {
-        let tokens = tokens.max(1);
+    pub async fn reserve(&self, permit: &Permit, need: Amount) -> Result<Reservation, QuotaRefusal> {
+        let limits = &permit.subscription().limits;
+        // What most calls share comes last, and is held the shortest while others are waited for. One order for all: nobody waits in a ring.
+        let scopes = LimitScope::NAMES.map(|(_, scope)| scope).into_iter();
+        let mut holds = Vec::with_capacity(1);
+        for scope in scopes.filter(|scope| limits.iter().any(|limit| limit.scope == *scope)) {
+            // Without the last one, the others end here: nothing was used.
+            holds.push(self.hold(permit, Party::of(permit, scope), need).await?);
+        }
+        Ok(Reservation::new(&self.shared, holds, need))
+    }
+
+    /// Holds `need` in every limit of one party.
+    async fn hold(&self, permit: &Permit, party: Party, need: Amount) -> Result<Hold, QuotaRefusal> {
         let book = &self.shared.book;
-        let set = match book.find(permit) {
-            Some(set) => set,
-            None => book.obtain(permit),
-        };
+        let set = book.obtain(permit, party);
         let slots = set.slots.load_full();
         if slots.stand_for(&permit.subscription().limits) {
-            if !set.somebody_waits() && set.take(&slots, tokens) {
+            if !set.somebody_waits() && set.take(&slots, need) {
                 book.mark_if_low(&set, &slots);
-                return Ok(Reservation::new(&self.shared, set, slots, tokens));
+                return Ok(Hold::new(&self.shared, set, slots, need));
             }
-            if let Some(refusal) = self.hopeless(permit, &slots, tokens) {
+            if let Some(refusal) = self.hopeless(permit, &slots, need) {
                 return Err(refusal);
             }
         }
-        self.wait(permit, set, tokens).await
+        self.wait(permit, set, need).await
     }
 
     /// Refuses at once what cannot be had before a window ends, so that refused callers cost the ledger nothing.
-    fn hopeless(&self, permit: &Permit, slots: &Slots, tokens: u64) -> Option<QuotaRefusal> {
+    fn hopeless(&self, permit: &Permit, slots: &Slots, need: Amount) -> Option<QuotaRefusal> {
         let now = self.shared.now();
-        let spent = slots.slots.iter().find(|slot| slot.is_spent_for(tokens, now))?;
-        Some(queue::exhausted(permit, spent, tokens, now, true))
+        let spent = slots.slots.iter().find(|slot| slot.is_spent_for(need, now))?;
+        Some(queue::exhausted(permit, spent, need, now, true))
     }
 
-    async fn wait(&self, permit: &Permit, set: Arc<MeterSet>, tokens: u64) -> Result<Reservation, QuotaRefusal> {
+    async fn wait(&self, permit: &Permit, set: Arc<MeterSet>, need: Amount) -> Result<Hold, QuotaRefusal> {
         let (reply, answer) = oneshot::channel();
-        let waiter = Waiter::new(permit.clone(), set, tokens, reply);
+        let waiter = Waiter::new(permit.clone(), set, need, reply);
         if !self.shared.book.mailbox.send(QuotaMessage::Wait(Box::new(waiter))) {
             return Err(QuotaRefusal::Unavailable);
         }
@@ -136,7 +149,7 @@ impl Quota {
     }
 }
 
-/// What a node holds of one meter. Tokens.
+/// What a node holds of one meter, in its unit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holding {
     /// The meter.
@@ -155,8 +168,8 @@ pub struct Holding {
 pub enum QuotaRefusal {
     /// A limit is used up, or held by calls in progress.
     #[error(
-        "token limit {limit} per {window} of subscription `{subscription}` reached: {used} used, {reserved} reserved by calls in progress, {needed} needed",
-        limit = standing.limit, window = standing.window, used = standing.used, reserved = standing.reserved, subscription = subscription.name
+        "limit of {limit} {noun} per {window} of subscription `{subscription}` reached: {used} used, {reserved} reserved by calls in progress, {needed} needed",
+        limit = standing.limit, noun = standing.unit.noun(), window = standing.window, used = standing.used, reserved = standing.reserved, subscription = subscription.name
     )]
     Exhausted {
         /// Whose limit.

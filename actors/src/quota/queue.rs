@@ -1,4 +1,4 @@
-//! Calls that wait for tokens: first come, first served, per user and model.
+//! Calls that wait for tokens: first come, first served, in each set.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,10 @@ use raft::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::amount::Amount;
 use super::book::{MeterSet, Slot, Ticket};
-use super::standing;
-use super::{QuotaRefusal, Reservation};
+use super::reservation::Hold;
+use super::{QuotaRefusal, standing};
 use crate::routing::Permit;
 
 /// The least that a refused caller is asked to wait.
@@ -19,9 +20,9 @@ const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 pub(crate) struct Waiter {
     pub(super) permit: Permit,
     pub(super) set: Arc<MeterSet>,
-    pub(super) tokens: u64,
+    pub(super) need: Amount,
     pub(super) since: Instant,
-    reply: oneshot::Sender<Result<Reservation, QuotaRefusal>>,
+    reply: oneshot::Sender<Result<Hold, QuotaRefusal>>,
     /// Keeps later calls behind it.
     _place: Ticket,
 }
@@ -30,11 +31,11 @@ impl Waiter {
     pub(super) fn new(
         permit: Permit,
         set: Arc<MeterSet>,
-        tokens: u64,
-        reply: oneshot::Sender<Result<Reservation, QuotaRefusal>>,
+        need: Amount,
+        reply: oneshot::Sender<Result<Hold, QuotaRefusal>>,
     ) -> Waiter {
         let _place = Ticket::draw(&set);
-        Waiter { permit, set, tokens, since: Instant::now(), reply, _place }
+        Waiter { permit, set, need, since: Instant::now(), reply, _place }
     }
 
     /// Whether the caller is gone.
@@ -42,16 +43,16 @@ impl Waiter {
         self.reply.is_closed()
     }
 
-    /// Ends the wait. A reservation that nobody takes any more settles itself.
-    pub(super) fn answer(self, answer: Result<Reservation, QuotaRefusal>) {
+    /// Ends the wait. A hold that nobody takes any more settles itself.
+    pub(super) fn answer(self, answer: Result<Hold, QuotaRefusal>) {
         let _ = self.reply.send(answer);
     }
 }
 
 /// The refusal of a call by `slot`.
-pub(super) fn exhausted(permit: &Permit, slot: &Slot, tokens: u64, now: Timestamp, is_spent: bool) -> QuotaRefusal {
-    let standing = standing::of(slot, 0, now);
+pub(super) fn exhausted(permit: &Permit, slot: &Slot, need: Amount, now: Timestamp, is_spent: bool) -> QuotaRefusal {
+    let standing = standing::of(slot, Amount::default(), now);
     let retry_after = if is_spent { standing.resets_in.max(RETRY_AFTER_MIN) } else { RETRY_AFTER_MIN };
     let subscription = permit.subscription().id.clone();
-    QuotaRefusal::Exhausted { subscription, standing, needed: slot.share_of(tokens), retry_after }
+    QuotaRefusal::Exhausted { subscription, standing, needed: slot.share_of(need), retry_after }
 }

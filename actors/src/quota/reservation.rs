@@ -1,87 +1,100 @@
-//! A reservation: tokens held for one call, settled exactly once.
+//! A reservation: what is held for one call, settled exactly once.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::Shared;
+use super::amount::Amount;
 use super::book::{MeterSet, Slots};
 use super::standing::{self, LimitStanding};
 
-/// Tokens held in every limit of a permit. Dropping it charges what was last observed and returns the rest: exactly once, whatever happened.
+/// What a call holds in every limit of its permit. Dropping it charges what was last observed and returns the rest: exactly once, whatever
+/// happened.
 pub struct Reservation {
     shared: Arc<Shared>,
-    set: Arc<MeterSet>,
-    /// The windows it took from: it settles there, whatever window is open then.
-    slots: Arc<Slots>,
-    tokens: u64,
-    observed: u64,
-    is_settled: bool,
+    /// One for each party that the call counts for.
+    holds: Vec<Hold>,
+    need: Amount,
 }
 
 impl Reservation {
-    /// Of `tokens` that were just taken from `slots`.
-    pub(super) fn new(shared: &Arc<Shared>, set: Arc<MeterSet>, slots: Arc<Slots>, tokens: u64) -> Reservation {
-        Reservation { shared: shared.clone(), set, slots, tokens, observed: 0, is_settled: false }
+    pub(super) fn new(shared: &Arc<Shared>, holds: Vec<Hold>, need: Amount) -> Reservation {
+        Reservation { shared: shared.clone(), holds, need }
     }
 
-    /// What would be charged if the call ended now (total tokens: prompt and output). Starts at 0: a call that never reached a replica costs nothing.
-    pub fn observe(&mut self, tokens: u64) {
-        self.observed = tokens;
+    /// What would be charged if the call ended now. Starts at nothing: a call that never reached a replica costs nothing.
+    pub fn observe(&mut self, used: Amount) {
+        self.holds.iter_mut().for_each(|hold| hold.observed = used);
     }
 
-    /// How many tokens are held.
-    pub fn tokens(&self) -> u64 {
-        self.tokens
+    /// What is held.
+    pub fn need(&self) -> Amount {
+        self.need
     }
 
-    /// Ends the call: charges `tokens`. `output` (tokens) teaches the output estimate. Returns where its limits stand from now on.
-    pub fn settle(mut self, tokens: u64, output: Option<u64>) -> Limits {
-        if let Some(output) = output {
-            self.set.size.learn(output);
+    /// Ends the call: charges `used`. `output` (tokens) teaches the output estimate. Returns where its limits stand from now on.
+    pub fn settle(mut self, used: Amount, output: Option<u64>) -> Limits {
+        self.observe(used);
+        if let (Some(output), Some(hold)) = (output, self.holds.first()) {
+            hold.set.size.learn(output);
         }
-        self.close(tokens);
-        Limits { shared: self.shared.clone(), set: self.set.clone() }
+        Limits { sets: self.holds.drain(..).map(Hold::end).collect(), shared: self.shared }
     }
 
-    /// Where each limit stands for this user now, this reservation counted as used; the tightest first.
+    /// Where each limit stands for this caller now, this reservation counted as used; the tightest first.
     pub fn standing(&self) -> Vec<LimitStanding> {
-        standing::of_slots(&self.set.slots.load(), self.tokens, self.shared.now())
+        of_sets(self.holds.iter().map(|hold| &hold.set), self.need, &self.shared)
     }
+}
 
-    fn close(&mut self, tokens: u64) {
-        if !std::mem::replace(&mut self.is_settled, true) {
-            self.slots.settle(self.tokens, tokens);
-            self.shared.book.mark(&self.set);
-        }
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation").field("need", &self.need).finish_non_exhaustive()
     }
 }
 
 /// The limits that a settled call was held in.
 pub struct Limits {
     shared: Arc<Shared>,
-    set: Arc<MeterSet>,
+    sets: Vec<Arc<MeterSet>>,
 }
 
 impl Limits {
-    /// Where each limit stands for the call's user now; the tightest first.
+    /// Where each limit stands for the caller now; the tightest first.
     pub fn standing(&self) -> Vec<LimitStanding> {
-        standing::of_slots(&self.set.slots.load(), 0, self.shared.now())
+        of_sets(self.sets.iter(), Amount::default(), &self.shared)
     }
 }
 
-impl Drop for Reservation {
+fn of_sets<'a>(sets: impl Iterator<Item = &'a Arc<MeterSet>>, own: Amount, shared: &Shared) -> Vec<LimitStanding> {
+    let slots: Vec<_> = sets.map(|set| set.slots.load()).collect();
+    standing::of_slots(slots.iter().flat_map(|slots| &slots.slots), own, shared.now())
+}
+
+/// What a call holds in the limits of one party. It settles when it is dropped.
+pub(super) struct Hold {
+    shared: Arc<Shared>,
+    set: Arc<MeterSet>,
+    /// The windows it took from: it settles there, whatever window is open then.
+    slots: Arc<Slots>,
+    need: Amount,
+    observed: Amount,
+}
+
+impl Hold {
+    /// Of `need` that was just taken from `slots`.
+    pub(super) fn new(shared: &Arc<Shared>, set: Arc<MeterSet>, slots: Arc<Slots>, need: Amount) -> Hold {
+        Hold { shared: shared.clone(), set, slots, need, observed: Amount::default() }
+    }
+
+    fn end(self) -> Arc<MeterSet> {
+        self.set.clone()
+    }
+}
+
+impl Drop for Hold {
     fn drop(&mut self) {
-        self.close(self.observed);
-    }
-}
-
-impl fmt::Debug for Reservation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Reservation { tokens, observed, is_settled, .. } = self;
-        f.debug_struct("Reservation")
-            .field("tokens", tokens)
-            .field("observed", observed)
-            .field("is_settled", is_settled)
-            .finish_non_exhaustive()
+        self.slots.settle(self.need, self.observed);
+        self.shared.book.mark(&self.set);
     }
 }

@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use raft::Timestamp;
+use raft::resources::{LimitKind, LimitScope, Unit};
 
-use super::book::{Slot, Slots};
+use super::amount::Amount;
+use super::book::Slot;
 
-/// One limit as a caller sees it. Tokens.
+/// One limit as a caller sees it, in its unit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LimitStanding {
+    /// What it counts.
+    pub unit: Unit,
+    /// Who shares it.
+    pub scope: LimitScope,
     /// The limit.
     pub limit: u64,
     /// The window as written in the subscription: `1h`.
@@ -27,17 +33,17 @@ pub struct LimitStanding {
     pub resets_at: Timestamp,
 }
 
-/// Every limit at `now`, the tightest first. `own` tokens of what is held count as used.
-pub(super) fn of_slots(slots: &Slots, own: u64, now: Timestamp) -> Vec<LimitStanding> {
-    let mut standings: Vec<LimitStanding> = slots.slots.iter().map(|slot| of(slot, own, now)).collect();
+/// Every limit at `now`, the tightest first. `own` of what is held counts as used.
+pub(super) fn of_slots<'a>(slots: impl Iterator<Item = &'a Slot>, own: Amount, now: Timestamp) -> Vec<LimitStanding> {
+    let mut standings: Vec<LimitStanding> = slots.map(|slot| of(slot, own, now)).collect();
     standings.sort_by_key(|standing| (standing.remaining, standing.window_seconds));
     standings
 }
 
-/// One limit at `now`. `own` tokens of what is held count as used.
-pub(super) fn of(slot: &Slot, own: u64, now: Timestamp) -> LimitStanding {
+/// One limit at `now`. `own` of what is held counts as used.
+pub(super) fn of(slot: &Slot, own: Amount, now: Timestamp) -> LimitStanding {
     let limit = slot.rule.limit;
-    let window_seconds = slot.rule.id.window_seconds;
+    let LimitKind { window_seconds, unit, scope } = slot.rule.id.limit;
     let is_open = slot.meter.number != 0 && slot.meter.ends > now;
     let held = slot.meter.held();
     let own = slot.share_of(own).min(held);
@@ -52,6 +58,8 @@ pub(super) fn of(slot: &Slot, own: u64, now: Timestamp) -> LimitStanding {
         false => now.plus(Duration::from_secs(window_seconds.into())),
     };
     LimitStanding {
+        unit,
+        scope,
         limit,
         window: slot.rule.window.clone(),
         window_seconds,

@@ -7,12 +7,13 @@ use std::time::Duration;
 use raft::{NodeId, Timestamp, View};
 use tokio::time::Instant;
 
-use super::Shared;
+use super::amount::{Amount, Rate};
 use super::book::{Meter, MeterSet, Rule, Slot, Slots};
 use super::decide::{self, Prospect, Reading};
 use super::ledger::{self, LastRefusal};
 use super::queue::{self, Waiter};
-use super::{QuotaRefusal, Reservation};
+use super::reservation::Hold;
+use super::{QuotaRefusal, Shared};
 
 /// A set in the actor's care.
 pub(super) struct Tended {
@@ -22,11 +23,10 @@ pub(super) struct Tended {
     pub(super) is_drawing: bool,
     /// One for each slot, in order.
     pub(super) notes: Vec<Note>,
-    /// Tokens and calls a second, lately.
-    token_rate: f64,
-    call_rate: f64,
-    /// Tokens and calls so far, when that was measured.
-    taken: (u64, u64),
+    /// What calls take.
+    rate: Rate,
+    /// What they had taken when that was measured.
+    taken: Amount,
     measured: Instant,
     /// Since when `Note::lowest` has been watched.
     watched_since: Instant,
@@ -84,8 +84,7 @@ impl Tended {
             waiters: VecDeque::new(),
             is_drawing: false,
             notes,
-            token_rate: 0.0,
-            call_rate: 0.0,
+            rate: Rate::default(),
             taken,
             measured: now,
             watched_since: now,
@@ -109,7 +108,7 @@ impl Tended {
         if before.limits == limits {
             return;
         }
-        let after = Slots::of(&self.set.key, &self.set.user, limits, &before);
+        let after = Slots::of(&self.set.key, &self.set.party, limits, &before);
         self.notes = vec![Note::new(moment.instant); after.slots.len()];
         let stays = |slot: &&Slot| after.slots.iter().any(|kept| Arc::ptr_eq(&kept.meter, &slot.meter));
         for gone in before.slots.iter().filter(|slot| !stays(slot)) {
@@ -162,22 +161,17 @@ impl Tended {
     }
 
     /// What the first waiting call is told; `None`: it waits on.
-    fn answer_to(
-        &self,
-        waiter: &Waiter,
-        shared: &Arc<Shared>,
-        moment: &Moment,
-    ) -> Option<Result<Reservation, QuotaRefusal>> {
+    fn answer_to(&self, waiter: &Waiter, shared: &Arc<Shared>, moment: &Moment) -> Option<Result<Hold, QuotaRefusal>> {
         let slots = self.set.slots.load_full();
         if !slots.stand_for(&waiter.permit.subscription().limits) {
             return Some(Err(QuotaRefusal::Changed));
         }
-        if self.set.take(&slots, waiter.tokens) {
-            return Some(Ok(Reservation::new(shared, self.set.clone(), slots, waiter.tokens)));
+        if self.set.take(&slots, waiter.need) {
+            return Some(Ok(Hold::new(shared, self.set.clone(), slots, waiter.need)));
         }
         let exhausted =
-            |slot, is_spent| Some(Err(queue::exhausted(&waiter.permit, slot, waiter.tokens, moment.now, is_spent)));
-        let obstacle = self.obstacle(&slots, waiter.tokens, moment);
+            |slot, is_spent| Some(Err(queue::exhausted(&waiter.permit, slot, waiter.need, moment.now, is_spent)));
+        let obstacle = self.obstacle(&slots, waiter.need, moment);
         // Nothing is final while a draw is on its way.
         if let Some((spent, Prospect::Spent)) = obstacle
             && !self.is_drawing
@@ -194,13 +188,13 @@ impl Tended {
         }
     }
 
-    /// The limit for which no draw can get `tokens`, by what is known: rather one that is spent than one that is held.
-    fn obstacle<'a>(&self, slots: &'a Slots, tokens: u64, moment: &Moment) -> Option<(&'a Slot, Prospect)> {
+    /// The limit for which no draw can get `need`, by what is known: rather one that is spent than one that is held.
+    fn obstacle<'a>(&self, slots: &'a Slots, need: Amount, moment: &Moment) -> Option<(&'a Slot, Prospect)> {
         if self.is_drawing && moment.is_answer_due {
             return None;
         }
         let readings = self.readings(moment);
-        let prospect = |(slot, reading): (&'a Slot, &Reading)| (slot, reading.prospect(slot.share_of(tokens)));
+        let prospect = |(slot, reading): (&'a Slot, &Reading)| (slot, reading.prospect(slot.share_of(need)));
         let prospects: Vec<_> = slots.slots.iter().zip(&readings).map(prospect).collect();
         let first = |wanted| prospects.iter().find(|(_, prospect)| *prospect == wanted).copied();
         first(Prospect::Spent).or_else(|| first(Prospect::Held))
@@ -209,7 +203,7 @@ impl Tended {
     /// When the first waiting call will have waited long enough, as things stand.
     pub(super) fn deadline(&self, shared: &Shared, moment: &Moment) -> Option<Instant> {
         let first = self.waiters.front()?;
-        let has_obstacle = self.obstacle(&self.set.slots.load(), first.tokens, moment).is_some();
+        let has_obstacle = self.obstacle(&self.set.slots.load(), first.need, moment).is_some();
         Some(first.since + self.wait_max(has_obstacle, shared, moment))
     }
 
@@ -223,19 +217,17 @@ impl Tended {
         let Some(first) = self.waiters.front().filter(|_| !self.is_drawing) else { return Wish::Nothing };
         let slots = self.set.slots.load();
         let readings = self.readings(moment);
-        let limits: Vec<(u64, Reading)> =
-            slots.slots.iter().map(|slot| slot.rule.limit).zip(readings.iter().copied()).collect();
-        let held = |&(limit, reading): &(u64, Reading)| reading.prospect(first.tokens.min(limit)) == Prospect::Held;
-        if !limits.iter().any(held) {
-            let waiting = self.waiters.iter().map(|waiter| waiter.tokens);
-            let (_, needs) = decide::servable(waiting, &limits);
+        let needs_of = |waiter: &Waiter| slots.slots.iter().map(|slot| slot.share_of(waiter.need)).collect();
+        let needs: Vec<u64> = needs_of(first);
+        let is_held = |(need, reading): (&u64, &Reading)| reading.prospect(*need) == Prospect::Held;
+        if !needs.iter().zip(&readings).any(is_held) {
+            let (_, needs) = decide::servable(self.waiters.iter().map(needs_of), &readings);
             return Wish::of(needs.iter().zip(&readings).map(|(need, reading)| reading.short(*need)).collect());
         }
         // Only other nodes, or calls in progress, can help. A draw that will be refused asks the others to give back.
-        let recalls = limits.iter().zip(&self.notes).map(|(limit, note)| {
-            let need = first.tokens.min(limit.0);
-            let is_new = held(limit) && !note.is_wanting && limit.1.is_worth_recalling(need);
-            if is_new { limit.1.short(need) } else { 0 }
+        let recalls = needs.iter().zip(&readings).zip(&self.notes).map(|((need, reading), note)| {
+            let is_new = is_held((need, reading)) && !note.is_wanting && reading.is_worth_recalling(*need);
+            if is_new { reading.short(*need) } else { 0 }
         });
         Wish::of(recalls.collect())
     }
@@ -266,15 +258,15 @@ impl Tended {
         let rate = self.rate();
         for (slot, note) in slots.slots.iter().zip(&mut self.notes) {
             note.lowest = note.lowest.min(slot.meter.free());
-            slot.meter.set_low_water(decide::low_water(slot.meter.free(), rate));
+            slot.meter.set_low_water(decide::low_water(slot.meter.free(), rate.in_unit(slot.unit())));
         }
         if moment.instant - self.watched_since >= shared.settings.idle_return {
             if !self.was_used {
-                (self.token_rate, self.call_rate) = (0.0, 0.0);
+                self.rate = Rate::default();
             }
             let rate = self.rate();
-            for note in &mut self.notes {
-                note.surplus = decide::surplus(note.lowest, rate);
+            for (slot, note) in slots.slots.iter().zip(&mut self.notes) {
+                note.surplus = decide::surplus(note.lowest, rate.in_unit(slot.unit()));
                 has_news |= note.surplus > 0;
                 note.lowest = u64::MAX;
             }
@@ -288,11 +280,11 @@ impl Tended {
             || slots.slots.iter().any(|slot| slot.meter.has_news())
     }
 
-    /// Tokens a second to draw ahead for: none for somebody who calls now and then, for whom the tokens would only travel back.
-    pub(super) fn rate(&self) -> f64 {
+    /// What to draw ahead for: nothing for somebody who calls now and then, for whom it would only travel back.
+    pub(super) fn rate(&self) -> Rate {
         /// Calls a second of somebody who is at work.
         const BUSY: f64 = 2.0;
-        if self.call_rate < BUSY { 0.0 } else { self.token_rate }
+        if self.rate.requests < BUSY { Rate::default() } else { self.rate }
     }
 
     /// Brings the rate up to date, unless that was just done.
@@ -303,12 +295,11 @@ impl Tended {
             return;
         }
         let taken = self.set.taken();
-        let (tokens, calls) = (taken.0 - self.taken.0, taken.1 - self.taken.1);
-        self.token_rate = decide::next_rate(self.token_rate, tokens, now - self.measured);
-        self.call_rate = decide::next_rate(self.call_rate, calls, now - self.measured);
-        self.was_used |= calls > 0;
+        let has_called = taken.requests > self.taken.requests;
+        self.rate = self.rate.next(self.taken, taken, now - self.measured);
+        self.was_used |= has_called;
         (self.taken, self.measured) = (taken, now);
-        if calls > 0 || !self.is_empty() {
+        if has_called || !self.is_empty() {
             self.last_busy = now;
         }
     }
@@ -353,14 +344,11 @@ impl Tended {
     fn wants_top_up(&self, moment: &Moment) -> bool {
         let sharers = moment.view.sharers();
         let slots = self.set.slots.load();
-        let is_open = slots.slots.iter().map(|slot| slot.meter.number != 0);
-        self.waiters.is_empty()
-            && !self.is_drawing
-            && self
-                .readings(moment)
-                .iter()
-                .zip(is_open)
-                .any(|(reading, open)| open && reading.top_up(self.rate(), sharers).is_some())
+        let (rate, readings) = (self.rate(), self.readings(moment));
+        let wants = |(slot, reading): (&Slot, &Reading)| {
+            slot.meter.number != 0 && reading.top_up(rate.in_unit(slot.unit()), sharers).is_some()
+        };
+        self.waiters.is_empty() && !self.is_drawing && slots.slots.iter().zip(&readings).any(wants)
     }
 
     /// Whether nothing is in it.

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::quota::{LATER, SOON, ledger, meter, reserve};
-use crate::support::Node;
+use crate::support::{Node, amount};
 
 /// How long calls wait by default for what calls in progress hold, and for the ledger.
 const HELD_WAIT: Duration = Duration::from_secs(2);
@@ -21,7 +21,7 @@ type Waited = (Result<Reservation, QuotaRefusal>, Duration);
 /// A call that waits on its own, and has begun to.
 async fn waiting(node: &Node, permit: &Permit, tokens: u64) -> JoinHandle<Waited> {
     let (quota, permit, before) = (node.actors.quota.clone(), permit.clone(), Instant::now());
-    let call = tokio::spawn(async move { (quota.reserve(&permit, tokens).await, before.elapsed()) });
+    let call = tokio::spawn(async move { (quota.reserve(&permit, amount(tokens)).await, before.elapsed()) });
     tokio::time::sleep(AT_ONCE).await;
     call
 }
@@ -43,7 +43,7 @@ async fn a_call_waits_for_a_slow_ledger_longer_than_for_calls_in_progress() {
     tokio::time::sleep(2 * HELD_WAIT).await;
     assert!(!call.is_finished());
     node.disk.go_on();
-    assert_eq!(call.await.unwrap().0.unwrap().tokens(), 100);
+    assert_eq!(call.await.unwrap().0.unwrap().need().total(), 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +83,7 @@ async fn what_calls_in_progress_hold_is_not_waited_for_as_long_as_the_ledger() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_on_its_way_back_to_the_ledger_is_not_taken_for_spent() {
+async fn what_is_on_its_way_back_to_the_ledger_is_not_taken_for_amount() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(100, "1h")]).await;
     drop(reserve(&node, &permit, 100).await.unwrap());
@@ -94,7 +94,7 @@ async fn what_is_on_its_way_back_to_the_ledger_is_not_taken_for_spent() {
     let call = waiting(&node, &permit, 100).await;
     tokio::time::sleep(HELD_WAIT / 2).await;
     node.disk.go_on();
-    assert_eq!(call.await.unwrap().0.unwrap().tokens(), 100);
+    assert_eq!(call.await.unwrap().0.unwrap().need().total(), 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,7 +112,7 @@ async fn settlements_travel_in_twenty_batches_a_second_and_a_call_that_waits_doe
     let applied = node.cluster.standing().applied;
     for reservation in reservations {
         tokio::time::sleep(Duration::from_millis(2)).await;
-        reservation.settle(1, None);
+        reservation.settle(amount(1), None);
     }
     let batches = node.cluster.standing().applied - applied;
     assert!((15..=21).contains(&batches), "{batches} batches in a second");
@@ -121,7 +121,7 @@ async fn settlements_travel_in_twenty_batches_a_second_and_a_call_that_waits_doe
     let small = reserve(&node, &permit, 1).await.unwrap();
     tokio::time::sleep(LATER).await;
     let before = ledger(&node, 3600);
-    small.settle(1, None);
+    small.settle(amount(1), None);
     tokio::time::sleep(AT_ONCE).await;
     assert_eq!((before, ledger(&node, 3600)), ((500, 1), (501, 0)));
     let asked = Instant::now();
@@ -138,16 +138,16 @@ async fn a_failure_of_the_quota_actor_loses_nothing_and_counts_nothing_twice() {
 
     // A batch with a settlement and a draw is on its way, and will arrive, when the actor fails.
     node.disk.hang();
-    first.settle(60, None);
+    first.settle(amount(60), None);
     let call = waiting(&node, &permit, 200).await;
     node.clock.break_once();
-    second.settle(20, None);
+    second.settle(amount(20), None);
     assert_eq!(call.await.unwrap().0.unwrap_err(), QuotaRefusal::Unavailable);
     assert!(!node.clock.is_broken());
     node.disk.go_on();
 
     tokio::time::sleep(SOON).await;
-    reserve(&node, &permit, 300).await.unwrap().settle(300, None);
+    reserve(&node, &permit, 300).await.unwrap().settle(amount(300), None);
     tokio::time::sleep(LATER).await;
     assert_eq!((ledger(&node, 3600), meter(&node, 3600).debt), ((380, 0), 0));
 }

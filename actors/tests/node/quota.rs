@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use actors::quota::Amount;
 use actors::{Permit, QuotaRefusal, Reservation};
-use raft::resources::Kind;
-use raft::state::{Meter, MeterId};
+use raft::resources::{Kind, LimitKind, LimitScope, Unit};
+use raft::state::{Meter, MeterId, Subject};
+use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::Node;
+use crate::support::{Node, amount};
 
 /// Longer than it takes the book to tell the ledger what it knows.
 pub(crate) const SOON: Duration = Duration::from_millis(100);
@@ -15,15 +17,15 @@ pub(crate) const SOON: Duration = Duration::from_millis(100);
 pub(crate) const LATER: Duration = Duration::from_secs(10);
 
 pub(crate) async fn reserve(node: &Node, permit: &Permit, tokens: u64) -> Result<Reservation, QuotaRefusal> {
-    node.actors.quota.reserve(permit, tokens).await
+    node.actors.quota.reserve(permit, amount(tokens)).await
 }
 
 pub(crate) fn meter(node: &Node, window_seconds: u32) -> Meter {
     let id = MeterId {
         subscription: ("models-as-a-service".to_owned(), "dev".to_owned()),
         model: ("llm".to_owned(), "qwen".to_owned()),
-        window_seconds,
-        user: "ann".to_owned(),
+        limit: LimitKind { window_seconds, unit: Unit::Total, scope: LimitScope::User },
+        subject: Subject::User("ann".to_owned()),
     };
     node.cluster.view().meters.get(&id).map(|meter| Meter::clone(meter)).unwrap_or_default()
 }
@@ -50,10 +52,10 @@ async fn what_is_reserved_is_held_and_what_is_settled_is_charged() {
     let permit = node.permit_under(&[(1000, "1h")]).await;
 
     let reservation = reserve(&node, &permit, 100).await.unwrap();
-    assert_eq!(reservation.tokens(), 100);
+    assert_eq!(reservation.need().total(), 100);
     assert_eq!(ledger(&node, 3600), (0, 100));
 
-    reservation.settle(60, Some(40));
+    reservation.settle(amount(60), Some(40));
     tokio::time::sleep(SOON).await;
     assert_eq!(ledger(&node, 3600), (60, 40));
 
@@ -68,8 +70,8 @@ async fn a_reservation_that_is_dropped_is_charged_what_was_observed() {
     let permit = node.permit_under(&[(1000, "1h")]).await;
 
     let mut reservation = reserve(&node, &permit, 100).await.unwrap();
-    reservation.observe(10);
-    reservation.observe(30);
+    reservation.observe(amount(10));
+    reservation.observe(amount(30));
     drop(reservation);
     // One that never reached a replica costs nothing.
     drop(reserve(&node, &permit, 100).await.unwrap());
@@ -85,7 +87,7 @@ async fn of_200_calls_at_once_a_limit_that_fits_50_admits_50() {
 
     let calls = (0..200).map(|_| {
         let (quota, permit) = (node.actors.quota.clone(), permit.clone());
-        tokio::spawn(async move { quota.reserve(&permit, 100).await })
+        tokio::spawn(async move { quota.reserve(&permit, amount(100)).await })
     });
     let mut admitted = Vec::new();
     let mut refusals = 0;
@@ -105,11 +107,11 @@ async fn of_200_calls_at_once_a_limit_that_fits_50_admits_50() {
 
     // What they do not use is there for the next ones, to the last token.
     for reservation in admitted {
-        reservation.settle(90, None);
+        reservation.settle(amount(90), None);
     }
     let rest = reserve(&node, &permit, 500).await.unwrap();
     assert_eq!(refused(reserve(&node, &permit, 1).await).0, 4500);
-    rest.settle(500, None);
+    rest.settle(amount(500), None);
     tokio::time::sleep(SOON).await;
     assert_eq!(ledger(&node, 3600), (5000, 0));
 }
@@ -121,19 +123,19 @@ async fn a_call_waits_for_tokens_that_another_call_gives_back() {
 
     let first = reserve(&node, &permit, 80).await.unwrap();
     let (quota, of_second) = (node.actors.quota.clone(), permit.clone());
-    let second = tokio::spawn(async move { quota.reserve(&of_second, 50).await });
+    let second = tokio::spawn(async move { quota.reserve(&of_second, amount(50)).await });
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!second.is_finished());
 
-    first.settle(50, None);
-    assert_eq!(second.await.unwrap().unwrap().tokens(), 50);
+    first.settle(amount(50), None);
+    assert_eq!(second.await.unwrap().unwrap().need().total(), 50);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_is_spent_refuses_at_once_and_costs_the_ledger_nothing() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(100, "1h")]).await;
-    reserve(&node, &permit, 100).await.unwrap().settle(100, None);
+    reserve(&node, &permit, 100).await.unwrap().settle(amount(100), None);
     tokio::time::sleep(LATER).await;
 
     let applied = node.cluster.standing().applied;
@@ -152,7 +154,7 @@ async fn a_window_that_ends_opens_again() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(100, "60s")]).await;
     for _ in 0..2 {
-        reserve(&node, &permit, 100).await.unwrap().settle(100, None);
+        reserve(&node, &permit, 100).await.unwrap().settle(amount(100), None);
         let (used, _, _, retry_after) = refused(reserve(&node, &permit, 100).await);
         assert_eq!(used, 100);
         // `Retry-After` is true: a moment earlier is too early, then it passes.
@@ -170,10 +172,10 @@ async fn a_call_that_outlives_its_window_is_charged_there_and_not_in_the_next() 
     tokio::time::sleep(Duration::from_secs(61)).await;
 
     let new = reserve(&node, &permit, 100).await.unwrap();
-    old.settle(80, None);
+    old.settle(amount(80), None);
     tokio::time::sleep(SOON).await;
     assert_eq!(ledger(&node, 60), (0, 100));
-    new.settle(100, None);
+    new.settle(amount(100), None);
     tokio::time::sleep(SOON).await;
     assert_eq!(ledger(&node, 60), (100, 0));
 }
@@ -183,7 +185,7 @@ async fn of_two_limits_the_smaller_refuses_and_nothing_leaks_from_the_larger() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(300, "1h"), (100, "60s")]).await;
 
-    reserve(&node, &permit, 100).await.unwrap().settle(70, None);
+    reserve(&node, &permit, 100).await.unwrap().settle(amount(70), None);
     for _ in 0..10 {
         let (used, _, remaining, _) = refused(reserve(&node, &permit, 50).await);
         assert_eq!((used, remaining), (70, 30));
@@ -194,7 +196,7 @@ async fn of_two_limits_the_smaller_refuses_and_nothing_leaks_from_the_larger() {
     // Each further window of the smaller one adds to the larger one, until that refuses.
     for window in 1..3 {
         tokio::time::sleep(Duration::from_secs(61)).await;
-        reserve(&node, &permit, 100).await.unwrap().settle(100, None);
+        reserve(&node, &permit, 100).await.unwrap().settle(amount(100), None);
         tokio::time::sleep(SOON).await;
         assert_eq!(ledger(&node, 3600).0, 70 + window * 100);
     }
@@ -209,7 +211,7 @@ async fn a_call_larger_than_the_whole_limit_takes_the_whole_limit_and_owes_the_r
 
     let reservation = reserve(&node, &permit, 5000).await.unwrap();
     assert_eq!(ledger(&node, 60), (0, 100));
-    reservation.settle(150, None);
+    reservation.settle(amount(150), None);
     tokio::time::sleep(SOON).await;
     assert_eq!((ledger(&node, 60), meter(&node, 60).debt), ((100, 0), 50));
 
@@ -225,8 +227,8 @@ async fn what_a_call_uses_beyond_its_reservation_is_taken_from_what_is_free() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(1000, "1h")]).await;
     let other = reserve(&node, &permit, 100).await.unwrap();
-    reserve(&node, &permit, 100).await.unwrap().settle(350, None);
-    other.settle(20, None);
+    reserve(&node, &permit, 100).await.unwrap().settle(amount(350), None);
+    other.settle(amount(20), None);
     tokio::time::sleep(LATER).await;
     assert_eq!((ledger(&node, 3600), meter(&node, 3600).debt), ((370, 0), 0));
 }
@@ -235,7 +237,7 @@ async fn what_a_call_uses_beyond_its_reservation_is_taken_from_what_is_free() {
 async fn what_a_caller_is_told_adds_up() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(1000, "1h"), (300, "5m")]).await;
-    reserve(&node, &permit, 50).await.unwrap().settle(50, None);
+    reserve(&node, &permit, 50).await.unwrap().settle(amount(50), None);
     let _other = reserve(&node, &permit, 100).await.unwrap();
     let own = reserve(&node, &permit, 30).await.unwrap();
 
@@ -265,7 +267,7 @@ async fn steady_calls_do_not_wait_and_do_not_flood_the_ledger() {
             waits += 1;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
-        reservation.settle(150, None);
+        reservation.settle(amount(150), None);
     }
     let batches = node.cluster.standing().applied - applied;
     assert_eq!(waits, 0);
@@ -290,8 +292,8 @@ async fn limits_that_change_count_at_once() {
     assert_eq!((ledger(&node, 3600), ledger(&node, 60)), ((0, 250), (0, 150)));
 
     // What was reserved before is charged to the limit it was reserved under.
-    held.settle(100, None);
-    more.settle(10, None);
+    held.settle(amount(100), None);
+    more.settle(amount(10), None);
     tokio::time::sleep(LATER).await;
     assert_eq!((ledger(&node, 3600), ledger(&node, 60)), ((110, 0), (10, 0)));
 
@@ -314,7 +316,7 @@ async fn a_limit_that_is_lowered_admits_no_more_than_what_is_left_of_it() {
     let permit = node.permit(&key, "qwen");
     let calls = (0..8).map(|_| {
         let (quota, permit) = (node.actors.quota.clone(), permit.clone());
-        tokio::spawn(async move { quota.reserve(&permit, 40).await })
+        tokio::spawn(async move { quota.reserve(&permit, amount(40)).await })
     });
     let mut admitted = Vec::new();
     for call in calls.collect::<Vec<_>>() {
@@ -327,11 +329,11 @@ async fn a_limit_that_is_lowered_admits_no_more_than_what_is_left_of_it() {
     assert_eq!(refused(reserve(&node, &permit, 200).await).3, Duration::from_secs(1));
 
     // What was held before the change is charged, and what of it was not used can be used.
-    held.settle(350, None);
-    admitted.into_iter().for_each(|reservation| drop(reservation.settle(40, None)));
+    held.settle(amount(350), None);
+    admitted.into_iter().for_each(|reservation| drop(reservation.settle(amount(40), None)));
     tokio::time::sleep(SOON).await;
     assert_eq!(ledger(&node, 3600).0, 430);
-    reserve(&node, &permit, 70).await.unwrap().settle(70, None);
+    reserve(&node, &permit, 70).await.unwrap().settle(amount(70), None);
     assert_eq!(refused(reserve(&node, &permit, 1).await).0, 500);
     tokio::time::sleep(LATER).await;
     assert_eq!((ledger(&node, 3600), meter(&node, 3600).debt), ((500, 0), 0));
@@ -343,7 +345,7 @@ async fn tokens_of_a_limit_that_is_gone_go_back_to_it() {
     let permit = node.permit_under(&[(1000, "1h")]).await;
     let held = reserve(&node, &permit, 400).await.unwrap();
     node.subscribe("dev", "qwen", &[(1000, "60s")]).await;
-    held.settle(100, None);
+    held.settle(amount(100), None);
     tokio::time::sleep(LATER).await;
 
     // The old limit comes back within its window: it knows what was spent, and nobody holds anything of it.
@@ -359,7 +361,7 @@ async fn draining_gives_everything_back() {
     for _ in 0..500 {
         let reservation = reserve(&node, &permit, 10).await.unwrap();
         tokio::time::sleep(Duration::from_millis(2)).await;
-        reservation.settle(10, None);
+        reservation.settle(amount(10), None);
     }
     assert!(ledger(&node, 3600).1 > 0);
     node.actors.drain().await;
@@ -386,7 +388,7 @@ async fn outputs_teach_what_calls_need() {
     assert_eq!(quota.output_estimate(&permit, Some(2000)), 2000);
     assert_eq!(quota.output_estimate(&permit, Some(128_000)), 4096);
     for _ in 0..1000 {
-        reserve(&node, &permit, 10).await.unwrap().settle(10, Some(100));
+        reserve(&node, &permit, 10).await.unwrap().settle(amount(10), Some(100));
     }
     assert_eq!(quota.output_estimate(&permit, None), 101);
     assert_eq!(quota.output_estimate(&permit, Some(2000)), 2000);
@@ -403,14 +405,14 @@ async fn callers_on_many_threads_never_spend_more_than_the_limit() {
             let mut call = 0;
             loop {
                 let tokens = 20 + (caller * 7 + call) % 40;
-                let Ok(reservation) = quota.reserve(&permit, tokens).await else { return spent };
+                let Ok(reservation) = quota.reserve(&permit, amount(tokens)).await else { return spent };
                 call += 1;
                 match call % 3 {
                     0 => drop(reservation),
                     _ => {
                         let used = tokens - call % 20;
                         spent += used;
-                        reservation.settle(used, None);
+                        reservation.settle(amount(used), None);
                     }
                 }
             }
@@ -430,12 +432,12 @@ async fn callers_on_many_threads_never_spend_more_than_the_limit() {
 async fn what_a_caller_is_told_was_used_never_becomes_less() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(100_000_000, "1h")]).await;
-    let limits = reserve(&node, &permit, 10).await.unwrap().settle(10, None);
+    let limits = reserve(&node, &permit, 10).await.unwrap().settle(amount(10), None);
     let callers = (0..4_u64).map(|_| {
         let (quota, permit) = (node.actors.quota.clone(), permit.clone());
         tokio::spawn(async move {
             for _ in 0..2000 {
-                quota.reserve(&permit, 20).await.unwrap().settle(10, None);
+                quota.reserve(&permit, amount(20)).await.unwrap().settle(amount(10), None);
                 tokio::task::yield_now().await;
             }
         })
@@ -449,4 +451,60 @@ async fn what_a_caller_is_told_was_used_never_becomes_less() {
         tokio::task::yield_now().await;
     }
     assert_eq!(limits.standing()[0].used, 10 + 4 * 2000 * 10);
+}
+
+#[tokio::test]
+async fn limits_count_what_and_whom_they_say() {
+    let node = Node::start().await;
+    node.prepare(&[(1, "1h")]).await;
+    let limits = json!([
+        {"limit": 1000, "window": "1h"},
+        {"limit": 100, "window": "1h", "unit": "output"},
+        {"limit": 2, "window": "1h", "unit": "requests", "scope": "key"},
+        {"limit": 1500, "window": "1h", "unit": "input", "scope": "subscription"},
+    ]);
+    node.subscribe_under("dev", "qwen", limits).await;
+    let mut permits = Vec::new();
+    for user in ["ann", "ann", "bob"] {
+        let (_, key) = node.key(user, "dev").await;
+        permits.push(node.permit(&key, "qwen"));
+    }
+    let [first, second, of_bob] = &permits[..] else { unreachable!() };
+    let quota = &node.actors.quota;
+    let refusing = async |permit: &Permit, need: Amount| match quota.reserve(permit, need).await.unwrap_err() {
+        QuotaRefusal::Exhausted { standing, .. } => (standing.unit, standing.scope, standing.used, standing.limit),
+        other => panic!("{other:?}"),
+    };
+
+    for (input, output) in [(500, 60), (100, 40)] {
+        let reservation = quota.reserve(first, Amount::of_call(300, 20)).await.unwrap();
+        reservation.settle(Amount::of_call(input, output), Some(output));
+    }
+    // One key has made its calls, another key of the same user has not; the user's answers are used up, for both.
+    assert_eq!(refusing(first, Amount::of_call(1, 0)).await, (Unit::Requests, LimitScope::Key, 2, 2));
+    assert_eq!(refusing(second, Amount::of_call(1, 1)).await, (Unit::Output, LimitScope::User, 100, 100));
+    quota.reserve(second, Amount::of_call(200, 0)).await.unwrap().settle(Amount::of_call(200, 0), None);
+
+    // Bob's own limits are fresh, but all share the prompts of the subscription: 800 of 1500 are gone.
+    quota.reserve(of_bob, Amount::of_call(700, 5)).await.unwrap().settle(Amount::of_call(700, 5), None);
+    assert_eq!(refusing(of_bob, Amount::of_call(1, 0)).await, (Unit::Input, LimitScope::Subscription, 1500, 1500));
+
+    // Who was refused by one limit holds nothing of the others, and the ledger has each in its own unit.
+    node.actors.drain().await;
+    let settled = |meter: &Meter| meter.window.as_ref().map(|window| (window.settled, window.held()));
+    let view = node.cluster.view();
+    let mut meters: Vec<_> =
+        view.meters.iter().map(|(id, meter)| ((id.limit.unit, id.limit.scope), settled(meter).unwrap())).collect();
+    meters.sort_unstable();
+    let expected = [
+        ((Unit::Total, LimitScope::User), (705, 0)),
+        ((Unit::Total, LimitScope::User), (900, 0)),
+        ((Unit::Input, LimitScope::Subscription), (1500, 0)),
+        ((Unit::Output, LimitScope::User), (5, 0)),
+        ((Unit::Output, LimitScope::User), (100, 0)),
+        ((Unit::Requests, LimitScope::Key), (1, 0)),
+        ((Unit::Requests, LimitScope::Key), (1, 0)),
+        ((Unit::Requests, LimitScope::Key), (2, 0)),
+    ];
+    assert_eq!(meters, expected);
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actors::probe::{Scrape, Scraped};
+use actors::quota::Amount;
 use actors::{Actors, Caller, Deps, Permit, Settings};
 use bytes::Bytes;
 use raft::command::{NewKey, NewToken};
@@ -18,6 +19,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
+
+/// The need of a call, or its use: so many tokens of whatever kind.
+pub(crate) fn amount(tokens: u64) -> Amount {
+    Amount::of_call(tokens, 0)
+}
 
 /// Wall time that runs with tokio's clock, which the tests accelerate.
 pub(crate) struct TestClock {
@@ -228,8 +234,12 @@ impl Node {
 
     /// A subscription of group `team` to `llm/<model>` with limits `(tokens, window)`.
     pub(crate) async fn subscribe(&self, name: &str, model: &str, limits: &[(u64, &str)]) {
-        let limits: Vec<Value> =
-            limits.iter().map(|(limit, window)| json!({"limit": limit, "window": window})).collect();
+        let limits = limits.iter().map(|(limit, window)| json!({"limit": limit, "window": window})).collect();
+        self.subscribe_under(name, model, limits).await;
+    }
+
+    /// The same with limits as they are written.
+    pub(crate) async fn subscribe_under(&self, name: &str, model: &str, limits: Value) {
         let spec = json!({"spec": {
             "owner": {"groups": [{"name": "team"}]},
             "modelRefs": [{"name": model, "namespace": "llm", "tokenRateLimits": limits}],

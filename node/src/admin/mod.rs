@@ -2,7 +2,7 @@
 //!
 //! - [`kube`]: a Kubernetes-style resource API, for `kubectl` and everything built on it. Admin port only.
 //! - [`maas_api`]: API keys, models and subscriptions as Models-as-a-Service clients know them. Both ports.
-//! - [`members`]: who is in the cluster, and how a lost node is replaced. Admin port only.
+//! - [`own`]: who is in the cluster, and where limits stand. Admin port only.
 //!
 //! All authenticate through the same actor, read the newest View of this node, and change things only through
 //! `Cluster::propose`. None keeps state of its own, and the gateway never imports this module.
@@ -13,7 +13,7 @@ mod health;
 mod json;
 mod kube;
 mod maas_api;
-mod members;
+mod own;
 mod path;
 mod secret;
 
@@ -22,14 +22,14 @@ use tokio::sync::watch;
 
 use crate::Context;
 
-/// What the admin port serves: the Kubernetes-style API, maas-api, `/tollgate/v1/members`, `/metrics`, `/healthz`, `/livez`, `/readyz`. Watches, which
+/// What the admin port serves: the Kubernetes-style API, maas-api, `/tollgate/v1/*`, `/metrics`, `/healthz`, `/livez`, `/readyz`. Watches, which
 /// would outlast any patience, end as soon as `draining` turns true or its sender is gone.
 pub fn router(context: Context, draining: watch::Receiver<bool>) -> Router {
     let kube = kube::router(context.clone(), draining);
     Router::new()
         .merge(health::router(context.clone()))
         .merge(health::metrics_router(context.clone()))
-        .merge(members::router(context.clone()))
+        .merge(own::router(context.clone()))
         .merge(maas_api::router(context))
         .merge(kube)
 }

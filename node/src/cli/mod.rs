@@ -1,8 +1,10 @@
 //! The command line: one verb per file. Only here are signals, exit codes, logging and the runtime set up;
 //! the rest of the crate can run many times in one process.
 
+mod admin_port;
 mod dev;
 mod exit;
+mod quota;
 mod serve;
 mod signals;
 mod sim_vllm;
@@ -39,6 +41,7 @@ Exit codes:
 enum Verb {
     Dev(dev::Args),
     Serve(serve::Args),
+    Quota(quota::Args),
     SimVllm(sim_vllm::Args),
 }
 
@@ -71,6 +74,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
         match verb {
             Verb::Dev(args) => Box::pin(dev::run(args)).await,
             Verb::Serve(args) => Box::pin(serve::run(args)).await,
+            Verb::Quota(args) => Box::pin(quota::run(args)).await,
             Verb::SimVllm(args) => Box::pin(sim_vllm::run(args)).await,
         }
     });

@@ -3,7 +3,9 @@
 //! What the prompt may cost is its bound. Where that is refused and the real prompt could still fit, a replica is asked for its exact
 //! size, and the call is judged once more by that. So a limit can be used up to less than one call's real use.
 
+use actors::quota::Amount;
 use actors::{Permit, QuotaRefusal, Reservation};
+use raft::resources::Unit;
 
 use super::body::CallBody;
 use super::count::Counter;
@@ -100,10 +102,10 @@ impl Entry<'_> {
     }
 
     async fn hold(&self, prompt_max: u64, prompt_tokens: u64) -> Result<Held, Short> {
-        let tokens = prompt_max.saturating_add(self.output);
-        match self.context.actors.quota.reserve(self.permit, tokens).await {
+        let need = Amount::of_call(prompt_max, self.output);
+        match self.context.actors.quota.reserve(self.permit, need).await {
             Ok(reservation) => Ok(Held { reservation, prompt_tokens }),
-            Err(refusal) => Err(Short { refusal, tokens }),
+            Err(refusal) => Err(Short { refusal, tokens: need.total() }),
         }
     }
 
@@ -119,7 +121,10 @@ fn could_fit(refusal: &QuotaRefusal, prompt_guess: u64, output: u64) -> bool {
     let QuotaRefusal::Exhausted { standing, retry_after, .. } = refusal else { return false };
     // Else calls in progress hold the tokens, and the same call can be expected to pass soon.
     let is_spent = *retry_after >= standing.resets_in;
-    is_spent && standing.limit.saturating_sub(standing.used) >= output.saturating_add(prompt_guess / 2)
+    let least = Amount::of_call(prompt_guess / 2, output).in_unit(standing.unit);
+    // A count of the prompt changes nothing for a limit that does not count prompts.
+    let counts_prompts = matches!(standing.unit, Unit::Total | Unit::Input);
+    is_spent && counts_prompts && standing.limit.saturating_sub(standing.used) >= least
 }
 
 /// The output tokens a call will probably have, all of its choices together.
@@ -141,11 +146,14 @@ mod tests {
     use actors::quota::LimitStanding;
     use actors::routing::Name;
     use raft::Timestamp;
+    use raft::resources::LimitScope;
 
     use super::*;
 
     fn exhausted(used: u64, retry_after: Duration) -> QuotaRefusal {
         let standing = LimitStanding {
+            unit: Unit::Total,
+            scope: LimitScope::User,
             limit: 1000,
             window: "1h".to_owned(),
             window_seconds: 3600,

@@ -5,7 +5,7 @@ use actors::{Permit, QuotaRefusal};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use raft::View;
-use raft::resources::{Kind, ObjectKey};
+use raft::resources::{Kind, LimitScope, ObjectKey, Unit};
 use serde_json::json;
 
 use super::dialect::Dialect;
@@ -44,27 +44,54 @@ pub(super) fn refuse(refusal: &Refusal, dialect: Dialect, request_id: &HeaderVal
     response
 }
 
-/// Adds rate-limit headers: the dialect's own for the tightest limit (the first of `standing`), and the IETF draft's for all of them.
+/// Adds rate-limit headers: the dialect's own for the tightest limit of each kind it knows (`standing` has the tightest first), and the
+/// IETF draft's for all of them.
 pub(super) fn add_limits(standing: &[LimitStanding], dialect: Dialect, headers: &mut HeaderMap) {
-    let Some(tightest) = standing.first() else { return };
-    dialect.limit_headers(tightest, headers);
+    if standing.is_empty() {
+        return;
+    }
     let (mut policy, mut limits) = (String::with_capacity(64), String::with_capacity(64));
     for limit in standing {
         if !policy.is_empty() {
             policy.push_str(", ");
             limits.push_str(", ");
         }
+        dialect.limit_headers(limit, headers);
+        let (name, unit) = (policy_name(limit), unit_name(limit.unit));
         let seconds = limit.resets_in.as_millis().div_ceil(1000);
-        policy.push_str(&format!(
-            "\"{}\";q={};w={};maas-unit=\"tokens\"",
-            limit.window, limit.limit, limit.window_seconds
-        ));
-        limits.push_str(&format!("\"{}\";r={};t={};maas-unit=\"tokens\"", limit.window, limit.remaining, seconds));
+        policy.push_str(&format!("\"{name}\";q={};w={};maas-unit=\"{unit}\"", limit.limit, limit.window_seconds));
+        limits.push_str(&format!("\"{name}\";r={};t={seconds};maas-unit=\"{unit}\"", limit.remaining));
     }
     // Windows are digits and a unit, so these are valid header values.
     if let (Ok(policy), Ok(limits)) = (HeaderValue::try_from(policy), HeaderValue::try_from(limits)) {
         headers.insert(HeaderName::from_static("ratelimit-policy"), policy);
         headers.insert(HeaderName::from_static("ratelimit"), limits);
+    }
+}
+
+/// `1h`, and what is unusual about the limit: `1h-requests-key`.
+fn policy_name(limit: &LimitStanding) -> String {
+    let unit = match limit.unit {
+        Unit::Total => "",
+        Unit::Input => "-input",
+        Unit::Output => "-output",
+        Unit::Requests => "-requests",
+    };
+    let scope = match limit.scope {
+        LimitScope::User => "",
+        LimitScope::Key => "-key",
+        LimitScope::Subscription => "-subscription",
+    };
+    format!("{}{unit}{scope}", limit.window)
+}
+
+/// As headers say it.
+fn unit_name(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Total => "tokens",
+        Unit::Input => "input-tokens",
+        Unit::Output => "output-tokens",
+        Unit::Requests => "requests",
     }
 }
 
@@ -94,6 +121,8 @@ mod tests {
 
     fn limit(window: &str, remaining: u64) -> LimitStanding {
         LimitStanding {
+            unit: Unit::Total,
+            scope: LimitScope::User,
             limit: 1000,
             window: window.to_owned(),
             window_seconds: 3600,
@@ -105,9 +134,9 @@ mod tests {
         }
     }
 
-    fn headers(dialect: Dialect) -> Vec<String> {
+    fn headers(dialect: Dialect, standing: &[LimitStanding]) -> Vec<String> {
         let mut headers = HeaderMap::new();
-        add_limits(&[limit("1h", 10), limit("24h", 20)], dialect, &mut headers);
+        add_limits(standing, dialect, &mut headers);
         let mut lines: Vec<_> =
             headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.sort();
@@ -127,7 +156,45 @@ mod tests {
             "anthropic-ratelimit-tokens-remaining: 10",
             "anthropic-ratelimit-tokens-reset: 2026-11-22T12:40:09Z",
         ];
-        assert_eq!(headers(Dialect::OpenAi), [&standard[..], &openai[..]].concat());
-        assert_eq!(headers(Dialect::Anthropic), [&anthropic[..], &standard[..]].concat());
+        let standing = [limit("1h", 10), limit("24h", 20)];
+        assert_eq!(headers(Dialect::OpenAi, &standing), [&standard[..], &openai[..]].concat());
+        assert_eq!(headers(Dialect::Anthropic, &standing), [&anthropic[..], &standard[..]].concat());
+    }
+
+    #[test]
+    fn limits_of_other_units_have_headers_of_their_own() {
+        let requests = LimitStanding { unit: Unit::Requests, scope: LimitScope::Key, ..limit("60s", 3) };
+        let output = LimitStanding { unit: Unit::Output, scope: LimitScope::Subscription, ..limit("1h", 7) };
+        let standing = [requests, output, limit("24h", 20)];
+        let standard = [
+            r#"ratelimit-policy: "60s-requests-key";q=1000;w=3600;maas-unit="requests", "1h-output-subscription";q=1000;w=3600;maas-unit="output-tokens", "24h";q=1000;w=3600;maas-unit="tokens""#,
+            r#"ratelimit: "60s-requests-key";r=3;t=2;maas-unit="requests", "1h-output-subscription";r=7;t=2;maas-unit="output-tokens", "24h";r=20;t=2;maas-unit="tokens""#,
+        ];
+        let openai = [
+            "x-ratelimit-limit-requests: 1000",
+            "x-ratelimit-limit-tokens: 1000",
+            "x-ratelimit-remaining-requests: 3",
+            "x-ratelimit-remaining-tokens: 7",
+            "x-ratelimit-reset-requests: 2s",
+            "x-ratelimit-reset-tokens: 2s",
+        ];
+        let anthropic = ["output-tokens", "requests", "tokens"].map(|unit| {
+            let remaining = if unit == "requests" {
+                3
+            } else if unit == "tokens" {
+                20
+            } else {
+                7
+            };
+            [
+                format!("anthropic-ratelimit-{unit}-limit: 1000"),
+                format!("anthropic-ratelimit-{unit}-remaining: {remaining}"),
+                format!("anthropic-ratelimit-{unit}-reset: 2026-11-22T12:40:09Z"),
+            ]
+        });
+        let standard = standard.map(str::to_owned);
+        let openai = openai.map(str::to_owned);
+        assert_eq!(headers(Dialect::OpenAi, &standing), [&standard[..], &openai[..]].concat());
+        assert_eq!(headers(Dialect::Anthropic, &standing), [&anthropic.concat()[..], &standard[..]].concat());
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actors::Reservation;
-use actors::quota::{LimitStanding, Limits};
+use actors::quota::{Amount, LimitStanding, Limits};
 use tracing::debug;
 
 use super::usage::Usage;
@@ -39,7 +39,7 @@ pub(super) struct Bill {
     /// Here once settled.
     limits: Option<Limits>,
     prompt_guess: u64,
-    observed: u64,
+    observed: Amount,
 }
 
 impl Bill {
@@ -54,9 +54,9 @@ impl Bill {
         call.authorized_calls.inc();
         call.in_flight.inc();
         if let Some(reservation) = &reservation {
-            call.reserved.inc_by(reservation.tokens());
+            call.reserved.inc_by(reservation.need().total());
         }
-        Bill { metrics, call, reservation, limits: None, prompt_guess, observed: 0 }
+        Bill { metrics, call, reservation, limits: None, prompt_guess, observed: Amount::default() }
     }
 
     /// Where the limits stand, this call counted as used: what it holds, or what it cost once that is settled. Empty for calls that
@@ -71,60 +71,61 @@ impl Bill {
 
     /// The call is on its way to a replica: from now on its prompt costs.
     pub(super) fn sent(&mut self) {
-        self.observe(self.prompt_guess);
+        self.observe(Amount::of_call(self.prompt_guess, 0));
     }
 
     /// It never reached one.
     pub(super) fn not_sent(&mut self) {
-        self.observe(0);
+        self.observe(Amount::default());
     }
 
     /// So many output tokens were produced so far. `reported` replaces what is guessed of the prompt.
     pub(super) fn produced(&mut self, output: u64, reported: Option<Usage>) {
-        self.observe(reported.map_or(self.prompt_guess + output, Usage::total));
+        self.observe(reported.map_or(Amount::of_call(self.prompt_guess, output), Usage::amount));
     }
 
-    fn observe(&mut self, tokens: u64) {
+    fn observe(&mut self, used: Amount) {
         if let Some(reservation) = &mut self.reservation
-            && tokens != self.observed
+            && used != self.observed
         {
-            self.observed = tokens;
-            reservation.observe(tokens);
+            self.observed = used;
+            reservation.observe(used);
         }
     }
 
     /// Settles with what the replica reported.
     pub(super) fn settle_reported(&mut self, usage: Usage) {
-        self.settle(Source::Reported, usage.total(), Some(usage.output));
+        self.settle(Source::Reported, usage.amount(), Some(usage.output));
     }
 
     /// Settles with what was counted: `output` tokens, and the prompt as guessed.
     pub(super) fn settle_counted(&mut self, output: u64) {
-        self.settle(Source::Counted, self.prompt_guess + output, Some(output));
+        self.settle(Source::Counted, Amount::of_call(self.prompt_guess, output), Some(output));
     }
 
     /// Settles with the reservation: there was an answer, and nobody knows how large it was.
     pub(super) fn settle_estimated(&mut self) {
-        let reserved = self.reservation.as_ref().map_or(0, Reservation::tokens);
+        let reserved = self.reservation.as_ref().map(Reservation::need).unwrap_or_default();
         self.settle(Source::Estimated, reserved, None);
     }
 
     /// Settles with nothing: no replica did any work.
     pub(super) fn waive(&mut self) {
         if let Some(reservation) = self.reservation.take() {
-            self.call.released.inc_by(reservation.tokens());
-            self.limits = Some(reservation.settle(0, None));
+            self.call.released.inc_by(reservation.need().total());
+            self.limits = Some(reservation.settle(Amount::default(), None));
         }
     }
 
-    fn settle(&mut self, source: Source, tokens: u64, output: Option<u64>) {
+    fn settle(&mut self, source: Source, used: Amount, output: Option<u64>) {
         if let Some(reservation) = self.reservation.take() {
-            self.book(source, tokens, reservation.tokens());
-            self.limits = Some(reservation.settle(tokens, output));
+            self.book(source, used, reservation.need());
+            self.limits = Some(reservation.settle(used, output));
         }
     }
 
-    fn book(&self, source: Source, tokens: u64, reserved: u64) {
+    fn book(&self, source: Source, used: Amount, reserved: Amount) {
+        let (tokens, reserved) = (used.total(), reserved.total());
         self.call.authorized_hits.inc_by(tokens);
         self.call.settled.inc_by(tokens);
         self.call.released.inc_by(reserved.saturating_sub(tokens));
@@ -138,7 +139,7 @@ impl Drop for Bill {
     fn drop(&mut self) {
         self.call.in_flight.dec();
         if let Some(reservation) = self.reservation.take() {
-            self.book(Source::Counted, self.observed, reservation.tokens());
+            self.book(Source::Counted, self.observed, reservation.need());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a replica says a call used, believed only where it can be true.
 
+use actors::quota::Amount;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -17,9 +18,9 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// All of them.
-    pub(super) fn total(self) -> u64 {
-        self.input + self.output
+    /// What limits count of it.
+    pub(super) fn amount(self) -> Amount {
+        Amount::of_call(self.input, self.output)
     }
 }
 

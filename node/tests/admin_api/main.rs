@@ -7,5 +7,6 @@ mod kube;
 mod kubectl;
 mod maas_api;
 mod members;
+mod quota;
 mod watch;
 mod world;

@@ -26,7 +26,11 @@ async fn everything_works_without_setting_anything_up() {
         names,
         [
             "API_KEY",
+            "API_KEY_ID",
             "KUBECONFIG",
+            "MAAS_ADMIN_CA",
+            "MAAS_ADMIN_TOKEN_FILE",
+            "MAAS_ADMIN_URL",
             "MAAS_URL",
             "MODEL_ENDPOINT",
             "MODEL_NAME",
@@ -53,6 +57,14 @@ async fn everything_works_without_setting_anything_up() {
     assert!(message["content"].is_string() || message["reasoning"].is_string(), "{}", answer.text);
     let wrong = crate::client::Client::plain(&exports["MAAS_URL"], "sk-oai-invalid-key-12345");
     assert_eq!(wrong.post(CHAT, &chat("hello", 5)).await.unwrap().status, 403);
+
+    // Where that call's limits stand is a command away.
+    let explain = dev.explain_quota(&exports).await;
+    let line = explain.lines().find(|line| line.starts_with("50000 total per 1h")).unwrap_or_default();
+    assert!(explain.starts_with(&format!("key {} of ", exports["API_KEY_ID"])), "{explain}");
+    let cells: Vec<&str> = line.split("  ").filter(|cell| !cell.is_empty()).map(str::trim).collect();
+    assert!(cells.len() == 8 && cells[6].ends_with('Z'), "{explain}");
+    assert!(!explain.contains(&exports["API_KEY"]), "{explain}");
 
     // The user's token makes keys; the administrator's sees resources.
     let body = json!({"name": "mine", "subscription": "calculus-dev"});

@@ -54,6 +54,15 @@ impl Dev {
         self.wait_for_output("Ctrl-C drains").await;
     }
 
+    /// What `tollgate quota explain` says of the key of dev.env.
+    pub(crate) async fn explain_quota(&self, exports: &Exports) -> String {
+        let arguments = ["quota", "explain", "--key", &exports["API_KEY_ID"], "--model", &exports["MODEL_NAME"]];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        let output = command.args(arguments).envs(exports).output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// The command line.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));

@@ -1,5 +1,7 @@
 //! What a well-behaved caller gets, and what it costs.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::scripted::Script;
@@ -98,7 +100,7 @@ async fn a_model_lists_itself_even_when_its_quota_is_used_up() {
         second.json()["error"]["message"]
             .as_str()
             .unwrap()
-            .starts_with("token limit 10 per 1h of subscription `dev` reached")
+            .starts_with("limit of 10 tokens per 1h of subscription `dev` reached")
     );
     assert_eq!(second.json()["error"]["code"], "rate_limit_exceeded");
     let seconds: u64 = second.header("retry-after").parse().unwrap();
@@ -162,4 +164,33 @@ async fn wherever_a_stream_is_split_the_caller_gets_the_same_bytes_and_pays_the_
         assert_eq!(answer.body, format!("{kept}data: [DONE]\r\n\r\n"), "split at {at}");
     }
     assert_eq!(world.used().await, 7 * (stream.len() as u64 + 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_calls_for_each_key_counts_calls_and_says_so() {
+    let (_replica, url) = replica(9).await;
+    let mut world = World::start(&[url], PLENTY).await;
+    let limits =
+        json!([{"limit": PLENTY, "window": "1h"}, {"limit": 2, "window": "60s", "unit": "requests", "scope": "key"}]);
+    world.subscribe("few", limits).await;
+    let body = json!({"model": "qwen", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4});
+    // What never reaches a replica is no call.
+    let wrong = json!({"model": "qwen", "messages": [], "max_tokens": -1});
+    for key in ["first", "second"] {
+        world.key = world.add_key("ann", "few", Duration::from_secs(3600)).await;
+        assert_eq!(world.post("/llm/qwen/invocations", &wrong).await.status, 404);
+        for left in ["1", "0"] {
+            let answer = world.post(CHAT, &body).await;
+            assert_eq!(
+                (answer.status, answer.header("x-ratelimit-remaining-requests")),
+                (200, left),
+                "{key} {answer:?}"
+            );
+            assert_eq!(answer.header("x-ratelimit-limit-tokens"), PLENTY.to_string());
+        }
+        let refused = world.post(CHAT, &body).await;
+        assert_eq!(refused.status, 429, "{key} {refused:?}");
+        assert!(refused.body.contains("limit of 2 requests per 60s"), "{refused:?}");
+        assert!((1..=60).contains(&refused.header("retry-after").parse::<u64>().unwrap()), "{refused:?}");
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use actors::quota::Amount;
 use actors::{Actors, Permit};
 use axum::Router;
 use axum::routing::get;
@@ -85,13 +86,18 @@ impl World {
     async fn furnish(&self, urls: &[String], tokens: u64) {
         self.apply(Kind::Namespace, "", "llm", "", json!({})).await;
         self.publish("qwen", &urls.join(",")).await;
-        let spec = json!({"spec": {
-            "owner": {"users": ["ann"]},
-            "modelRefs": [{"name": "qwen", "namespace": "llm", "tokenRateLimits": [{"limit": tokens, "window": "1h"}]}],
-        }});
-        self.apply(Kind::Subscription, "models-as-a-service", "dev", "", spec).await;
+        self.subscribe("dev", json!([{"limit": tokens, "window": "1h"}])).await;
         let spec = json!({"spec": {"modelRefs": [{"name": "qwen", "namespace": "llm"}], "subjects": {"users": ["ann", "bob"]}}});
         self.apply(Kind::AuthPolicy, "models-as-a-service", "dev", "", spec).await;
+    }
+
+    /// A subscription of ann to `llm/qwen` under these limits.
+    pub(crate) async fn subscribe(&self, name: &str, limits: Value) {
+        let spec = json!({"spec": {
+            "owner": {"users": ["ann"]},
+            "modelRefs": [{"name": "qwen", "namespace": "llm", "tokenRateLimits": limits}],
+        }});
+        self.apply(Kind::Subscription, "models-as-a-service", name, "", spec).await;
     }
 
     /// A model `llm/<name>` with replicas at `urls`, comma-separated.
@@ -155,9 +161,9 @@ impl World {
 
     /// What ann's meter has been charged, in tokens, as a reservation of one token sees it.
     pub(crate) async fn used(&self) -> u64 {
-        let reservation = self.context.actors.quota.reserve(&self.permit(), 1).await.unwrap();
+        let reservation = self.context.actors.quota.reserve(&self.permit(), Amount::of_call(1, 0)).await.unwrap();
         let used = reservation.standing()[0].used;
-        reservation.settle(0, None);
+        reservation.settle(Amount::default(), None);
         used - 1
     }
 

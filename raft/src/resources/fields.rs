@@ -126,6 +126,17 @@ impl<'a> Fields<'a> {
         None
     }
 
+    /// One of these words, and what it stands for.
+    pub(super) fn one_of<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(name)?;
+        let found = words.iter().find(|(word, _)| *word == text);
+        if found.is_none() {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            self.error(name, format!("is \"{text}\": use {}", words.join(", ")));
+        }
+        found.map(|(_, meaning)| *meaning)
+    }
+
     /// An integer within bounds.
     pub(super) fn integer(&self, name: &str, bounds: RangeInclusive<i64>) -> Option<i64> {
         let value = self.get(name)?;

@@ -1,5 +1,6 @@
 //! MaaSSubscription: which groups and users may spend how many tokens on which models.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::fields::Fields;
@@ -38,25 +39,120 @@ pub struct SubscriptionModel {
     pub per_token: Option<String>,
 }
 
-/// So many tokens per user in so long a window.
+/// So much in so long a window.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TokenRateLimit {
-    /// Tokens, 1 to 1,000,000,000.
+    /// Of its unit, 1 to 1,000,000,000.
     pub limit: u64,
     /// The window as written: `60s`, `1h`.
     pub window: String,
     /// The window in seconds, at least 1.
     pub window_seconds: u32,
+    /// What is counted.
+    pub unit: Unit,
+    /// Who is counted together.
+    pub scope: LimitScope,
+}
+
+impl TokenRateLimit {
+    /// `300 tokens per 1h for each user`.
+    fn written(&self) -> String {
+        let (limit, noun, window) = (self.limit, self.unit.noun(), &self.window);
+        let whose = match self.scope {
+            LimitScope::User => "for each user",
+            LimitScope::Key => "for each key",
+            LimitScope::Subscription => "for all users together",
+        };
+        format!("{limit} {noun} per {window} {whose}")
+    }
+
+    /// Which of the limits on a model it is. Two of one kind are one: the smaller.
+    pub fn kind(&self) -> LimitKind {
+        LimitKind { window_seconds: self.window_seconds, unit: self.unit, scope: self.scope }
+    }
+}
+
+/// What tells the limits on a model apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct LimitKind {
+    /// The length of its windows.
+    pub window_seconds: u32,
+    /// What is counted.
+    pub unit: Unit,
+    /// Who is counted together.
+    pub scope: LimitScope,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum Unit {
+    /// Tokens of prompts and of answers.
+    #[default]
+    Total,
+    /// Tokens of prompts.
+    Input,
+    /// Tokens of answers.
+    Output,
+    /// Calls that reached a replica.
+    Requests,
+}
+
+impl Unit {
+    /// As a limit's `unit` says it.
+    pub const NAMES: [(&str, Unit); 4] =
+        [("total", Unit::Total), ("input", Unit::Input), ("output", Unit::Output), ("requests", Unit::Requests)];
+
+    /// As a limit's `unit` says it.
+    pub fn name(self) -> &'static str {
+        name_of(&Unit::NAMES, self)
+    }
+
+    /// As texts say it: `300 tokens`.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Unit::Total => "tokens",
+            Unit::Input => "input tokens",
+            Unit::Output => "output tokens",
+            Unit::Requests => "requests",
+        }
+    }
+}
+
+/// Who shares a limit.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum LimitScope {
+    /// Nobody: every user has it.
+    #[default]
+    User,
+    /// Every key has it. What is not called with a key is counted by user.
+    Key,
+    /// All users of the subscription share it.
+    Subscription,
+}
+
+impl LimitScope {
+    /// As a limit's `scope` says it.
+    pub const NAMES: [(&str, LimitScope); 3] =
+        [("user", LimitScope::User), ("key", LimitScope::Key), ("subscription", LimitScope::Subscription)];
+
+    /// As a limit's `scope` says it.
+    pub fn name(self) -> &'static str {
+        name_of(&LimitScope::NAMES, self)
+    }
+}
+
+fn name_of<T: PartialEq>(names: &[(&'static str, T)], wanted: T) -> &'static str {
+    names.iter().find(|(_, meaning)| *meaning == wanted).map_or("", |(name, _)| name)
 }
 
 impl SubscriptionSpec {
-    /// The limit on the model `namespace/name` in windows of this length, in tokens: the smallest if several are given.
-    pub fn limit(&self, namespace: &str, name: &str, window_seconds: u32) -> Option<u64> {
+    /// The limit of this kind on the model `namespace/name`: the smallest if several are given.
+    pub fn limit(&self, namespace: &str, name: &str, kind: LimitKind) -> Option<u64> {
         self.model_refs
             .iter()
             .filter(|model| model.name == name && model.namespace == namespace)
             .flat_map(|model| &model.limits)
-            .filter(|limit| limit.window_seconds == window_seconds)
+            .filter(|limit| limit.kind() == kind)
             .map(|limit| limit.limit)
             .min()
     }
@@ -85,7 +181,7 @@ pub(super) fn parse(body: &Fields<'_>) -> Option<SubscriptionSpec> {
 
 fn parse_model(model: &Fields<'_>) -> Option<SubscriptionModel> {
     let target = model_ref::parse_target(model);
-    let limits = model.some_objects("tokenRateLimits", &["limit", "window"]);
+    let limits = model.some_objects("tokenRateLimits", &["limit", "window", "unit", "scope"]);
     let billing = model.object("billingRate", &["perToken"]);
     let limits = limits.iter().filter_map(parse_limit).collect();
     let (namespace, name) = target?;
@@ -98,12 +194,16 @@ fn parse_limit(limit: &Fields<'_>) -> Option<TokenRateLimit> {
         limit.error("limit", "is required");
     }
     let tokens = limit.integer("limit", 1..=1_000_000_000);
+    let unit = limit.one_of("unit", &Unit::NAMES).unwrap_or_default();
+    let scope = limit.one_of("scope", &LimitScope::NAMES).unwrap_or_default();
     let window = limit.required_text("window", 0..=64)?;
     match window_seconds(window) {
         Some(seconds) if seconds <= WINDOW_SECONDS_MAX => Some(TokenRateLimit {
             limit: u64::try_from(tokens?).ok()?,
             window: window.to_owned(),
             window_seconds: seconds,
+            unit,
+            scope,
         }),
         Some(_) => {
             limit.error("window", format!("\"{window}\" is too long: use at most 8784h (366 days)"));
@@ -170,9 +270,8 @@ pub(super) fn status(object: &Object, spec: &SubscriptionSpec, state: &State) ->
 }
 
 fn written_limits(model: &SubscriptionModel) -> String {
-    let limits: Vec<String> =
-        model.limits.iter().map(|limit| format!("{} tokens per {}", limit.limit, limit.window)).collect();
-    format!("per user: {}", limits.join(", "))
+    let limits: Vec<String> = model.limits.iter().map(TokenRateLimit::written).collect();
+    limits.join(", ")
 }
 
 /// Warns of other subscriptions of the same priority: which of them a new key gets is then decided by size and name.

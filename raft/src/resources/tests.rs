@@ -51,6 +51,12 @@ fn subscriptions_are_checked_field_by_field() {
                 &format!("{window}: \"9999h\" is too long: use at most 8784h (366 days)"),
             ),
             (limited(json!(5), json!(60)), &format!("{window}: must be a string, not 60")),
+            (
+                json!({ "spec": { "modelRefs": [{ "name": "granite", "namespace": "llm",
+                    "tokenRateLimits": [{ "limit": 1, "window": "1h", "unit": "euros", "scope": "group" }] }] } }),
+                "spec.modelRefs[0].tokenRateLimits[0].unit: is \"euros\": use total, input, output, requests\n\
+                 spec.modelRefs[0].tokenRateLimits[0].scope: is \"group\": use user, key, subscription",
+            ),
             (json!({}), "spec: is required"),
             (json!([]), "must be an object, not a list"),
             (json!({ "spec": { "modelRefs": [] } }), "spec.modelRefs: must have at least one entry"),
@@ -73,21 +79,29 @@ fn subscriptions_are_checked_field_by_field() {
 }
 
 #[test]
-fn of_two_limits_with_one_window_the_smaller_holds() {
-    let limits =
-        json!([{ "limit": 7, "window": "60s" }, { "limit": 5, "window": "1m" }, { "limit": 90, "window": "1h" }]);
+fn of_two_limits_of_one_kind_the_smaller_holds() {
+    let limits = json!([
+        { "limit": 7, "window": "60s" },
+        { "limit": 5, "window": "1m" },
+        { "limit": 90, "window": "1h" },
+        { "limit": 3, "window": "1h", "unit": "requests", "scope": "key" },
+    ]);
+    let usual = (Unit::Total, LimitScope::User);
     let model = |name| json!({ "name": name, "namespace": "llm", "tokenRateLimits": limits });
     let body = json!({ "spec": { "modelRefs": [model("granite"), model("mistral")] } });
     let parsed = validate(&object(Kind::Subscription, TENANT_NAMESPACE, "team", &body.to_string()));
     let Ok(Spec::Subscription(spec)) = parsed else { panic!("{parsed:?}") };
-    for (namespace, name, seconds, wanted) in [
-        ("llm", "granite", 60, Some(5)),
-        ("llm", "granite", 3600, Some(90)),
-        ("llm", "granite", 61, None),
-        ("llm", "other", 60, None),
-        ("other", "granite", 60, None),
+    for (namespace, name, window_seconds, (unit, scope), wanted) in [
+        ("llm", "granite", 60, usual, Some(5)),
+        ("llm", "granite", 3600, usual, Some(90)),
+        ("llm", "granite", 3600, (Unit::Requests, LimitScope::Key), Some(3)),
+        ("llm", "granite", 3600, (Unit::Requests, LimitScope::User), None),
+        ("llm", "granite", 61, usual, None),
+        ("llm", "other", 60, usual, None),
+        ("other", "granite", 60, usual, None),
     ] {
-        assert_eq!(spec.limit(namespace, name, seconds), wanted, "{namespace}/{name} per {seconds} s");
+        let kind = LimitKind { window_seconds, unit, scope };
+        assert_eq!(spec.limit(namespace, name, kind), wanted, "{namespace}/{name} {kind:?}");
     }
 }
 
@@ -389,7 +403,10 @@ fn subscriptions_and_policies_are_as_good_as_the_models_they_name() {
 
     let json = status_of(&log, Kind::Subscription, TENANT_NAMESPACE, "team", &health).json;
     assert_eq!(json["modelRefStatuses"][1]["reason"], "NotFound");
-    assert_eq!(json["tokenRateLimitStatuses"][0]["message"], "per user: 100 tokens per 1h, 10 tokens per 60s");
+    assert_eq!(
+        json["tokenRateLimitStatuses"][0]["message"],
+        "100 tokens per 1h for each user, 10 tokens per 60s for each user"
+    );
     assert_eq!(json["tokenRateLimitStatuses"][1]["ready"], false);
     let json = status_of(&log, Kind::AuthPolicy, TENANT_NAMESPACE, "team", &health).json;
     assert_eq!(

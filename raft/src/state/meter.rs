@@ -12,32 +12,67 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::State;
 use crate::ids::{NodeId, Timestamp};
+use crate::resources::{LimitKind, LimitScope};
 
-/// Names a meter: one limit of one subscription on one model, for one user.
+/// Names a meter: one limit of one subscription on one model, and who is counted.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct MeterId {
     /// The MaaSSubscription's namespace and name.
     pub subscription: (String, String),
     /// The MaaSModelRef's namespace and name.
     pub model: (String, String),
-    /// Which of the subscription's limits on that model: the one with this window. Two limits of one window are one: the smaller.
-    pub window_seconds: u32,
-    /// The user who is counted.
-    pub user: String,
+    /// Which of the subscription's limits on that model.
+    pub limit: LimitKind,
+    /// Who is counted.
+    pub subject: Subject,
+}
+
+/// Who is counted by a meter.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Subject {
+    /// A user.
+    User(String),
+    /// An API key, by its id.
+    Key(Uuid),
+    /// Whoever uses the subscription.
+    Everybody,
+}
+
+impl Subject {
+    /// Whom a limit of this scope counts when `user` calls with `key`. Who shows no key is counted like a key of that user.
+    pub fn of(scope: LimitScope, user: &str, key: Option<Uuid>) -> Subject {
+        match (scope, key) {
+            (LimitScope::Subscription, _) => Subject::Everybody,
+            (LimitScope::Key, Some(id)) => Subject::Key(id),
+            (LimitScope::Key, None) | (LimitScope::User, _) => Subject::User(user.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::User(name) => f.write_str(name),
+            Subject::Key(id) => write!(f, "key {id}"),
+            Subject::Everybody => f.write_str("everybody"),
+        }
+    }
 }
 
 impl MeterId {
     /// The length of its windows, at least a second.
     pub fn window(&self) -> Duration {
-        Duration::from_secs(u64::from(self.window_seconds.max(1)))
+        Duration::from_secs(u64::from(self.limit.window_seconds.max(1)))
     }
 }
 
@@ -71,7 +106,7 @@ pub struct MeterWindow {
     pub wanted: OrdMap<NodeId, u64>,
 }
 
-/// Where a meter stands, for headers and refusals. All in tokens.
+/// Where a meter stands, for headers and refusals. All in the limit's unit, like everything here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MeterReading {
     /// The limit.

@@ -28,7 +28,7 @@ use crate::ids::{NodeId, RequestId, Timestamp};
 use crate::resources::{Object, ObjectKey};
 
 pub use key::{ApiKey, KeyStatus};
-pub use meter::{Meter, MeterId, MeterReading, MeterWindow};
+pub use meter::{Meter, MeterId, MeterReading, MeterWindow, Subject};
 pub use node::NodeLedger;
 pub use snapshot::SnapshotError;
 pub use token::Token;

@@ -19,11 +19,10 @@ use crate::resources::Object;
 #[error("snapshot cannot be read: {0}")]
 pub struct SnapshotError(#[from] codec::DecodeError);
 
-/// The formats there have been, oldest first. Only the last one is written.
+/// The formats there have been since the first release, oldest first. Only the last one is written.
 #[derive(Serialize, Deserialize)]
 enum Snapshot {
     First(Stored),
-    Second { stored: Stored, retired: BTreeSet<NodeId> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,6 +37,7 @@ struct Stored {
     nodes: Vec<(NodeId, Arc<NodeLedger>)>,
     /// Oldest first.
     recent: Vec<(RequestId, u64, Reply)>,
+    retired: BTreeSet<NodeId>,
 }
 
 impl State {
@@ -57,17 +57,15 @@ impl State {
             meters: self.meters.iter().map(|(id, meter)| (id.clone(), Arc::clone(meter))).collect(),
             nodes: self.nodes.iter().map(|(id, node)| (*id, Arc::clone(node))).collect(),
             recent: recent.collect(),
+            retired: self.retired.iter().copied().collect(),
         };
-        codec::to_payload(&Snapshot::Second { stored, retired: self.retired.iter().copied().collect() })
+        codec::to_payload(&Snapshot::First(stored))
     }
 
     /// The state that gave these bytes. Errors: the bytes are damaged or of an unknown format.
     pub fn from_bytes(bytes: &[u8]) -> Result<State, SnapshotError> {
-        let (stored, retired) = match codec::from_large_payload(bytes)? {
-            Snapshot::First(stored) => (stored, BTreeSet::new()),
-            Snapshot::Second { stored, retired } => (stored, retired),
-        };
-        Ok(State { retired: retired.into_iter().collect(), ..stored.into_state() })
+        let Snapshot::First(stored) = codec::from_large_payload(bytes)?;
+        Ok(stored.into_state())
     }
 }
 
@@ -80,6 +78,7 @@ impl Stored {
             objects: self.objects.into_iter().map(|object| (object.key.clone(), object)).collect(),
             tokens: self.tokens.into_iter().map(|token| (token.hash, token)).collect(),
             nodes: self.nodes.into_iter().collect::<OrdMap<_, _>>(),
+            retired: self.retired.into_iter().collect(),
             ..State::default()
         };
         for key in self.keys {

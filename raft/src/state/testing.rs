@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::{MeterId, Outcome, State};
+use super::{MeterId, Outcome, State, Subject};
 use crate::command::{Command, Reply};
 use crate::ids::{RequestId, Timestamp};
-use crate::resources::{Kind, NewObject, ObjectKey, TENANT_NAMESPACE};
+use crate::resources::{Kind, LimitKind, LimitScope, NewObject, ObjectKey, TENANT_NAMESPACE, Unit};
 
 /// See the module.
 #[derive(Default)]
@@ -65,7 +65,7 @@ pub(crate) fn meter(user: &str, window_seconds: u32) -> MeterId {
     MeterId {
         subscription: (TENANT_NAMESPACE.to_owned(), "team".to_owned()),
         model: ("llm".to_owned(), "granite".to_owned()),
-        window_seconds,
-        user: user.to_owned(),
+        limit: LimitKind { window_seconds, unit: Unit::Total, scope: LimitScope::User },
+        subject: Subject::User(user.to_owned()),
     }
 }

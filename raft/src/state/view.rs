@@ -77,11 +77,11 @@ impl State {
         }
     }
 
-    /// The limit of a meter in tokens, as its MaaSSubscription says now; `None` if it says nothing (any more).
+    /// The limit of a meter, as its MaaSSubscription says now; `None` if it says nothing (any more).
     pub fn limit_of(&self, id: &MeterId) -> Option<u64> {
         let (namespace, name) = &id.subscription;
         match &self.object(&ObjectKey::new(Kind::Subscription, namespace, name))?.spec {
-            Spec::Subscription(spec) => spec.limit(&id.model.0, &id.model.1, id.window_seconds),
+            Spec::Subscription(spec) => spec.limit(&id.model.0, &id.model.1, id.limit),
             _ => None,
         }
     }

@@ -82,10 +82,10 @@ fn the_disk_of_another_node_another_cluster_or_another_format_is_refused() {
     assert_eq!(message, "the disk belongs to node 1 of cluster `test`, this is node 1 of cluster `production`");
     nodes.name = "test".into();
     on_disk(&nodes, 1, async |disk| {
-        let record = Identity { format: 2, cluster: "test".into(), node: 1, disk: 1 }.to_bytes();
+        let record = Identity { format: 1, cluster: "test".into(), node: 1, disk: 1 }.to_bytes();
         disk.write(vec![Write::Put { key: Key::Identity, record: record.into() }]).await.unwrap();
     });
-    assert_eq!(refusal(&mut nodes, 1), "the disk has format 2, this version reads format 1");
+    assert_eq!(refusal(&mut nodes, 1), "the disk has format 1, this version reads format 2");
 }
 
 #[test]

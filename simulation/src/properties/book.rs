@@ -18,7 +18,7 @@ pub(super) fn check(seen: &Observation) -> Result<(), Violation> {
         if all > granted {
             let text = format!(
                 "node {} has {all} tokens of {} in window {}, the ledger granted it {granted}",
-                seen.node, holding.meter.user, holding.window
+                seen.node, holding.meter.subject, holding.window
             );
             return Err(Violation::new("BOOK", text));
         }

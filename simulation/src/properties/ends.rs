@@ -17,7 +17,7 @@ fn at_most(tokens: u64, seen: &Observation) -> Result<(), Violation> {
     let Some(holding) = seen.holdings.iter().find(|holding| holding.in_calls > tokens) else { return Ok(()) };
     let text = format!(
         "node {} holds {} tokens of {} for calls in progress, {tokens} at most are expected",
-        seen.node, holding.in_calls, holding.meter.user
+        seen.node, holding.in_calls, holding.meter.subject
     );
     Err(Violation::new("ENDS", text))
 }

@@ -1,4 +1,4 @@
-//! LEADER: whoever leads in a term is replaced within it only by a node with a higher number.
+//! LEADER: whoever leads in a term is replaced within it only by a node with a higher number, and no node forgets a term.
 //!
 //! Votes are ordered by term and node, so two nodes may lead in one term, one after the other: the second has the votes of a
 //! quorum, and the first can commit nothing any more.
@@ -6,14 +6,21 @@
 use std::collections::BTreeMap;
 
 use super::Violation;
-use crate::world::Observation;
+use crate::world::{Observation, Shared};
 
 /// By term: those that led, in the order in which they said so first.
 #[derive(Default)]
 pub(super) struct Leaders(BTreeMap<u64, Vec<usize>>);
 
 impl Leaders {
-    pub(super) fn check(&mut self, seen: &Observation) -> Result<(), Violation> {
+    pub(super) fn check(&mut self, shared: &Shared, seen: &Observation) -> Result<(), Violation> {
+        let slot = &shared.nodes[seen.node - 1];
+        // A node that has just started says that it is in term 0.
+        if (1..slot.term.get()).contains(&seen.term) {
+            let text = format!("node {} is in term {} after it was in term {}", seen.node, seen.term, slot.term.get());
+            return Err(Violation::new("LEADER", text));
+        }
+        slot.note_term(seen.term);
         if seen.leader != Some(seen.node) {
             return Ok(());
         }

@@ -7,22 +7,22 @@ use raft::Timestamp;
 use raft::state::MeterId;
 
 use super::Violation;
-use crate::world::{Observation, Shared};
+use crate::world::Observation;
 
 /// By meter: the number and the end of the last window.
 #[derive(Default)]
 pub(super) struct Windows(BTreeMap<MeterId, (u64, Timestamp)>);
 
 impl Windows {
-    pub(super) fn check(&mut self, shared: &Shared, seen: &Observation) -> Result<(), Violation> {
-        let limit = shared.plan.limit;
+    pub(super) fn check(&mut self, seen: &Observation) -> Result<(), Violation> {
         for (id, meter) in &seen.view.meters {
-            let Some(window) = &meter.window else { continue };
+            let (Some(window), Some(limit)) = (&meter.window, seen.view.limit_of(id)) else { continue };
             let taken = window.settled + window.held();
             if taken > limit {
                 let text = format!(
-                    "of {limit} tokens of {} in window {} there are {} settled and {} held",
-                    id.user,
+                    "of {limit} {} of {} in window {} there are {} settled and {} held",
+                    id.limit.unit.noun(),
+                    id.subject,
                     window.number,
                     window.settled,
                     window.held()
@@ -35,7 +35,8 @@ impl Windows {
             }
             // The next window begins at the end of this one, or later, and is as long.
             if window.ends < last.1.plus(id.window()) {
-                let text = format!("window {} of {} began before window {} had ended", window.number, id.user, last.0);
+                let text =
+                    format!("window {} of {} began before window {} had ended", window.number, id.subject, last.0);
                 return Err(Violation::new("QUOTA", text));
             }
             *last = (window.number, window.ends);

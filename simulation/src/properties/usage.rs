@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use raft::View;
-use raft::state::MeterWindow;
+use raft::resources::{LimitScope, Unit};
+use raft::state::{MeterId, MeterWindow, Subject};
 use sim_vllm::Outcome;
 
 use super::Violation;
@@ -36,7 +37,7 @@ pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Vio
         check_told(shared)?;
     }
     for (user, expected) in expected(shared) {
-        let meter = state.meters.iter().find(|(id, _)| id.user == user).map(|(_, meter)| meter);
+        let meter = state.meters.iter().find(|(id, _)| is_of(id, &user)).map(|(_, meter)| meter);
         let (mut charged, mut held) = (0, 0);
         if let Some(meter) = meter {
             let window = meter.window.as_ref();
@@ -57,6 +58,11 @@ pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Vio
         return Err(Violation::new("USAGE", text));
     }
     Ok(())
+}
+
+/// The meter of a user's tokens.
+fn is_of(id: &MeterId, user: &str) -> bool {
+    (id.limit.unit, id.limit.scope) == (Unit::Total, LimitScope::User) && id.subject == Subject::User(user.to_owned())
 }
 
 /// A caller who was told how many tokens a call took was told what an engine says of that call.

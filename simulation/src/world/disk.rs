@@ -43,6 +43,8 @@ struct Inner {
     /// How many changes have ever been made, and made durable.
     written: u64,
     synced: u64,
+    /// How many of them were votes.
+    votes: u64,
     ill: Illness,
     /// Indices of log records of which a bit has turned over.
     rotten: BTreeSet<u64>,
@@ -74,6 +76,7 @@ impl SimDisk {
             removed: Vec::new(),
             written: 0,
             synced: 0,
+            votes: 0,
             ill: Illness::default(),
             rotten: BTreeSet::new(),
             lost: 0,
@@ -158,6 +161,11 @@ impl SimDisk {
     /// The index of the first log record, if there is one.
     pub(crate) fn log_begins(&self) -> Option<u64> {
         self.inner().current.log.first_key_value().map(|(index, _)| *index)
+    }
+
+    /// How often a vote was written.
+    pub(crate) fn votes(&self) -> u64 {
+        self.inner().votes
     }
 
     /// Entries in the log, and snapshots.
@@ -260,9 +268,11 @@ impl Disk for SimDisk {
             self.check_space()?;
             let mut inner = self.inner();
             for change in changes {
+                let is_vote = matches!(change, Write::Put { key: Key::Vote, .. });
                 inner.current.make(change.clone());
                 inner.unsynced.push_back(change);
                 inner.written += 1;
+                inner.votes += u64::from(is_vote);
             }
             Ok(())
         })

@@ -44,6 +44,9 @@ struct Active {
     planned: Planned,
     /// Steps done, of faults that have several.
     steps: u32,
+    /// How often the node had voted when the fault began, and when it dies since it did so again.
+    votes: Option<u64>,
+    dies_at: Option<Duration>,
 }
 
 impl Active {
@@ -102,7 +105,7 @@ impl Faults {
             planned.fault = planned.fault.moved(|node| shared.now_in_place_of(node));
             trace::event("fault", &format!("begins: {}", planned.fault));
             begin(sim, shared, &planned);
-            self.active.push(Active { planned, steps: 0 });
+            self.active.push(Active { planned, steps: 0, votes: None, dies_at: None });
             changed = true;
         }
         for active in &mut self.active {
@@ -330,6 +333,7 @@ fn begin(sim: &mut Sim<'_>, shared: &Shared, planned: &Planned) {
         | Fault::Lossy(..)
         | Fault::CutEngine(..)
         | Fault::CrashLoop(_)
+        | Fault::CrashAtVote(..)
         | Fault::RollingRestart => {}
     }
 }
@@ -339,6 +343,10 @@ fn go_on(sim: &mut Sim<'_>, shared: &Shared, active: &mut Active, now: Duration)
     let every = match active.planned.fault {
         Fault::Flap(..) => FLAP_EVERY,
         Fault::CrashLoop(_) => LOOP_EVERY,
+        Fault::CrashAtVote(node, millis) => {
+            crash_at_vote(sim, shared, active, (node, millis), now);
+            return false;
+        }
         Fault::RollingRestart => {
             roll(shared, active);
             return false;
@@ -354,6 +362,20 @@ fn go_on(sim: &mut Sim<'_>, shared: &Shared, active: &mut Active, now: Duration)
         _ => return true,
     }
     false
+}
+
+/// Once the node has written a vote, and perhaps told it: what was told must be on the disk.
+fn crash_at_vote(sim: &mut Sim<'_>, shared: &Shared, active: &mut Active, (node, millis): (usize, u64), now: Duration) {
+    let slot = &shared.nodes[node - 1];
+    let votes = slot.disk.votes();
+    if votes > *active.votes.get_or_insert(votes) {
+        active.dies_at.get_or_insert(now + Duration::from_millis(millis));
+    }
+    if active.steps == 0 && active.dies_at.is_some_and(|at| at <= now) {
+        active.steps = 1;
+        slot.crashed_voting.set(slot.crashed_voting.get() + 1);
+        crash(sim, shared, node, LOOP_DOWN);
+    }
 }
 
 /// Asks the next node to stop, once the one before has begun another life and serves.
@@ -399,6 +421,9 @@ fn crash(sim: &mut Sim<'_>, shared: &Shared, node: usize, down: Duration) {
         return;
     }
     slot.actors.borrow_mut().take();
+    if let Some(cluster) = slot.cluster.borrow_mut().take() {
+        slot.note_term(cluster.standing().term);
+    }
     slot.serves.set(false);
     sim.crash(gateway::name(node).as_str());
     slot.disk.cut_power();

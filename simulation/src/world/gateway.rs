@@ -12,7 +12,7 @@ use node::config::Config;
 use node::node::Node;
 use ractor::ActorCell;
 use raft::doors::{Clock, Doors, SeededChance};
-use raft::{NodeId, View};
+use raft::{Cluster, NodeId, View};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -68,6 +68,14 @@ pub(crate) struct NodeSlot {
     pub(crate) successor: Cell<Option<usize>>,
     /// The root of the actors of the running node.
     pub(crate) actors: RefCell<Option<ActorCell>>,
+    /// The running node's part of the cluster.
+    pub(crate) cluster: RefCell<Option<Cluster>>,
+    /// The highest term in which it said that it was, in any life.
+    pub(crate) term: Cell<u64>,
+    /// How often its disk had failed when its life began.
+    pub(crate) failed_before: Cell<u64>,
+    /// How often it died just after it had voted.
+    pub(crate) crashed_voting: Cell<u32>,
     /// How many of its actors were killed.
     pub(crate) actors_killed: Cell<u32>,
     /// Asks the running node to stop politely.
@@ -89,8 +97,20 @@ impl NodeSlot {
             taken_out: Cell::new(None),
             successor: Cell::new(None),
             actors: RefCell::default(),
+            cluster: RefCell::default(),
+            term: Cell::new(0),
+            failed_before: Cell::new(0),
+            crashed_voting: Cell::new(0),
             actors_killed: Cell::new(0),
             stop: RefCell::default(),
+        }
+    }
+
+    /// It said that it was in this term. One whose disk has failed may say what it could not write any more, to nobody but us.
+    pub(crate) fn note_term(&self, term: u64) {
+        let (_, failed, _) = self.disk.harm();
+        if failed == self.failed_before.get() {
+            self.term.set(self.term.get().max(term));
         }
     }
 
@@ -161,6 +181,7 @@ pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
     }
     let life = slot.lives.get() + 1;
     slot.lives.set(life);
+    slot.failed_before.set(slot.disk.harm().1);
     slot.serves.set(false);
     let (name, seed) = (name(number), shared.plan.seed);
     let net = Arc::new(SimNet::of(&name, seed_of(seed, &format!("life {life}"))));
@@ -175,11 +196,13 @@ pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
     match Node::start(&config(number, &shared), doors, slot.disk.clone()).await {
         Ok(node) => {
             *slot.actors.borrow_mut() = Some(node.context().actors.root());
+            *slot.cluster.borrow_mut() = Some(node.context().cluster.clone());
             let looking = tokio::task::spawn_local(look(shared.clone(), (number, life), node.context().clone(), net));
             let outcome = node.run(async move { stop.notified().await }).await;
             looking.abort();
             slot.serves.set(false);
             slot.actors.borrow_mut().take();
+            slot.cluster.borrow_mut().take();
             match outcome {
                 Ok(()) => trace::event(&name, "stopped as it was asked to"),
                 Err(failed) => {

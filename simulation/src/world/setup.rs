@@ -99,7 +99,6 @@ pub(crate) fn objects(plan: &Plan, groups: usize) -> Vec<(String, Value)> {
         }),
     ));
     let users: Vec<String> = (1..=plan.users).map(username).collect();
-    let limits = json!([{"limit": plan.limit, "window": format!("{}s", plan.window_seconds)}]);
     objects.push(maas(
         TENANT,
         "MaaSSubscription",
@@ -107,7 +106,7 @@ pub(crate) fn objects(plan: &Plan, groups: usize) -> Vec<(String, Value)> {
         "sim",
         json!({
             "owner": {"users": users},
-            "modelRefs": [{"name": "sim", "namespace": "llm", "tokenRateLimits": limits}],
+            "modelRefs": [{"name": "sim", "namespace": "llm", "tokenRateLimits": limits(plan)}],
         }),
     ));
     objects.push(maas(
@@ -121,6 +120,20 @@ pub(crate) fn objects(plan: &Plan, groups: usize) -> Vec<(String, Value)> {
         }),
     ));
     objects
+}
+
+/// What can be used up by itself before the limit of tokens is, and after.
+fn limits(plan: &Plan) -> Vec<Value> {
+    let window = format!("{}s", plan.window_seconds);
+    let mut limits = vec![json!({"limit": plan.limit, "window": window})];
+    if plan.has_many_limits {
+        limits.extend([
+            json!({"limit": plan.limit / 2, "window": window, "unit": "input"}),
+            json!({"limit": plan.limit / 50, "window": window, "unit": "requests", "scope": "key"}),
+            json!({"limit": plan.limit, "window": window, "unit": "output", "scope": "subscription"}),
+        ]);
+    }
+    limits
 }
 
 fn maas(namespace: &str, kind: &str, plural: &str, name: &str, spec: Value) -> (String, Value) {

@@ -1,11 +1,21 @@
+use raft::resources::LimitKind;
+
 use super::*;
+
+fn tokens(input: u64) -> Amount {
+    Amount::of_call(input, 0)
+}
+
+fn written(limit: u64, window: &str, window_seconds: u32, unit: Unit, scope: LimitScope) -> TokenRateLimit {
+    TokenRateLimit { limit, window: window.to_owned(), window_seconds, unit, scope }
+}
 
 fn slot(limit: u64, granted: u64) -> Slot {
     let id = MeterId {
         subscription: ("s".to_owned(), "s".to_owned()),
         model: ("m".to_owned(), "m".to_owned()),
-        window_seconds: 60,
-        user: "ann".to_owned(),
+        limit: LimitKind { window_seconds: 60, unit: Unit::Total, scope: LimitScope::User },
+        subject: Subject::User("ann".to_owned()),
     };
     let meter = Meter::new(1, Timestamp(1000));
     meter.grant(granted);
@@ -39,9 +49,9 @@ fn every_token_is_in_one_place() {
 #[test]
 fn a_reservation_takes_from_every_meter_or_from_none() {
     let slots = Slots { limits: None, slots: vec![slot(1000, 100), slot(1000, 30), slot(1000, 100)] };
-    assert!(!slots.take(31));
+    assert!(!slots.take(tokens(31)));
     assert!(slots.slots.iter().all(|slot| slot.meter.held() == 0));
-    assert!(slots.take(30));
+    assert!(slots.take(tokens(30)));
     let free: Vec<u64> = slots.slots.iter().map(|slot| slot.meter.free()).collect();
     assert_eq!(free, [70, 0, 70]);
 }
@@ -49,10 +59,10 @@ fn a_reservation_takes_from_every_meter_or_from_none() {
 #[test]
 fn a_call_larger_than_a_limit_takes_the_whole_limit() {
     let slots = Slots { limits: None, slots: vec![slot(1000, 500), slot(50, 50)] };
-    assert!(slots.take(400));
+    assert!(slots.take(tokens(400)));
     let held: Vec<u64> = slots.slots.iter().map(|slot| slot.meter.held()).collect();
     assert_eq!(held, [400, 50]);
-    slots.settle(400, 60);
+    slots.settle(tokens(400), tokens(60));
     assert_eq!(parts(&slots.slots[0].meter), (440, 0, 60, 0));
     assert_eq!(parts(&slots.slots[1].meter), (0, 0, 50, 10));
 }
@@ -105,21 +115,22 @@ fn what_was_used_stays_used_wherever_its_report_is() {
 }
 
 #[test]
-fn two_limits_of_one_window_are_the_smaller_one_and_meters_that_stay_are_kept() {
+fn two_limits_of_one_kind_are_the_smaller_one_and_meters_that_stay_are_kept() {
     let name = |name: &str| crate::routing::Name::new("ns", name);
     let key = AccessKey { subscription: name("s"), model: name("m") };
     let limit =
-        |limit, window: &str, window_seconds| TokenRateLimit { limit, window: window.to_owned(), window_seconds };
+        |limit, window: &str, window_seconds| written(limit, window, window_seconds, Unit::Total, LimitScope::User);
+    let ann = Party { scope: LimitScope::User, subject: Subject::User("ann".to_owned()) };
     let before = vec![limit(100, "1m", 60), limit(50, "60s", 60), limit(1000, "1h", 3600)];
-    let before = Slots::of(&key, "ann", Some(before), &Slots::default());
+    let before = Slots::of(&key, &ann, Some(before), &Slots::default());
     let rules =
         |slots: &Slots| slots.slots.iter().map(|slot| (slot.rule.limit, slot.rule.window.clone())).collect::<Vec<_>>();
     assert_eq!(rules(&before), [(50, "60s".to_owned()), (1000, "1h".to_owned())]);
 
-    let after = Slots::of(&key, "ann", Some(vec![limit(2000, "1h", 3600), limit(5, "5m", 300)]), &before);
+    let after = Slots::of(&key, &ann, Some(vec![limit(2000, "1h", 3600), limit(5, "5m", 300)]), &before);
     assert_eq!(rules(&after), [(2000, "1h".to_owned()), (5, "5m".to_owned())]);
     assert!(Arc::ptr_eq(&after.slots[0].meter, &before.slots[1].meter));
-    assert!(Slots::of(&key, "ann", None, &after).slots.is_empty());
+    assert!(Slots::of(&key, &ann, None, &after).slots.is_empty());
 }
 
 #[test]
@@ -127,16 +138,42 @@ fn a_limit_is_spent_only_if_nothing_that_comes_back_could_serve_the_call() {
     let now = Timestamp(500);
     let mut slot = slot(100, 0);
     slot.settled = 60;
-    assert!(!slot.is_spent_for(40, now) && slot.is_spent_for(41, now));
+    assert!(!slot.is_spent_for(tokens(40), now) && slot.is_spent_for(tokens(41), now));
     // What this node has not told the ledger yet is spent as well.
     slot.meter.grant(10);
     assert!(slot.meter.take(10));
     slot.meter.settle(10, 10);
-    assert!(!slot.is_spent_for(30, now) && slot.is_spent_for(31, now));
+    assert!(!slot.is_spent_for(tokens(30), now) && slot.is_spent_for(tokens(31), now));
     let spent = slot.meter.start_report();
-    assert!(slot.is_spent_for(31, now));
+    assert!(slot.is_spent_for(tokens(31), now));
     slot.meter.reported(spent);
-    assert!(!slot.is_spent_for(30, now) && slot.is_spent_for(31, now));
+    assert!(!slot.is_spent_for(tokens(30), now) && slot.is_spent_for(tokens(31), now));
     // Once the window is over nobody knows.
-    assert!(!slot.is_spent_for(31, Timestamp(1000)));
+    assert!(!slot.is_spent_for(tokens(31), Timestamp(1000)));
+}
+
+#[test]
+fn a_party_has_the_limits_of_its_scope_and_each_takes_its_own_unit() {
+    let name = |name: &str| crate::routing::Name::new("ns", name);
+    let key = AccessKey { subscription: name("s"), model: name("m") };
+    let (user, whole) = (LimitScope::User, LimitScope::Subscription);
+    let limits = vec![
+        written(1000, "1h", 3600, Unit::Total, user),
+        written(1000, "1h", 3600, Unit::Input, user),
+        written(1000, "1h", 3600, Unit::Output, user),
+        written(1000, "1h", 3600, Unit::Requests, user),
+        written(5, "1h", 3600, Unit::Total, whole),
+    ];
+    let party = |scope, subject| Party { scope, subject };
+    let slots = |party: &Party| Slots::of(&key, party, Some(limits.clone()), &Slots::default());
+    let ann = slots(&party(user, Subject::User("ann".to_owned())));
+    assert_eq!(slots(&party(whole, Subject::Everybody)).slots.len(), 1);
+
+    ann.slots.iter().for_each(|slot| slot.meter.grant(1000));
+    assert!(ann.take(Amount::of_call(300, 40)));
+    let held: Vec<u64> = ann.slots.iter().map(|slot| slot.meter.held()).collect();
+    assert_eq!(held, [340, 300, 40, 1]);
+    ann.settle(Amount::of_call(300, 40), Amount::of_call(290, 50));
+    let used: Vec<u64> = ann.slots.iter().map(|slot| slot.meter.used()).collect();
+    assert_eq!(used, [340, 290, 50, 1]);
 }

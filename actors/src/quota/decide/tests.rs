@@ -77,8 +77,7 @@ type Case<'a> = (&'a [u64], [u64; 2], usize, [u64; 2]);
 
 #[test]
 fn as_many_calls_are_drawn_for_as_every_limit_can_serve() {
-    let limits =
-        |available: [u64; 2]| [(1000, reading((0, 0, available[0], 0))), (50, reading((10, 0, available[1], 0)))];
+    let limits = |available: [u64; 2]| [reading((0, 0, available[0], 0)), reading((10, 0, available[1], 0))];
     let table: &[Case<'_>] = &[
         (&[20, 20, 20], [1000, 40], 2, [40, 40]),
         (&[20, 20, 20], [30, 1000], 1, [20, 20]),
@@ -87,7 +86,9 @@ fn as_many_calls_are_drawn_for_as_every_limit_can_serve() {
         (&[200, 1], [1000, 40], 1, [200, 50]),
     ];
     for (waiting, available, count, needs) in table {
-        let answer = servable(waiting.iter().copied(), &limits(*available));
+        // What a call needs of limits of 1000 and of 50.
+        let needs_of = |call: &u64| vec![(*call).min(1000), (*call).min(50)];
+        let answer = servable(waiting.iter().map(needs_of), &limits(*available));
         assert_eq!(answer, (*count, needs.to_vec()), "{waiting:?} {available:?}");
     }
 }

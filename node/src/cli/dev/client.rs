@@ -1,16 +1,13 @@
-//! A small client of the admin API: HTTPS, trusting the local authority and nobody else.
+//! The nodes' admin API: HTTPS, trusting the local authority and nobody else.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
+use http::Method;
 use raft::doors::Doors;
-use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio_rustls::TlsConnector;
 
+use super::super::admin_port::{AdminPort, Answer};
 use super::super::exit::Failure;
 use super::nodes::Nodes;
 use super::plan::{NodePlan, Plan};
@@ -20,28 +17,21 @@ use crate::tls;
 const READY_MAX: Duration = Duration::from_secs(60);
 /// Replicas that do not answer after so long are mentioned on the page.
 const MODEL_MAX: Duration = Duration::from_secs(5);
-const CALL_MAX: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_millis(25);
 
 /// Talks to the nodes' admin ports.
 pub(super) struct AdminClient {
-    doors: Doors,
-    tls: TlsConnector,
+    /// Any of them, but for its number.
+    any: AdminPort,
     token: String,
     ports: Vec<u16>,
 }
 
-/// An answer: its status and its body as JSON (`null` if it is none).
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) body: Value,
-}
-
 impl AdminClient {
     pub(super) fn new(plan: &Plan, doors: &Doors, token: String) -> Result<AdminClient, Failure> {
-        let tls = TlsConnector::from(tls::client(&plan.tls_dir().join("ca.crt"))?);
-        let ports = plan.nodes.iter().map(|node| node.admin_port).collect();
-        Ok(AdminClient { doors: doors.clone(), tls, token, ports })
+        let tls = Some(TlsConnector::from(tls::client(&plan.tls_dir().join("ca.crt"))?));
+        let any = AdminPort { doors: doors.clone(), tls, host: "127.0.0.1".to_owned(), port: 0 };
+        Ok(AdminClient { any, token, ports: plan.nodes.iter().map(|node| node.admin_port).collect() })
     }
 
     /// One call to the first node, as the administrator. Errors: one line why there was no answer.
@@ -116,33 +106,6 @@ impl AdminClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, String> {
-        let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
-        let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, format!("127.0.0.1:{port}"))
-            .header(header::AUTHORIZATION, format!("Bearer {token}"))
-            .header(header::CONTENT_TYPE, kind)
-            .body(Full::new(bytes))
-            .map_err(|error| error.to_string())?;
-        tokio::time::timeout(CALL_MAX, self.exchange(port, request))
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer from port {port} within {CALL_MAX:?}")))
-    }
-
-    async fn exchange(&self, port: u16, request: Request<Full<Bytes>>) -> Result<Answer, String> {
-        let stream =
-            self.doors.net.connect("127.0.0.1", port).await.map_err(|error| format!("port {port}: {error}"))?;
-        let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
-        let stream = self.tls.connect(name, stream).await.map_err(|error| format!("port {port}: {error}"))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-        let connection = tokio::spawn(connection);
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
-        connection.abort();
-        Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+        AdminPort { port, ..self.any.clone() }.call(token, method, path, body).await
     }
 }

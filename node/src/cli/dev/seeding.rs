@@ -5,8 +5,9 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::super::admin_port::Answer;
 use super::super::exit::Failure;
-use super::client::{AdminClient, Answer};
+use super::client::AdminClient;
 use super::environment::Exports;
 use super::plan::{ModelPlan, Plan};
 
@@ -23,6 +24,8 @@ const USER_TOKEN_SECONDS: u64 = 365 * 86_400;
 pub(super) struct Seeded {
     pub(super) user_token: String,
     pub(super) api_key: String,
+    /// By which the key is named where its secret has no business; empty if an earlier version drew it.
+    pub(super) api_key_id: String,
 }
 
 /// Sets up what is missing. `before` is what an earlier run wrote; its credentials are kept.
@@ -43,11 +46,11 @@ pub(super) async fn seed(
         Some(token) => token,
         None => seeder.draw_user_token().await?,
     };
-    let api_key = match kept("API_KEY") {
-        Some(key) => key,
+    let (api_key, api_key_id) = match kept("API_KEY") {
+        Some(key) => (key, kept("API_KEY_ID").unwrap_or_default()),
         None => seeder.draw_key(&user_token).await?,
     };
-    Ok(Seeded { user_token, api_key })
+    Ok(Seeded { user_token, api_key, api_key_id })
 }
 
 struct Seeder<'a> {
@@ -158,12 +161,13 @@ impl Seeder<'_> {
         token.ok_or_else(|| refused(&path, &answer))
     }
 
-    async fn draw_key(&self, user_token: &str) -> Result<String, Failure> {
+    /// A new key, and its id.
+    async fn draw_key(&self, user_token: &str) -> Result<(String, String), Failure> {
         let path = "/maas-api/v1/api-keys";
         let body = json!({"name": "calculus-agent-key", "subscription": SUBSCRIPTION});
         let answer = self.client.post_as(user_token, path, &body).await.map_err(|error| unanswered(path, &error))?;
-        let key = answer.body["key"].as_str().map(str::to_owned);
-        key.ok_or_else(|| refused(path, &answer))
+        let text = |field: &str| answer.body[field].as_str().map(str::to_owned);
+        text("key").zip(text("id")).ok_or_else(|| refused(path, &answer))
     }
 
     /// Creates an object in `collection`; one that exists is left as it is.

@@ -3,6 +3,7 @@
 use actors::quota::LimitStanding;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use raft::resources::Unit;
 use serde_json::json;
 
 use crate::gateway::refusal::Refusal;
@@ -36,10 +37,35 @@ pub(super) fn error_event(message: &str) -> Bytes {
     Bytes::from(format!("event: error\ndata: {error}\n\n"))
 }
 
-pub(super) fn limit_headers(tightest: &LimitStanding, headers: &mut HeaderMap) {
-    headers.insert("anthropic-ratelimit-tokens-limit", HeaderValue::from(tightest.limit));
-    headers.insert("anthropic-ratelimit-tokens-remaining", HeaderValue::from(tightest.remaining));
-    if let Ok(reset) = HeaderValue::try_from(tightest.resets_at.to_string()) {
-        headers.insert("anthropic-ratelimit-tokens-reset", reset);
+pub(super) fn limit_headers(limit: &LimitStanding, headers: &mut HeaderMap) {
+    let [most, remaining, reset] = match limit.unit {
+        Unit::Total => [
+            "anthropic-ratelimit-tokens-limit",
+            "anthropic-ratelimit-tokens-remaining",
+            "anthropic-ratelimit-tokens-reset",
+        ],
+        Unit::Input => [
+            "anthropic-ratelimit-input-tokens-limit",
+            "anthropic-ratelimit-input-tokens-remaining",
+            "anthropic-ratelimit-input-tokens-reset",
+        ],
+        Unit::Output => [
+            "anthropic-ratelimit-output-tokens-limit",
+            "anthropic-ratelimit-output-tokens-remaining",
+            "anthropic-ratelimit-output-tokens-reset",
+        ],
+        Unit::Requests => [
+            "anthropic-ratelimit-requests-limit",
+            "anthropic-ratelimit-requests-remaining",
+            "anthropic-ratelimit-requests-reset",
+        ],
+    };
+    if headers.contains_key(most) {
+        return;
+    }
+    headers.insert(most, HeaderValue::from(limit.limit));
+    headers.insert(remaining, HeaderValue::from(limit.remaining));
+    if let Ok(value) = HeaderValue::try_from(limit.resets_at.to_string()) {
+        headers.insert(reset, value);
     }
 }

@@ -38,11 +38,11 @@ impl Dialect {
         }
     }
 
-    /// Adds this dialect's own rate-limit headers for the tightest limit.
-    pub(super) fn limit_headers(self, tightest: &LimitStanding, headers: &mut HeaderMap) {
+    /// Adds this dialect's own rate-limit headers for a limit, unless a tighter one of its kind has them already.
+    pub(super) fn limit_headers(self, limit: &LimitStanding, headers: &mut HeaderMap) {
         match self {
-            Dialect::OpenAi | Dialect::Responses => openai::limit_headers(tightest, headers),
-            Dialect::Anthropic => anthropic::limit_headers(tightest, headers),
+            Dialect::OpenAi | Dialect::Responses => openai::limit_headers(limit, headers),
+            Dialect::Anthropic => anthropic::limit_headers(limit, headers),
         }
     }
 }

@@ -6,6 +6,7 @@ use actors::QuotaRefusal;
 use actors::quota::LimitStanding;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use raft::resources::Unit;
 use serde_json::json;
 
 use crate::gateway::refusal::Refusal;
@@ -62,11 +63,22 @@ pub(super) fn responses_error_event(message: &str) -> Bytes {
     Bytes::from(format!("event: error\ndata: {error}\n\n"))
 }
 
-pub(super) fn limit_headers(tightest: &LimitStanding, headers: &mut HeaderMap) {
-    headers.insert("x-ratelimit-limit-tokens", HeaderValue::from(tightest.limit));
-    headers.insert("x-ratelimit-remaining-tokens", HeaderValue::from(tightest.remaining));
-    if let Ok(reset) = HeaderValue::try_from(go_duration(tightest.resets_in)) {
-        headers.insert("x-ratelimit-reset-tokens", reset);
+pub(super) fn limit_headers(limit: &LimitStanding, headers: &mut HeaderMap) {
+    let [most, remaining, reset] = match limit.unit {
+        Unit::Requests => {
+            ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]
+        }
+        Unit::Total | Unit::Input | Unit::Output => {
+            ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]
+        }
+    };
+    if headers.contains_key(most) {
+        return;
+    }
+    headers.insert(most, HeaderValue::from(limit.limit));
+    headers.insert(remaining, HeaderValue::from(limit.remaining));
+    if let Ok(value) = HeaderValue::try_from(go_duration(limit.resets_in)) {
+        headers.insert(reset, value);
     }
 }
 

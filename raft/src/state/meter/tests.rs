@@ -277,7 +277,7 @@ fn a_meter_without_a_limit_grants_nothing_and_is_forgotten() {
     // After one idle window nobody is left to collect the debt; another meter's batch sweeps it away.
     log.time = log.time.plus(Duration::from_secs(60));
     log.reply(batch(2, "bob", 1));
-    assert_eq!(log.state.meters.keys().map(|id| id.user.as_str()).collect::<Vec<_>>(), ["bob"]);
+    assert_eq!(log.state.meters.keys().map(|id| id.subject.to_string()).collect::<Vec<_>>(), ["bob"]);
 }
 
 #[test]

@@ -8,36 +8,31 @@
 //!
 //! Each answers with what `GET` shows, and can be repeated until it does. Any member may be asked.
 
-use actors::NotFound;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
+use raft::NodeId;
 use raft::cluster::{MemberError, Membership};
-use raft::{NodeId, ProposeError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::body::{self, Unread};
-use super::credentials::bearer;
-use super::json as unambiguous;
+use super::{Refused, authorize, reply};
 use crate::Context;
+use crate::admin::{body, json as unambiguous};
 use crate::config::check_member;
 
 /// Request bodies, in bytes: a number and a host name.
 const BODY_BYTES_MAX: usize = 4096;
 
 /// `/tollgate/v1/members`.
-pub(super) fn router(context: Context) -> Router {
+pub(super) fn routes() -> Router<Context> {
     Router::new()
         .route("/tollgate/v1/members", get(list).post(add))
         .route("/tollgate/v1/members/{id}", axum::routing::delete(remove))
-        .method_not_allowed_fallback(async || Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
-        .with_state(context)
 }
 
 async fn list(State(context): State<Context>, headers: HeaderMap) -> Result<Response, Refused> {
@@ -98,20 +93,6 @@ async fn remove(
     Ok(shown(&context, &membership))
 }
 
-/// The name of the administrator who asks. API keys are for models, whoever owns them.
-async fn authorize(context: &Context, headers: &HeaderMap) -> Result<String, Refused> {
-    match context.actors.auth.find(bearer(headers)).await {
-        Err(NotFound::NotAnswered(error)) => Err(MemberError::from(error).into()),
-        Err(NotFound::Unauthenticated(_)) => {
-            Err(Refused::new(StatusCode::UNAUTHORIZED, "send an administrator's bearer token"))
-        }
-        Ok(caller) if !caller.is_admin() => {
-            Err(Refused::new(StatusCode::FORBIDDEN, "members are for administrators: send a token of system:masters"))
-        }
-        Ok(caller) => Ok(caller.user().to_owned()),
-    }
-}
-
 fn shown(context: &Context, membership: &Membership) -> Response {
     let leader = context.cluster.standing().leader;
     let member = |(node, address): (&NodeId, &String)| {
@@ -121,58 +102,4 @@ fn shown(context: &Context, membership: &Membership) -> Response {
     let members: Vec<Value> = membership.addresses.iter().map(member).collect();
     let retired: Vec<u64> = context.cluster.view().retired.iter().map(|node| node.0).collect();
     reply(StatusCode::OK, &json!({"members": members, "retired": retired}))
-}
-
-fn reply(status: StatusCode, value: &Value) -> Response {
-    let json = HeaderValue::from_static("application/json");
-    let never = HeaderValue::from_static("no-store");
-    (status, [(CONTENT_TYPE, json), (CACHE_CONTROL, never)], value.to_string()).into_response()
-}
-
-/// A refusal: `{"error":"…"}`.
-struct Refused {
-    status: StatusCode,
-    message: String,
-}
-
-impl Refused {
-    fn new(status: StatusCode, message: impl Into<String>) -> Refused {
-        Refused { status, message: message.into() }
-    }
-}
-
-impl From<MemberError> for Refused {
-    fn from(error: MemberError) -> Refused {
-        let status = match &error {
-            MemberError::NotAMember(_) => StatusCode::NOT_FOUND,
-            MemberError::Retired(_)
-            | MemberError::IsMember { .. }
-            | MemberError::AddressTaken { .. }
-            | MemberError::LastMember(_)
-            | MemberError::NoMajority { .. } => StatusCode::CONFLICT,
-            MemberError::NotAnswered(ProposeError::Unknown(within)) => {
-                let message =
-                    format!("not done within {within:?}, and perhaps not begun: try again, it goes on from there");
-                return Refused::new(StatusCode::GATEWAY_TIMEOUT, message);
-            }
-            MemberError::NoAnswer { .. } | MemberError::NotAnswered(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Refused::new(status, error.to_string())
-    }
-}
-
-impl From<Unread> for Refused {
-    fn from(unread: Unread) -> Refused {
-        Refused::new(unread.status(), unread.to_string())
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let mut response = reply(self.status, &json!({"error": self.message}));
-        if self.status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
-    }
 }

@@ -1,0 +1,91 @@
+//! Amounts: what a call takes of a limit depends on what the limit counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use raft::resources::Unit;
+
+use super::decide;
+
+/// What a call uses, or is taken to need.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Amount {
+    /// Tokens of its prompt.
+    pub input: u64,
+    /// Tokens of its answer.
+    pub output: u64,
+    /// 1 once it has reached a replica.
+    pub requests: u64,
+}
+
+impl Amount {
+    /// Of a call that has reached a replica, or is to.
+    pub fn of_call(input: u64, output: u64) -> Amount {
+        Amount { input, output, requests: 1 }
+    }
+
+    /// All tokens.
+    pub fn total(self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+
+    /// As a limit of this unit counts it.
+    pub fn in_unit(self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Total => self.total(),
+            Unit::Input => self.input,
+            Unit::Output => self.output,
+            Unit::Requests => self.requests,
+        }
+    }
+}
+
+/// A sum of amounts that many add to at once. It only grows.
+#[derive(Default)]
+pub(super) struct Sum {
+    input: AtomicU64,
+    output: AtomicU64,
+    requests: AtomicU64,
+}
+
+impl Sum {
+    pub(super) fn add(&self, amount: Amount) {
+        self.input.fetch_add(amount.input, Ordering::AcqRel);
+        self.output.fetch_add(amount.output, Ordering::AcqRel);
+        self.requests.fetch_add(amount.requests, Ordering::AcqRel);
+    }
+
+    pub(super) fn get(&self) -> Amount {
+        let read = |part: &AtomicU64| part.load(Ordering::Acquire);
+        Amount { input: read(&self.input), output: read(&self.output), requests: read(&self.requests) }
+    }
+}
+
+/// Amounts a second, lately.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Rate {
+    input: f64,
+    output: f64,
+    pub(super) requests: f64,
+}
+
+impl Rate {
+    /// After an `interval` in which a sum went from `before` to `after`.
+    pub(super) fn next(self, before: Amount, after: Amount, interval: Duration) -> Rate {
+        Rate {
+            input: decide::next_rate(self.input, after.input.saturating_sub(before.input), interval),
+            output: decide::next_rate(self.output, after.output.saturating_sub(before.output), interval),
+            requests: decide::next_rate(self.requests, after.requests.saturating_sub(before.requests), interval),
+        }
+    }
+
+    /// As a limit of this unit counts it.
+    pub(super) fn in_unit(self, unit: Unit) -> f64 {
+        match unit {
+            Unit::Total => self.input + self.output,
+            Unit::Input => self.input,
+            Unit::Output => self.output,
+            Unit::Requests => self.requests,
+        }
+    }
+}

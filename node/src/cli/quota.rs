@@ -1,0 +1,173 @@
+//! `tollgate quota`: where limits stand.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use http::{Method, Uri};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use raft::doors::Doors;
+use serde_json::Value;
+use tokio_rustls::TlsConnector;
+
+use super::admin_port::AdminPort;
+use super::exit::Failure;
+use crate::tls;
+
+/// Say where limits stand
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Explain(Explain),
+}
+
+/// Print every limit that applies to a key's calls to a model, and where it stands on which node
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  source .tollgate/dev.env
+  tollgate quota explain --key 6f9619ff-8b86-d011-b42d-00cf4fc964ff --model gpt-oss-20b
+
+USED is what calls have used in the window, HELD what nodes hold for calls now and to come, FREE what no node
+holds. A node that was killed strands what it held until its next life tells, or until the window ends.")]
+struct Explain {
+    /// The key's id: never its secret, which others could see on a command line
+    #[arg(long, value_name = "ID")]
+    key: String,
+    /// The model: NAMESPACE/NAME, or a name that only one model of the key's subscription has
+    #[arg(long, value_name = "MODEL")]
+    model: String,
+    /// Where the admin port of any node is
+    #[arg(long, value_name = "URL", env = "MAAS_ADMIN_URL", default_value = "https://127.0.0.1:8443")]
+    admin: Uri,
+    /// The authority that the admin port's certificate is of, a PEM file
+    #[arg(long, value_name = "FILE", env = "MAAS_ADMIN_CA")]
+    ca: Option<PathBuf>,
+    /// A file with an administrator's token
+    #[arg(long, value_name = "FILE", env = "MAAS_ADMIN_TOKEN_FILE")]
+    token_file: PathBuf,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let Verb::Explain(explain) = args.verb;
+    let port = port(&explain.admin, explain.ca.as_deref())?;
+    let token = std::fs::read_to_string(&explain.token_file)
+        .map_err(|error| Failure::usage(format!("{}: {error}", explain.token_file.display())))?;
+    let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let path = format!("/tollgate/v1/quota?key={}&model={}", escaped(&explain.key), escaped(&explain.model));
+    let answer = port.call(token.trim(), Method::GET, &path, None).await.map_err(Failure::unavailable)?;
+    if !answer.status.is_success() {
+        let why = answer.body["error"].as_str().unwrap_or("this is no admin port of Tollgate");
+        return Err(Failure::usage(format!("{}: {why}", answer.status)));
+    }
+    print!("{}", shown(&answer.body));
+    Ok(())
+}
+
+/// Errors: the URL names no host, or the authority cannot be read.
+fn port(url: &Uri, ca: Option<&Path>) -> Result<AdminPort, Failure> {
+    let wrong = |what: &str| Failure::usage(format!("--admin {url}: {what}"));
+    let host = url.host().ok_or_else(|| wrong("write https://HOST:PORT"))?.to_owned();
+    let (tls, usual_port) = match (url.scheme_str(), ca) {
+        (Some("http"), _) => (None, 80),
+        (Some("https"), Some(ca)) => (Some(TlsConnector::from(tls::client(ca)?)), 443),
+        (Some("https"), None) => return Err(wrong("say with --ca FILE which authority to trust")),
+        _ => return Err(wrong("write https://HOST:PORT")),
+    };
+    Ok(AdminPort { doors: Doors::real(), tls, host, port: url.port_u16().unwrap_or(usual_port) })
+}
+
+/// The answer as a table.
+fn shown(answer: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let key = &answer["key"];
+    let mut page = format!(
+        "key {} of {}, {}, through subscription {}, model {}\nat {}\n\n",
+        text(&key["id"]),
+        text(&key["user"]),
+        text(&key["status"]),
+        text(&key["subscription"]),
+        text(&answer["model"]),
+        text(&answer["time"])
+    );
+    let mut rows = vec![["LIMIT", "FOR", "USED", "HELD", "FREE", "DEBT", "RESETS", "NODES"].map(str::to_owned)];
+    for limit in answer["limits"].as_array().into_iter().flatten() {
+        let node = |node: &Value| {
+            let stranded = node["stranded"].as_u64().filter(|stranded| *stranded > 0);
+            let stranded = stranded.map(|stranded| format!(" and {stranded} stranded")).unwrap_or_default();
+            format!("{}: {}{stranded}", node["node"], node["granted"])
+        };
+        let nodes: Vec<String> = limit["nodes"].as_array().into_iter().flatten().map(node).collect();
+        rows.push([
+            format!("{} {} per {}", limit["limit"], text(&limit["unit"]), text(&limit["window"])),
+            text(&limit["subject"]),
+            limit["used"].to_string(),
+            limit["held"].to_string(),
+            limit["free"].to_string(),
+            limit["debt"].to_string(),
+            limit["resets"].as_str().unwrap_or("when used").to_owned(),
+            if nodes.is_empty() { "-".to_owned() } else { nodes.join(", ") },
+        ]);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            // Writing to a string does not fail.
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        page.push_str(line.trim_end());
+        page.push('\n');
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_is_a_line_and_columns_are_aligned() {
+        let limit = |unit: &str, used: u64, resets: Value, nodes: Value| {
+            json!({"limit": 500, "unit": unit, "scope": "user", "subject": "ann", "window": "1h", "used": used, "held": 30, "free": 1,
+                "debt": 0, "resets": resets, "nodes": nodes})
+        };
+        let nodes = json!([{"node": 1, "granted": 20, "stranded": 0}, {"node": 3, "granted": 0, "stranded": 10}]);
+        let answer = json!({
+            "key": {"id": "k-1", "user": "ann", "subscription": "dev", "status": "active"},
+            "model": "llm/qwen",
+            "time": "2026-11-22T12:00:00Z",
+            "limits": [
+                limit("total", 469, json!("2026-11-22T12:40:00Z"), nodes),
+                limit("requests", 0, Value::Null, json!([])),
+            ],
+        });
+        let page = "\
+key k-1 of ann, active, through subscription dev, model llm/qwen
+at 2026-11-22T12:00:00Z
+
+LIMIT                FOR  USED  HELD  FREE  DEBT  RESETS                NODES
+500 total per 1h     ann  469   30    1     0     2026-11-22T12:40:00Z  1: 20, 3: 0 and 10 stranded
+500 requests per 1h  ann  0     30    1     0     when used             -
+";
+        assert_eq!(shown(&answer), page);
+    }
+
+    #[test]
+    fn an_admin_port_that_cannot_be_asked_is_named() {
+        for url in ["/nowhere", "ftp://host", "https://host:8443"] {
+            let failure = port(&url.parse().unwrap(), None).err().unwrap();
+            assert!(failure.message.contains(url), "{}", failure.message);
+        }
+        let plain = port(&"http://host:81".parse().unwrap(), None).unwrap();
+        assert_eq!((plain.host.as_str(), plain.port), ("host", 81));
+    }
+}
