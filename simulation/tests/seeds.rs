@@ -31,3 +31,20 @@ fn new_seeds_hold_every_property() {
 fn every_kind_of_fault_happens_and_is_survived() {
     simulate(&["--scenario", "all"]);
 }
+
+#[test]
+fn every_way_to_break_the_product_on_purpose_still_applies() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let mut stale = Vec::new();
+    let patches = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/mutations")).expect("it is beside this test");
+    for file in patches.map(|entry| entry.expect("it can be listed").path()) {
+        if file.extension().is_none_or(|extension| extension != "patch") {
+            continue;
+        }
+        let checked = Command::new("git").args(["apply", "--check"]).arg(&file).current_dir(root).output();
+        if !checked.expect("git is there").status.success() {
+            stale.push(file);
+        }
+    }
+    assert!(stale.is_empty(), "these patches do not apply any more: {stale:?}");
+}
