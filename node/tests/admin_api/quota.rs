@@ -25,6 +25,17 @@ async fn every_limit_of_a_key_is_shown_where_it_stands() {
     let (id, secret) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
     let of = |key: &str, model: &str| format!("{QUOTA}?key={key}&model={model}");
 
+    // Whoever has the subscription sees what its limits count; usual ones look as they do upstream.
+    let listed = world.ask("GET", "/maas-api/v1/subscriptions", ALICE, "").await.json();
+    let many = listed.as_array().unwrap().iter().find(|item| item["subscription_id_header"] == "many").unwrap();
+    let expected = json!([
+        {"limit": 1000, "window": "1h"},
+        {"limit": 5000, "window": "60m"},
+        {"limit": 7, "window": "60s", "unit": "requests", "scope": "key"},
+        {"limit": 9000, "window": "24h", "unit": "output", "scope": "subscription"},
+    ]);
+    assert_eq!(many["model_refs"][0]["token_rate_limits"], expected);
+
     let fresh = world.ask("GET", &of(id, "llm/gpt"), ADMIN, "").await;
     assert_eq!(fresh.status, 200, "{}", fresh.text);
     assert_eq!(fresh.json(), world.ask("GET", &of(id, "gpt"), ADMIN, "").await.json(), "one model has that name");

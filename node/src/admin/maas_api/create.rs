@@ -8,7 +8,9 @@ use actors::Caller;
 use axum::response::Response;
 use http::StatusCode;
 use raft::command::NewKey;
-use raft::resources::{Kind, Object, ObjectKey, Phase, Spec, SubscriptionSpec, TENANT_NAMESPACE, reference_phase};
+use raft::resources::{
+    Kind, Object, ObjectKey, Phase, Spec, SubscriptionSpec, TENANT_NAMESPACE, Unit, reference_phase,
+};
 use raft::{Applied, Command, Reply, Timestamp, View};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -187,9 +189,10 @@ pub(super) fn owned<'a>(view: &'a View, caller: &Caller) -> Vec<(&'a Arc<Object>
     own
 }
 
-/// The best subscription sorts first: highest priority (negative ones count as 0), then largest single limit, then name.
+/// The best subscription sorts first: highest priority (negative ones count as 0), then largest single limit of tokens, then name.
 fn rank<'a>(object: &'a Object, spec: &SubscriptionSpec) -> (Reverse<i32>, Reverse<u64>, &'a str) {
     let limits = spec.model_refs.iter().flat_map(|model| &model.limits);
-    let largest = limits.map(|limit| limit.limit).max().unwrap_or(0);
+    let of_tokens = limits.filter(|limit| limit.unit == Unit::Total);
+    let largest = of_tokens.map(|limit| limit.limit).max().unwrap_or(0);
     (Reverse(spec.priority.max(0)), Reverse(largest), object.key.name.as_str())
 }

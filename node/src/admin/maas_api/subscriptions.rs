@@ -3,7 +3,10 @@
 use axum::response::Response;
 use http::StatusCode;
 use raft::View;
-use raft::resources::{Kind, Object, ObjectKey, Phase, Spec, SubscriptionModel, SubscriptionSpec, reference_phase};
+use raft::resources::{
+    Kind, LimitScope, Object, ObjectKey, Phase, Spec, SubscriptionModel, SubscriptionSpec, TokenRateLimit, Unit,
+    reference_phase,
+};
 use serde_json::{Map, Value, json};
 
 use super::create::owned;
@@ -74,10 +77,22 @@ fn model(view: &View, reference: &SubscriptionModel) -> Value {
             entry.insert("source".to_owned(), json!(source));
         }
     }
-    let limits = reference.limits.iter().map(|limit| json!({"limit": limit.limit, "window": limit.window}));
+    let limits = reference.limits.iter().map(shown_limit);
     entry.insert("token_rate_limits".to_owned(), limits.collect());
     if let Some(per_token) = &reference.per_token {
         entry.insert("billing_rate".to_owned(), json!({"per_token": per_token}));
     }
     Value::Object(entry)
+}
+
+/// As upstream shows it; what upstream does not know only where it is not as usual.
+fn shown_limit(limit: &TokenRateLimit) -> Value {
+    let mut shown = json!({"limit": limit.limit, "window": limit.window});
+    if limit.unit != Unit::default() {
+        shown["unit"] = json!(limit.unit.name());
+    }
+    if limit.scope != LimitScope::default() {
+        shown["scope"] = json!(limit.scope.name());
+    }
+    shown
 }
