@@ -29,7 +29,12 @@ fn new_seeds_hold_every_property() {
 
 #[test]
 fn every_kind_of_fault_happens_and_is_survived() {
-    simulate(&["--scenario", "all"]);
+    simulate(&["--scenario", "all", "--twice"]);
+}
+
+#[test]
+fn a_fault_that_does_not_happen_is_noticed() {
+    simulate(&["--scenario", "all", "--no-faults"]);
 }
 
 #[test]
