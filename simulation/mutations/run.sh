@@ -24,9 +24,9 @@ missed=0
 
 # Builds the tree as it is, and runs seeds until something is reported. Says what came of it; succeeds if it ran.
 report() {
-  local output
-  if ! cargo build -p simulation --profile mutation --quiet 2>"$tree.log"; then
-    echo "does not build: see $tree.log"
+  local output log=$root/target/mutations/$2.log
+  if ! cargo build -p simulation --profile mutation --quiet 2>"$log"; then
+    echo "does not build: see $log"
     return 1
   fi
   output=$("$CARGO_TARGET_DIR/mutation/simulation" --seeds "$1" --until-failure 2>&1)
@@ -43,7 +43,7 @@ report() {
   fi
 }
 
-said=$(report "$unbroken") || missed=1
+said=$(report "$unbroken" unbroken) || missed=1
 printf '%-28s %s\n' "(unbroken)" "$said"
 [[ $said = not\ noticed* ]] || missed=1
 
@@ -52,7 +52,7 @@ for patch in "${@:-$here/*.patch}"; do
     [ -f "$file" ] || file=$here/$file.patch
     said="does not apply"
     if git apply "$file"; then
-      said=$(report "$seeds")
+      said=$(report "$seeds" "$(basename "$file" .patch)")
     fi
     printf '%-28s %s\n' "$(basename "$file" .patch)" "$said"
     [[ $said = noticed* ]] || missed=1

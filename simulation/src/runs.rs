@@ -120,6 +120,10 @@ fn one(arguments: &[String]) -> io::Result<Report> {
     let output = Command::new(std::env::current_exe()?).args(arguments).output()?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
+    if output.status.code().is_none() {
+        // A panic while another one is being handled leaves no time for a report.
+        text.push_str(&format!("\nPANIC: the process of this run ended by {}\n", output.status));
+    }
     Ok(Report { is_ok: output.status.success(), text })
 }
 

@@ -54,7 +54,10 @@ static PANIC: OnceLock<String> = OnceLock::new();
 /// From now on the first panic of any thread is remembered, also one that somebody catches, as actors' are.
 pub(crate) fn remember_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let _ = PANIC.set(panic.to_string());
+        if PANIC.set(panic.to_string()).is_ok() {
+            // At once: a second panic may end the process.
+            eprintln!("{panic}");
+        }
     }));
 }
 
