@@ -76,6 +76,8 @@ pub(crate) enum Fault {
     DiskFull(usize),
     /// A node's disk often fails to read and to sync.
     DiskError(usize),
+    /// A node dies, comes back at once, and its disk often fails to read.
+    DiskUnreadable(usize),
     /// A bit of a node's log turns over. Noticed when it is read, mostly at the next start, so the node crashes, too.
     DiskRot(usize),
     /// A node's disk is gone for good: a person takes the node out and puts another in its place.
@@ -197,6 +199,7 @@ impl Fault {
             Fault::DiskStall(node) => Fault::DiskStall(to(node)),
             Fault::DiskFull(node) => Fault::DiskFull(to(node)),
             Fault::DiskError(node) => Fault::DiskError(to(node)),
+            Fault::DiskUnreadable(node) => Fault::DiskUnreadable(to(node)),
             Fault::DiskRot(node) => Fault::DiskRot(to(node)),
             Fault::DiskLost(node) => Fault::DiskLost(to(node)),
             Fault::TakenOut(node) => Fault::TakenOut(to(node)),
@@ -244,8 +247,9 @@ impl Fault {
             62..=64 => Fault::RollingRestart,
             65..=70 => Fault::DiskStall(node),
             71..=73 => Fault::DiskFull(node),
-            74..=76 => Fault::DiskError(node),
-            77..=78 => Fault::DiskRot(node),
+            74..=75 => Fault::DiskError(node),
+            76..=77 => Fault::DiskUnreadable(node),
+            78 => Fault::DiskRot(node),
             79..=84 => Fault::ClockJump(node, chance.between(0, 14_400_000) as i64 - 7_200_000),
             85..=87 => Fault::ClockDrift(node, chance.between(0, 200_000) as i64 - 100_000),
             88..=97 => Fault::Engine(engine, chance.pick::<&str>(&ENGINE_FAULTS)),
@@ -304,6 +308,7 @@ impl fmt::Display for Fault {
             Fault::DiskStall(node) => write!(f, "disk-stall {node}"),
             Fault::DiskFull(node) => write!(f, "disk-full {node}"),
             Fault::DiskError(node) => write!(f, "disk-error {node}"),
+            Fault::DiskUnreadable(node) => write!(f, "disk-unreadable {node}"),
             Fault::DiskRot(node) => write!(f, "disk-rot {node}"),
             Fault::DiskLost(node) => write!(f, "disk-lost {node}"),
             Fault::TakenOut(node) => write!(f, "taken-out {node}"),
@@ -352,6 +357,7 @@ impl FromStr for Planned {
             "disk-stall" => Fault::DiskStall(index(3)?),
             "disk-full" => Fault::DiskFull(index(3)?),
             "disk-error" => Fault::DiskError(index(3)?),
+            "disk-unreadable" => Fault::DiskUnreadable(index(3)?),
             "disk-rot" => Fault::DiskRot(index(3)?),
             "disk-lost" => Fault::DiskLost(index(3)?),
             "taken-out" => Fault::TakenOut(index(3)?),

@@ -12,6 +12,7 @@ mod disk_full;
 mod disk_lost;
 mod disk_rot;
 mod disk_stall;
+mod disk_unreadable;
 mod engine_cut_off;
 mod engine_dies;
 mod engine_hangs;
@@ -43,7 +44,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const SCENARIOS: [&Scenario; 26] = [
+pub(crate) const SCENARIOS: [&Scenario; 27] = [
     &isolate::SCENARIO,
     &one_way::SCENARIO,
     &ring::SCENARIO,
@@ -59,6 +60,7 @@ pub(crate) const SCENARIOS: [&Scenario; 26] = [
     &disk_stall::SCENARIO,
     &disk_full::SCENARIO,
     &disk_error::SCENARIO,
+    &disk_unreadable::SCENARIO,
     &disk_rot::SCENARIO,
     &disk_lost::SCENARIO,
     &taken_out::SCENARIO,

@@ -63,6 +63,8 @@ pub(crate) struct Illness {
     pub(crate) is_full: bool,
     /// Reads and syncs fail, many of them.
     pub(crate) fails: bool,
+    /// Reads fail, many of them, and nothing else does.
+    pub(crate) is_unreadable: bool,
 }
 
 impl SimDisk {
@@ -201,17 +203,15 @@ impl SimDisk {
     }
 
     fn check_read(&self) -> io::Result<()> {
-        self.check_often(READ_FAILS_PERCENT)
+        let mut inner = self.inner();
+        let fails = inner.ill.fails || inner.ill.is_unreadable;
+        inner.check_often(fails, READ_FAILS_PERCENT)
     }
 
-    /// A failing disk does not fail each time.
-    fn check_often(&self, percent: u64) -> io::Result<()> {
+    fn check_sync(&self) -> io::Result<()> {
         let mut inner = self.inner();
-        if inner.ill.fails && inner.chance.percent(percent) {
-            inner.failed += 1;
-            return Err(io::ErrorKind::Other.into());
-        }
-        Ok(())
+        let fails = inner.ill.fails;
+        inner.check_often(fails, SYNC_FAILS_PERCENT)
     }
 
     async fn sync_all(&self) -> io::Result<()> {
@@ -221,7 +221,7 @@ impl SimDisk {
         };
         sleep(Duration::from_micros(pause)).await;
         self.turn().await;
-        self.check_often(SYNC_FAILS_PERCENT)?;
+        self.check_sync()?;
         let mut inner = self.inner();
         for number in std::mem::take(&mut inner.removed) {
             inner.durable.snapshots.remove(&number);
@@ -233,6 +233,17 @@ impl SimDisk {
         }
         drop(inner);
         trace::bytes(&self.name, "sync", &mark.to_le_bytes());
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// A disk that fails does not fail each time.
+    fn check_often(&mut self, fails: bool, percent: u64) -> io::Result<()> {
+        if fails && self.chance.percent(percent) {
+            self.failed += 1;
+            return Err(io::ErrorKind::Other.into());
+        }
         Ok(())
     }
 }
@@ -315,7 +326,7 @@ impl Disk for SimDisk {
     fn remove_snapshot(&self, number: u64) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
             self.turn().await;
-            self.check_often(SYNC_FAILS_PERCENT)?;
+            self.check_sync()?;
             let mut inner = self.inner();
             inner.current.snapshots.remove(&number);
             inner.removed.push(number);

@@ -166,6 +166,7 @@ impl Faults {
                 stalls: is_active(Fault::DiskStall(node)),
                 is_full: is_active(Fault::DiskFull(node)),
                 fails: is_active(Fault::DiskError(node)),
+                is_unreadable: is_active(Fault::DiskUnreadable(node)),
             });
         }
         let (mut failing, mut hung) = (BTreeMap::new(), BTreeSet::new());
@@ -289,6 +290,7 @@ fn cuts(active: &Active, shared: &Shared) -> Vec<(String, String)> {
 fn begin(sim: &mut Sim<'_>, shared: &Shared, planned: &Planned) {
     match planned.fault {
         Fault::Crash(node) => crash(sim, shared, node, planned.lasts),
+        Fault::DiskUnreadable(node) => crash(sim, shared, node, LOOP_DOWN),
         Fault::CrashAll => (1..=shared.nodes.len()).for_each(|node| crash(sim, shared, node, planned.lasts)),
         Fault::DiskRot(node) => {
             let slot = &shared.nodes[node - 1];
