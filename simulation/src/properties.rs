@@ -4,6 +4,7 @@
 //! | id | holds when |
 //! |---|---|
 //! | LEADER | whoever leads in a term is replaced within it only by a node with a higher number, and no node forgets a term |
+//! | LIVES | every life of a node counts as a later incarnation than those before it |
 //! | VIEW | what a node knows never goes back while it lives |
 //! | CLOCK | the state clock is never ahead of all wall clocks but one |
 //! | SAME | two nodes that applied equally many entries have equal states |
@@ -28,6 +29,7 @@ mod growth;
 mod leader;
 mod linear;
 mod live;
+mod lives;
 mod log;
 mod quota;
 mod revoked;
@@ -63,6 +65,7 @@ impl fmt::Display for Violation {
 #[derive(Default)]
 pub(crate) struct Properties {
     leader: leader::Leaders,
+    lives: lives::Lives,
     view: view::Views,
     clock: clock::Clocks,
     same: same::States,
@@ -76,6 +79,7 @@ impl Properties {
     pub(crate) fn observe(&mut self, shared: &Shared, seen: Observation) {
         let checks = [
             self.leader.check(shared, &seen),
+            self.lives.check(&seen),
             self.view.check(&seen),
             self.clock.check(shared, &seen),
             self.same.check(&seen),

@@ -148,6 +148,8 @@ fn below(root: &ActorCell) -> Vec<ActorCell> {
 pub(crate) struct Observation {
     pub(crate) node: usize,
     pub(crate) life: u32,
+    /// How often it was started, as it says itself.
+    pub(crate) incarnation: u64,
     pub(crate) leader: Option<usize>,
     pub(crate) term: u64,
     pub(crate) may_serve: bool,
@@ -237,6 +239,7 @@ async fn look(shared: Rc<Shared>, (number, life): (usize, u32), context: node::C
         let observation = Observation {
             node: number,
             life,
+            incarnation: context.cluster.incarnation(),
             leader: standing.leader.map(|leader| leader.0 as usize),
             term: standing.term,
             may_serve: context.cluster.may_serve(),
