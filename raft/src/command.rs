@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::ids::{NodeId, RequestId, Timestamp};
 use crate::resources::{NewObject, Object, ObjectKey};
-use crate::state::{ApiKey, MeterId};
+use crate::state::{ApiKey, MeterId, UsageRow};
 
 /// What the log carries: a command, named and stamped by the leader.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -153,6 +153,8 @@ pub struct QuotaBatch {
     pub sequence: u64,
     /// One entry per meter.
     pub entries: Vec<QuotaEntry>,
+    /// What calls used that ended on the node: those whose tokens the entries charge.
+    pub usage: Vec<UsageRow>,
 }
 
 /// One meter's part of a [`QuotaBatch`]. All amounts are tokens.

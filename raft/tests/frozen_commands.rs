@@ -6,7 +6,7 @@ use std::fmt::{Debug, Write};
 
 use raft::command::{Command, Draw, NewKey, NewToken, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply};
 use raft::resources::{Kind, LimitKind, LimitScope, NewObject, ObjectKey, Unit};
-use raft::state::{MeterId, Subject};
+use raft::state::{MeterId, Subject, UsageLabels, UsageRow, UsageSum};
 use raft::{NodeId, RequestId, State, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,6 +40,31 @@ fn meter() -> MeterId {
     }
 }
 
+fn usage() -> UsageRow {
+    let labels = UsageLabels {
+        user: "ann".to_owned(),
+        key: Some(uid(2)),
+        subscription: ("models-as-a-service".to_owned(), "s".to_owned()),
+        model: ("n".to_owned(), "m".to_owned()),
+        organization: "o".to_owned(),
+        cost_center: "c".to_owned(),
+    };
+    let sum = UsageSum {
+        calls: 1,
+        limited: 2,
+        input: 3,
+        cached: 4,
+        output: 5,
+        reasoning: 6,
+        counted_calls: 7,
+        counted: 8,
+        estimated_calls: 9,
+        estimated: 10,
+        absurd_calls: 11,
+    };
+    UsageRow { at: Timestamp(50_000), labels, sum }
+}
+
 fn commands() -> Vec<(&'static str, Command)> {
     let subscription =
         r#"{"spec":{"modelRefs":[{"name":"m","namespace":"n","tokenRateLimits":[{"limit":300,"window":"1h"}]}]}}"#;
@@ -65,7 +90,7 @@ fn commands() -> Vec<(&'static str, Command)> {
     };
     let draw = Some(Draw { need: 250, extra: 9 });
     let entry = QuotaEntry { meter: meter(), window: 7, spent: 1, returned: 2, excess: 3, draw };
-    let batch = QuotaBatch { node: NodeId(1), incarnation: 2, sequence: 3, entries: vec![entry] };
+    let batch = QuotaBatch { node: NodeId(1), incarnation: 2, sequence: 3, entries: vec![entry], usage: vec![usage()] };
     vec![
         (
             "create-object",
@@ -113,7 +138,7 @@ fn state() -> State {
     for (index, (_, command)) in (1..).zip(commands()) {
         state.apply(index, RequestId(u128::from(index)), Timestamp(50_000 + index), command);
     }
-    let batch = QuotaBatch { node: NodeId(1), incarnation: 3, sequence: 1, entries: Vec::new() };
+    let batch = QuotaBatch { node: NodeId(1), incarnation: 3, sequence: 1, entries: Vec::new(), usage: Vec::new() };
     state.apply(20, RequestId(20), Timestamp(51_000), Command::Quota(batch));
     state
 }

@@ -33,8 +33,6 @@ const PACE: Duration = Duration::from_millis(50);
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Between two looks at every set.
 const TICK: Duration = Duration::from_millis(250);
-/// The size of one batch, about: a quarter of what the log takes in one entry. The rest goes with the next batch.
-const BATCH_BYTES_MAX: usize = 256 * 1024;
 
 pub(crate) struct QuotaActor;
 
@@ -389,18 +387,20 @@ impl Running {
         // Those for whom somebody waits come first.
         let ids: Vec<u64> = self.urgent.iter().chain(self.pending.difference(&self.urgent)).copied().collect();
         for id in ids {
-            if draft.bytes >= BATCH_BYTES_MAX {
+            if draft.is_full() {
                 break;
             }
             self.pending.remove(&id);
             self.urgent.remove(&id);
-            if let Some(tended) = self.sets.get_mut(&id) {
-                draft.add(tended, &self.moment, self.is_leaving);
+            if let Some(tended) = self.sets.get_mut(&id)
+                && !draft.add(tended, &self.moment, self.is_leaving)
+            {
+                self.pending.insert(id);
             }
         }
         // The first one says, if nothing else, that what an earlier life of this node held will not come back from it.
         let is_first = self.shared.book.sequence.load(Ordering::Acquire) == 0;
-        if draft.entries.is_empty() && !is_first {
+        if draft.is_empty() && !is_first {
             return;
         }
         let batch = QuotaBatch {
@@ -408,6 +408,7 @@ impl Running {
             incarnation: self.shared.cluster.incarnation(),
             sequence: self.shared.book.sequence.fetch_add(1, Ordering::AcqRel) + 1,
             entries: draft.entries,
+            usage: draft.usage,
         };
         let in_flight = Arc::new(InFlight { batch, sent: draft.sent });
         self.set_in_flight(Some(in_flight.clone()));

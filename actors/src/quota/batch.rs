@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft::command::{Draw, QuotaEntry, QuotaGrant};
-use raft::state::{MeterId, Subject};
+use raft::state::{MeterId, Subject, UsageRow};
 
 use super::book::{Meter, Rule, Slot};
 use super::decide;
@@ -14,20 +14,30 @@ use super::tend::{Moment, Tended, Wish};
 /// So long the ledger's word that a window is still open stands against this node's clock.
 const REFUSAL_STANDS: Duration = Duration::from_millis(100);
 
+/// The size of one batch, about: a quarter of what the log takes in one entry. The rest goes with the next batch.
+const BATCH_BYTES_MAX: usize = 256 * 1024;
+
 /// A batch being put together.
 #[derive(Default)]
 pub(super) struct Draft {
     pub(super) entries: Vec<QuotaEntry>,
     pub(super) sent: Vec<Sent>,
+    pub(super) usage: Vec<UsageRow>,
     /// Its size, about.
     pub(super) bytes: usize,
 }
 
 impl Draft {
-    /// Adds what there is to tell of a set. `gives_all`: the node is leaving, so everything unused goes back.
-    pub(super) fn add(&mut self, tended: &mut Tended, moment: &Moment, gives_all: bool) {
+    /// Adds what there is to tell of a set, and returns whether that was all. `gives_all`: the node is leaving, so everything unused
+    /// goes back.
+    pub(super) fn add(&mut self, tended: &mut Tended, moment: &Moment, gives_all: bool) -> bool {
         // Before anything is read: what happens from now on asks for the next batch.
         tended.set.unmark();
+        let set = tended.set.clone();
+        let mut tally = set.tally();
+        let (usage, bytes) = tally.take(BATCH_BYTES_MAX.saturating_sub(self.bytes), moment.now);
+        self.usage.extend(usage);
+        self.bytes += bytes;
         for (rule, meter) in tended.set.retired().iter().filter(|(_, meter)| meter.has_news()) {
             let (spent, returned) = match meter.is_lapsed() {
                 true => (0, 0),
@@ -50,6 +60,17 @@ impl Draft {
             tended.notes[at].surplus = 0;
             tended.is_drawing |= draw.is_some();
         }
+        tally.is_empty()
+    }
+
+    /// Whether nothing else fits into it.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= BATCH_BYTES_MAX
+    }
+
+    /// Whether it says nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.usage.is_empty()
     }
 
     fn push(&mut self, tended: &Tended, rule: &Rule, meter: &Arc<Meter>, told: Told) {

@@ -18,6 +18,7 @@ use super::actor::QuotaMessage;
 use super::amount::{Amount, Sum};
 use super::estimate::OutputSize;
 use super::ledger::InFlight;
+use super::tally::Tally;
 use crate::mailbox::Mailbox;
 use crate::routing::{AccessKey, Permit};
 
@@ -331,6 +332,8 @@ pub(crate) struct MeterSet {
     taken: Sum,
     /// Meters of windows that are over, in which calls in progress still settle.
     retired: Mutex<Vec<(Arc<Rule>, Arc<Meter>)>>,
+    /// What calls used whose first hold was in this set.
+    tally: Mutex<Tally>,
 }
 
 impl MeterSet {
@@ -347,6 +350,7 @@ impl MeterSet {
             is_marked: AtomicBool::new(false),
             taken: Sum::default(),
             retired: Mutex::default(),
+            tally: Mutex::default(),
         }
     }
 
@@ -370,6 +374,11 @@ impl MeterSet {
 
     pub(super) fn retired(&self) -> MutexGuard<'_, Vec<(Arc<Rule>, Arc<Meter>)>> {
         self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held while a call is settled here, and while the ledger's batch is made: so both say the same of each call.
+    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is held of each meter; `is_waiting`: something is on its way to the ledger.

@@ -8,12 +8,14 @@ mod actor;
 mod amount;
 mod batch;
 mod book;
+mod charge;
 mod decide;
 mod estimate;
 mod ledger;
 mod queue;
 mod reservation;
 mod standing;
+mod tally;
 mod tend;
 
 use std::sync::{Arc, PoisonError};
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 use raft::doors::Doors;
 use raft::resources::LimitScope;
-use raft::state::MeterId;
+use raft::state::{MeterId, UsageSum};
 use raft::{Cluster, Timestamp};
 use tokio::sync::oneshot;
 
@@ -35,6 +37,7 @@ use reservation::Hold;
 
 pub(crate) use actor::QuotaActor;
 pub use amount::Amount;
+pub use charge::{Charge, Source};
 pub use reservation::{Limits, Reservation};
 pub use standing::LimitStanding;
 
@@ -86,7 +89,7 @@ impl Quota {
             // Without the last one, the others end here: nothing was used.
             holds.push(self.hold(permit, Party::of(permit, scope), need).await?);
         }
-        Ok(Reservation::new(&self.shared, holds, need))
+        Ok(Reservation::new(&self.shared, permit.clone(), holds, need))
     }
 
     /// Holds `need` in every limit of one party.
@@ -121,6 +124,17 @@ impl Quota {
         }
         // The actor drops the other end only if it fails.
         answer.await.unwrap_or(Err(QuotaRefusal::Unavailable))
+    }
+
+    /// Counts a call that a limit refused. The ledger hears of it with what else there is to tell.
+    pub fn note_limited(&self, permit: &Permit) {
+        let scopes = LimitScope::NAMES.map(|(_, scope)| scope).into_iter();
+        let mut sets =
+            scopes.filter_map(|scope| self.shared.book.find(&permit.subscription().key, &Party::of(permit, scope)));
+        if let Some(set) = sets.next() {
+            let limited = UsageSum { limited: 1, ..UsageSum::default() };
+            set.tally().add(permit, self.shared.now(), &limited);
+        }
     }
 
     /// How many output tokens a call will probably need: what the caller asked for (`asked`, all choices together) unless that is far

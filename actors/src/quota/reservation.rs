@@ -3,28 +3,32 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Shared;
 use super::amount::Amount;
 use super::book::{MeterSet, Slots};
 use super::standing::{self, LimitStanding};
+use super::{Charge, Shared};
+use crate::routing::Permit;
 
 /// What a call holds in every limit of its permit. Dropping it charges what was last observed and returns the rest: exactly once, whatever
 /// happened.
 pub struct Reservation {
     shared: Arc<Shared>,
-    /// One for each party that the call counts for.
+    permit: Permit,
+    /// One for each party that the call counts for: at least one, because every subscription has limits.
     holds: Vec<Hold>,
     need: Amount,
+    charge: Charge,
 }
 
 impl Reservation {
-    pub(super) fn new(shared: &Arc<Shared>, holds: Vec<Hold>, need: Amount) -> Reservation {
-        Reservation { shared: shared.clone(), holds, need }
+    pub(super) fn new(shared: &Arc<Shared>, permit: Permit, holds: Vec<Hold>, need: Amount) -> Reservation {
+        Reservation { shared: shared.clone(), permit, holds, need, charge: Charge::default() }
     }
 
     /// What would be charged if the call ended now. Starts at nothing: a call that never reached a replica costs nothing.
-    pub fn observe(&mut self, used: Amount) {
-        self.holds.iter_mut().for_each(|hold| hold.observed = used);
+    pub fn observe(&mut self, charge: Charge) {
+        self.charge = charge;
+        self.holds.iter_mut().for_each(|hold| hold.observed = charge.amount);
     }
 
     /// What is held.
@@ -32,18 +36,30 @@ impl Reservation {
         self.need
     }
 
-    /// Ends the call: charges `used`. `output` (tokens) teaches the output estimate. Returns where its limits stand from now on.
-    pub fn settle(mut self, used: Amount, output: Option<u64>) -> Limits {
-        self.observe(used);
+    /// Ends the call. `output` (tokens) teaches the output estimate. Returns where its limits stand from now on.
+    pub fn settle(mut self, charge: Charge, output: Option<u64>) -> Limits {
+        self.observe(charge);
         if let (Some(output), Some(hold)) = (output, self.holds.first()) {
             hold.set.size.learn(output);
         }
-        Limits { sets: self.holds.drain(..).map(Hold::end).collect(), shared: self.shared }
+        Limits { sets: self.holds.iter().map(|hold| hold.set.clone()).collect(), shared: self.shared.clone() }
     }
 
     /// Where each limit stands for this caller now, this reservation counted as used; the tightest first.
     pub fn standing(&self) -> Vec<LimitStanding> {
         of_sets(self.holds.iter().map(|hold| &hold.set), self.need, &self.shared)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut holds = self.holds.drain(..);
+        if let (Some(first), Some(sum)) = (holds.next(), self.charge.sum()) {
+            let set = first.set.clone();
+            let mut tally = set.tally();
+            tally.add(&self.permit, &sum);
+            drop(first);
+        }
     }
 }
 
@@ -85,10 +101,6 @@ impl Hold {
     /// Of `need` that was just taken from `slots`.
     pub(super) fn new(shared: &Arc<Shared>, set: Arc<MeterSet>, slots: Arc<Slots>, need: Amount) -> Hold {
         Hold { shared: shared.clone(), set, slots, need, observed: Amount::default() }
-    }
-
-    fn end(self) -> Arc<MeterSet> {
-        self.set.clone()
     }
 }
 

@@ -249,11 +249,12 @@ impl Tended {
     /// Looks at what has happened since the last tick. Whether the ledger should hear of it.
     pub(super) fn tick(&mut self, shared: &Shared, moment: &Moment) -> bool {
         self.measure(moment.instant);
+        // Calls that were refused ask for no batch of their own.
+        let mut has_news = !self.set.tally().is_empty();
         if self.is_empty() && !self.was_used {
-            return false;
+            return has_news;
         }
         self.follow_windows(moment);
-        let mut has_news = false;
         let slots = self.set.slots.load_full();
         let rate = self.rate();
         for (slot, note) in slots.slots.iter().zip(&mut self.notes) {

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::quota::{LATER, SOON, ledger, meter, reserve};
-use crate::support::{Node, amount};
+use crate::support::{Node, amount, charge};
 
 /// How long calls wait by default for what calls in progress hold, and for the ledger.
 const HELD_WAIT: Duration = Duration::from_secs(2);
@@ -112,7 +112,7 @@ async fn settlements_travel_in_twenty_batches_a_second_and_a_call_that_waits_doe
     let applied = node.cluster.standing().applied;
     for reservation in reservations {
         tokio::time::sleep(Duration::from_millis(2)).await;
-        reservation.settle(amount(1), None);
+        reservation.settle(charge(1), None);
     }
     let batches = node.cluster.standing().applied - applied;
     assert!((15..=21).contains(&batches), "{batches} batches in a second");
@@ -121,7 +121,7 @@ async fn settlements_travel_in_twenty_batches_a_second_and_a_call_that_waits_doe
     let small = reserve(&node, &permit, 1).await.unwrap();
     tokio::time::sleep(LATER).await;
     let before = ledger(&node, 3600);
-    small.settle(amount(1), None);
+    small.settle(charge(1), None);
     tokio::time::sleep(AT_ONCE).await;
     assert_eq!((before, ledger(&node, 3600)), ((500, 1), (501, 0)));
     let asked = Instant::now();
@@ -138,16 +138,16 @@ async fn a_failure_of_the_quota_actor_loses_nothing_and_counts_nothing_twice() {
 
     // A batch with a settlement and a draw is on its way, and will arrive, when the actor fails.
     node.disk.hang();
-    first.settle(amount(60), None);
+    first.settle(charge(60), None);
     let call = waiting(&node, &permit, 200).await;
     node.clock.break_once();
-    second.settle(amount(20), None);
+    second.settle(charge(20), None);
     assert_eq!(call.await.unwrap().0.unwrap_err(), QuotaRefusal::Unavailable);
     assert!(!node.clock.is_broken());
     node.disk.go_on();
 
     tokio::time::sleep(SOON).await;
-    reserve(&node, &permit, 300).await.unwrap().settle(amount(300), None);
+    reserve(&node, &permit, 300).await.unwrap().settle(charge(300), None);
     tokio::time::sleep(LATER).await;
     assert_eq!((ledger(&node, 3600), meter(&node, 3600).debt), ((380, 0), 0));
 }

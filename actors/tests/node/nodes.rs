@@ -5,7 +5,7 @@ use std::time::Duration;
 use actors::{Permit, QuotaRefusal, Reservation};
 use tokio::time::Instant;
 
-use crate::support::{Node, amount};
+use crate::support::{Node, amount, charge};
 
 async fn reserve(node: &Node, permit: &Permit, tokens: u64) -> Result<Reservation, QuotaRefusal> {
     node.actors.quota.reserve(permit, amount(tokens)).await
@@ -28,13 +28,13 @@ async fn two_nodes(limit: u64) -> (Vec<Node>, Vec<Permit>) {
 async fn idle_tokens_of_one_node_serve_a_call_at_another() {
     let (nodes, permits) = two_nodes(1000).await;
     // Node 0 holds 400 that nobody uses.
-    reserve(&nodes[0], &permits[0], 500).await.unwrap().settle(amount(100), None);
+    reserve(&nodes[0], &permits[0], 500).await.unwrap().settle(charge(100), None);
 
     let before = Instant::now();
     let reservation = reserve(&nodes[1], &permits[1], 900).await.unwrap();
     let waited = before.elapsed();
     assert!(waited < Duration::from_secs(5), "{waited:?}");
-    reservation.settle(amount(900), None);
+    reservation.settle(charge(900), None);
     let refusal = reserve(&nodes[0], &permits[0], 1).await.unwrap_err();
     assert!(matches!(refusal, QuotaRefusal::Exhausted { .. }), "{refusal:?}");
 }
@@ -50,7 +50,7 @@ async fn callers_at_both_nodes_together_use_the_limit_and_no_more() {
                 match quota.reserve(&permit, amount(30)).await {
                     Ok(reservation) => {
                         tokio::time::sleep(Duration::from_millis(3)).await;
-                        reservation.settle(amount(25), None);
+                        reservation.settle(charge(25), None);
                         spent += 25;
                     }
                     Err(refusal) => return (spent, refusal),

@@ -9,7 +9,7 @@ use raft::state::{Meter, MeterId, Subject};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::{Node, amount};
+use crate::support::{Node, amount, charge, charged};
 
 /// Longer than it takes the book to tell the ledger what it knows.
 pub(crate) const SOON: Duration = Duration::from_millis(100);
@@ -55,7 +55,7 @@ async fn what_is_reserved_is_held_and_what_is_settled_is_charged() {
     assert_eq!(reservation.need().total(), 100);
     assert_eq!(ledger(&node, 3600), (0, 100));
 
-    reservation.settle(amount(60), Some(40));
+    reservation.settle(charge(60), Some(40));
     tokio::time::sleep(SOON).await;
     assert_eq!(ledger(&node, 3600), (60, 40));
 
@@ -70,8 +70,8 @@ async fn a_reservation_that_is_dropped_is_charged_what_was_observed() {
     let permit = node.permit_under(&[(1000, "1h")]).await;
 
     let mut reservation = reserve(&node, &permit, 100).await.unwrap();
-    reservation.observe(amount(10));
-    reservation.observe(amount(30));
+    reservation.observe(charge(10));
+    reservation.observe(charge(30));
     drop(reservation);
     // One that never reached a replica costs nothing.
     drop(reserve(&node, &permit, 100).await.unwrap());
@@ -107,11 +107,11 @@ async fn of_200_calls_at_once_a_limit_that_fits_50_admits_50() {
 
     // What they do not use is there for the next ones, to the last token.
     for reservation in admitted {
-        reservation.settle(amount(90), None);
+        reservation.settle(charge(90), None);
     }
     let rest = reserve(&node, &permit, 500).await.unwrap();
     assert_eq!(refused(reserve(&node, &permit, 1).await).0, 4500);
-    rest.settle(amount(500), None);
+    rest.settle(charge(500), None);
     tokio::time::sleep(SOON).await;
     assert_eq!(ledger(&node, 3600), (5000, 0));
 }
@@ -127,7 +127,7 @@ async fn a_call_waits_for_tokens_that_another_call_gives_back() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!second.is_finished());
 
-    first.settle(amount(50), None);
+    first.settle(charge(50), None);
     assert_eq!(second.await.unwrap().unwrap().need().total(), 50);
 }
 
@@ -135,7 +135,7 @@ async fn a_call_waits_for_tokens_that_another_call_gives_back() {
 async fn a_limit_that_is_spent_refuses_at_once_and_costs_the_ledger_nothing() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(100, "1h")]).await;
-    reserve(&node, &permit, 100).await.unwrap().settle(amount(100), None);
+    reserve(&node, &permit, 100).await.unwrap().settle(charge(100), None);
     tokio::time::sleep(LATER).await;
 
     let applied = node.cluster.standing().applied;
@@ -154,7 +154,7 @@ async fn a_window_that_ends_opens_again() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(100, "60s")]).await;
     for _ in 0..2 {
-        reserve(&node, &permit, 100).await.unwrap().settle(amount(100), None);
+        reserve(&node, &permit, 100).await.unwrap().settle(charge(100), None);
         let (used, _, _, retry_after) = refused(reserve(&node, &permit, 100).await);
         assert_eq!(used, 100);
         // `Retry-After` is true: a moment earlier is too early, then it passes.
@@ -172,10 +172,10 @@ async fn a_call_that_outlives_its_window_is_charged_there_and_not_in_the_next() 
     tokio::time::sleep(Duration::from_secs(61)).await;
 
     let new = reserve(&node, &permit, 100).await.unwrap();
-    old.settle(amount(80), None);
+    old.settle(charge(80), None);
     tokio::time::sleep(SOON).await;
     assert_eq!(ledger(&node, 60), (0, 100));
-    new.settle(amount(100), None);
+    new.settle(charge(100), None);
     tokio::time::sleep(SOON).await;
     assert_eq!(ledger(&node, 60), (100, 0));
 }
@@ -185,7 +185,7 @@ async fn of_two_limits_the_smaller_refuses_and_nothing_leaks_from_the_larger() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(300, "1h"), (100, "60s")]).await;
 
-    reserve(&node, &permit, 100).await.unwrap().settle(amount(70), None);
+    reserve(&node, &permit, 100).await.unwrap().settle(charge(70), None);
     for _ in 0..10 {
         let (used, _, remaining, _) = refused(reserve(&node, &permit, 50).await);
         assert_eq!((used, remaining), (70, 30));
@@ -196,7 +196,7 @@ async fn of_two_limits_the_smaller_refuses_and_nothing_leaks_from_the_larger() {
     // Each further window of the smaller one adds to the larger one, until that refuses.
     for window in 1..3 {
         tokio::time::sleep(Duration::from_secs(61)).await;
-        reserve(&node, &permit, 100).await.unwrap().settle(amount(100), None);
+        reserve(&node, &permit, 100).await.unwrap().settle(charge(100), None);
         tokio::time::sleep(SOON).await;
         assert_eq!(ledger(&node, 3600).0, 70 + window * 100);
     }
@@ -211,7 +211,7 @@ async fn a_call_larger_than_the_whole_limit_takes_the_whole_limit_and_owes_the_r
 
     let reservation = reserve(&node, &permit, 5000).await.unwrap();
     assert_eq!(ledger(&node, 60), (0, 100));
-    reservation.settle(amount(150), None);
+    reservation.settle(charge(150), None);
     tokio::time::sleep(SOON).await;
     assert_eq!((ledger(&node, 60), meter(&node, 60).debt), ((100, 0), 50));
 
@@ -227,8 +227,8 @@ async fn what_a_call_uses_beyond_its_reservation_is_taken_from_what_is_free() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(1000, "1h")]).await;
     let other = reserve(&node, &permit, 100).await.unwrap();
-    reserve(&node, &permit, 100).await.unwrap().settle(amount(350), None);
-    other.settle(amount(20), None);
+    reserve(&node, &permit, 100).await.unwrap().settle(charge(350), None);
+    other.settle(charge(20), None);
     tokio::time::sleep(LATER).await;
     assert_eq!((ledger(&node, 3600), meter(&node, 3600).debt), ((370, 0), 0));
 }
@@ -237,7 +237,7 @@ async fn what_a_call_uses_beyond_its_reservation_is_taken_from_what_is_free() {
 async fn what_a_caller_is_told_adds_up() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(1000, "1h"), (300, "5m")]).await;
-    reserve(&node, &permit, 50).await.unwrap().settle(amount(50), None);
+    reserve(&node, &permit, 50).await.unwrap().settle(charge(50), None);
     let _other = reserve(&node, &permit, 100).await.unwrap();
     let own = reserve(&node, &permit, 30).await.unwrap();
 
@@ -267,7 +267,7 @@ async fn steady_calls_do_not_wait_and_do_not_flood_the_ledger() {
             waits += 1;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
-        reservation.settle(amount(150), None);
+        reservation.settle(charge(150), None);
     }
     let batches = node.cluster.standing().applied - applied;
     assert_eq!(waits, 0);
@@ -292,8 +292,8 @@ async fn limits_that_change_count_at_once() {
     assert_eq!((ledger(&node, 3600), ledger(&node, 60)), ((0, 250), (0, 150)));
 
     // What was reserved before is charged to the limit it was reserved under.
-    held.settle(amount(100), None);
-    more.settle(amount(10), None);
+    held.settle(charge(100), None);
+    more.settle(charge(10), None);
     tokio::time::sleep(LATER).await;
     assert_eq!((ledger(&node, 3600), ledger(&node, 60)), ((110, 0), (10, 0)));
 
@@ -329,11 +329,11 @@ async fn a_limit_that_is_lowered_admits_no_more_than_what_is_left_of_it() {
     assert_eq!(refused(reserve(&node, &permit, 200).await).3, Duration::from_secs(1));
 
     // What was held before the change is charged, and what of it was not used can be used.
-    held.settle(amount(350), None);
-    admitted.into_iter().for_each(|reservation| drop(reservation.settle(amount(40), None)));
+    held.settle(charge(350), None);
+    admitted.into_iter().for_each(|reservation| drop(reservation.settle(charge(40), None)));
     tokio::time::sleep(SOON).await;
     assert_eq!(ledger(&node, 3600).0, 430);
-    reserve(&node, &permit, 70).await.unwrap().settle(amount(70), None);
+    reserve(&node, &permit, 70).await.unwrap().settle(charge(70), None);
     assert_eq!(refused(reserve(&node, &permit, 1).await).0, 500);
     tokio::time::sleep(LATER).await;
     assert_eq!((ledger(&node, 3600), meter(&node, 3600).debt), ((500, 0), 0));
@@ -345,7 +345,7 @@ async fn tokens_of_a_limit_that_is_gone_go_back_to_it() {
     let permit = node.permit_under(&[(1000, "1h")]).await;
     let held = reserve(&node, &permit, 400).await.unwrap();
     node.subscribe("dev", "qwen", &[(1000, "60s")]).await;
-    held.settle(amount(100), None);
+    held.settle(charge(100), None);
     tokio::time::sleep(LATER).await;
 
     // The old limit comes back within its window: it knows what was spent, and nobody holds anything of it.
@@ -361,7 +361,7 @@ async fn draining_gives_everything_back() {
     for _ in 0..500 {
         let reservation = reserve(&node, &permit, 10).await.unwrap();
         tokio::time::sleep(Duration::from_millis(2)).await;
-        reservation.settle(amount(10), None);
+        reservation.settle(charge(10), None);
     }
     assert!(ledger(&node, 3600).1 > 0);
     node.actors.drain().await;
@@ -388,7 +388,7 @@ async fn outputs_teach_what_calls_need() {
     assert_eq!(quota.output_estimate(&permit, Some(2000)), 2000);
     assert_eq!(quota.output_estimate(&permit, Some(128_000)), 4096);
     for _ in 0..1000 {
-        reserve(&node, &permit, 10).await.unwrap().settle(amount(10), Some(100));
+        reserve(&node, &permit, 10).await.unwrap().settle(charge(10), Some(100));
     }
     assert_eq!(quota.output_estimate(&permit, None), 101);
     assert_eq!(quota.output_estimate(&permit, Some(2000)), 2000);
@@ -412,7 +412,7 @@ async fn callers_on_many_threads_never_spend_more_than_the_limit() {
                     _ => {
                         let used = tokens - call % 20;
                         spent += used;
-                        reservation.settle(amount(used), None);
+                        reservation.settle(charge(used), None);
                     }
                 }
             }
@@ -432,12 +432,12 @@ async fn callers_on_many_threads_never_spend_more_than_the_limit() {
 async fn what_a_caller_is_told_was_used_never_becomes_less() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(100_000_000, "1h")]).await;
-    let limits = reserve(&node, &permit, 10).await.unwrap().settle(amount(10), None);
+    let limits = reserve(&node, &permit, 10).await.unwrap().settle(charge(10), None);
     let callers = (0..4_u64).map(|_| {
         let (quota, permit) = (node.actors.quota.clone(), permit.clone());
         tokio::spawn(async move {
             for _ in 0..2000 {
-                quota.reserve(&permit, amount(20)).await.unwrap().settle(amount(10), None);
+                quota.reserve(&permit, amount(20)).await.unwrap().settle(charge(10), None);
                 tokio::task::yield_now().await;
             }
         })
@@ -478,15 +478,15 @@ async fn limits_count_what_and_whom_they_say() {
 
     for (input, output) in [(500, 60), (100, 40)] {
         let reservation = quota.reserve(first, Amount::of_call(300, 20)).await.unwrap();
-        reservation.settle(Amount::of_call(input, output), Some(output));
+        reservation.settle(charged(Amount::of_call(input, output)), Some(output));
     }
     // One key has made its calls, another key of the same user has not; the user's answers are used up, for both.
     assert_eq!(refusing(first, Amount::of_call(1, 0)).await, (Unit::Requests, LimitScope::Key, 2, 2));
     assert_eq!(refusing(second, Amount::of_call(1, 1)).await, (Unit::Output, LimitScope::User, 100, 100));
-    quota.reserve(second, Amount::of_call(200, 0)).await.unwrap().settle(Amount::of_call(200, 0), None);
+    quota.reserve(second, Amount::of_call(200, 0)).await.unwrap().settle(charge(200), None);
 
     // Bob's own limits are fresh, but all share the prompts of the subscription: 800 of 1500 are gone.
-    quota.reserve(of_bob, Amount::of_call(700, 5)).await.unwrap().settle(Amount::of_call(700, 5), None);
+    quota.reserve(of_bob, Amount::of_call(700, 5)).await.unwrap().settle(charged(Amount::of_call(700, 5)), None);
     assert_eq!(refusing(of_bob, Amount::of_call(1, 0)).await, (Unit::Input, LimitScope::Subscription, 1500, 1500));
 
     // Who was refused by one limit holds nothing of the others, and the ledger has each in its own unit.

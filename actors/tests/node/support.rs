@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actors::probe::{Scrape, Scraped};
-use actors::quota::Amount;
+use actors::quota::{Amount, Charge, Source};
 use actors::{Actors, Caller, Deps, Permit, Settings};
 use bytes::Bytes;
 use raft::command::{NewKey, NewToken};
@@ -23,6 +23,16 @@ use uuid::Uuid;
 /// The need of a call, or its use: so many tokens of whatever kind.
 pub(crate) fn amount(tokens: u64) -> Amount {
     Amount::of_call(tokens, 0)
+}
+
+/// What a call is charged: so many tokens of whatever kind.
+pub(crate) fn charge(tokens: u64) -> Charge {
+    charged(amount(tokens))
+}
+
+/// What a call is charged that used so much.
+pub(crate) fn charged(amount: Amount) -> Charge {
+    Charge { amount, source: Source::Reported, ..Charge::default() }
 }
 
 /// Wall time that runs with tokio's clock, which the tests accelerate.

@@ -1,15 +1,19 @@
 //! A small client of a node's admin port: one call, one connection.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use raft::doors::{BoxStream, Doors};
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio_rustls::TlsConnector;
+
+use super::exit::Failure;
+use crate::tls;
 
 /// An answer takes no longer, or is given up.
 const CALL_MAX: Duration = Duration::from_secs(15);
@@ -24,10 +28,53 @@ pub(super) struct AdminPort {
     pub(super) port: u16,
 }
 
-/// An answer: its status and its body as JSON (`null` if it is none).
+/// An answer: its status and its body, also as JSON (`null` if it is none).
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: Value,
+    pub(super) bytes: Bytes,
+}
+
+/// Options of whoever asks an admin port something.
+#[derive(clap::Args)]
+pub(super) struct Asker {
+    /// Where the admin port of any node is
+    #[arg(long, value_name = "URL", env = "MAAS_ADMIN_URL", default_value = "https://127.0.0.1:8443")]
+    admin: Uri,
+    /// The authority that the admin port's certificate is of, a PEM file
+    #[arg(long, value_name = "FILE", env = "MAAS_ADMIN_CA")]
+    ca: Option<PathBuf>,
+    /// A file with an administrator's token
+    #[arg(long, value_name = "FILE", env = "MAAS_ADMIN_TOKEN_FILE")]
+    token_file: PathBuf,
+}
+
+impl Asker {
+    /// What the admin port says to `GET path`. Errors: nobody can be asked, or the answer was no.
+    pub(super) async fn get(&self, path: &str) -> Result<Answer, Failure> {
+        let port = port(&self.admin, self.ca.as_deref())?;
+        let token = std::fs::read_to_string(&self.token_file)
+            .map_err(|error| Failure::usage(format!("{}: {error}", self.token_file.display())))?;
+        let answer = port.call(token.trim(), Method::GET, path, None).await.map_err(Failure::unavailable)?;
+        if !answer.status.is_success() {
+            let why = answer.body["error"].as_str().unwrap_or("this is no admin port of Tollgate");
+            return Err(Failure::usage(format!("{}: {why}", answer.status)));
+        }
+        Ok(answer)
+    }
+}
+
+/// Errors: the URL names no host, or the authority cannot be read.
+fn port(url: &Uri, ca: Option<&Path>) -> Result<AdminPort, Failure> {
+    let wrong = |what: &str| Failure::usage(format!("--admin {url}: {what}"));
+    let host = url.host().ok_or_else(|| wrong("write https://HOST:PORT"))?.to_owned();
+    let (tls, usual_port) = match (url.scheme_str(), ca) {
+        (Some("http"), _) => (None, 80),
+        (Some("https"), Some(ca)) => (Some(TlsConnector::from(tls::client(ca)?)), 443),
+        (Some("https"), None) => return Err(wrong("say with --ca FILE which authority to trust")),
+        _ => return Err(wrong("write https://HOST:PORT")),
+    };
+    Ok(AdminPort { doors: Doors::real(), tls, host, port: url.port_u16().unwrap_or(usual_port) })
 }
 
 impl AdminPort {
@@ -72,6 +119,21 @@ impl AdminPort {
         let status = response.status();
         let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
         connection.abort();
-        Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+        Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null), bytes: body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_port_that_cannot_be_asked_is_named() {
+        for url in ["/nowhere", "ftp://host", "https://host:8443"] {
+            let failure = port(&url.parse().unwrap(), None).err().unwrap();
+            assert!(failure.message.contains(url), "{}", failure.message);
+        }
+        let plain = port(&"http://host:81".parse().unwrap(), None).unwrap();
+        assert_eq!((plain.host.as_str(), plain.port), ("host", 81));
     }
 }

@@ -8,6 +8,7 @@ mod quota;
 mod serve;
 mod signals;
 mod sim_vllm;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ enum Verb {
     Dev(dev::Args),
     Serve(serve::Args),
     Quota(quota::Args),
+    Usage(usage::Args),
     SimVllm(sim_vllm::Args),
 }
 
@@ -75,6 +77,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
             Verb::Dev(args) => Box::pin(dev::run(args)).await,
             Verb::Serve(args) => Box::pin(serve::run(args)).await,
             Verb::Quota(args) => Box::pin(quota::run(args)).await,
+            Verb::Usage(args) => Box::pin(usage::run(args)).await,
             Verb::SimVllm(args) => Box::pin(sim_vllm::run(args)).await,
         }
     });

@@ -1,18 +1,13 @@
 //! `tollgate quota`: where limits stand.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use http::{Method, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use raft::doors::Doors;
 use serde_json::Value;
-use tokio_rustls::TlsConnector;
 
-use super::admin_port::AdminPort;
+use super::admin_port::Asker;
 use super::exit::Failure;
-use crate::tls;
 
 /// Say where limits stand
 #[derive(clap::Args)]
@@ -42,44 +37,17 @@ struct Explain {
     /// The model: NAMESPACE/NAME, or a name that only one model of the key's subscription has
     #[arg(long, value_name = "MODEL")]
     model: String,
-    /// Where the admin port of any node is
-    #[arg(long, value_name = "URL", env = "MAAS_ADMIN_URL", default_value = "https://127.0.0.1:8443")]
-    admin: Uri,
-    /// The authority that the admin port's certificate is of, a PEM file
-    #[arg(long, value_name = "FILE", env = "MAAS_ADMIN_CA")]
-    ca: Option<PathBuf>,
-    /// A file with an administrator's token
-    #[arg(long, value_name = "FILE", env = "MAAS_ADMIN_TOKEN_FILE")]
-    token_file: PathBuf,
+    #[command(flatten)]
+    asker: Asker,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let Verb::Explain(explain) = args.verb;
-    let port = port(&explain.admin, explain.ca.as_deref())?;
-    let token = std::fs::read_to_string(&explain.token_file)
-        .map_err(|error| Failure::usage(format!("{}: {error}", explain.token_file.display())))?;
     let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let path = format!("/tollgate/v1/quota?key={}&model={}", escaped(&explain.key), escaped(&explain.model));
-    let answer = port.call(token.trim(), Method::GET, &path, None).await.map_err(Failure::unavailable)?;
-    if !answer.status.is_success() {
-        let why = answer.body["error"].as_str().unwrap_or("this is no admin port of Tollgate");
-        return Err(Failure::usage(format!("{}: {why}", answer.status)));
-    }
+    let answer = explain.asker.get(&path).await?;
     print!("{}", shown(&answer.body));
     Ok(())
-}
-
-/// Errors: the URL names no host, or the authority cannot be read.
-fn port(url: &Uri, ca: Option<&Path>) -> Result<AdminPort, Failure> {
-    let wrong = |what: &str| Failure::usage(format!("--admin {url}: {what}"));
-    let host = url.host().ok_or_else(|| wrong("write https://HOST:PORT"))?.to_owned();
-    let (tls, usual_port) = match (url.scheme_str(), ca) {
-        (Some("http"), _) => (None, 80),
-        (Some("https"), Some(ca)) => (Some(TlsConnector::from(tls::client(ca)?)), 443),
-        (Some("https"), None) => return Err(wrong("say with --ca FILE which authority to trust")),
-        _ => return Err(wrong("write https://HOST:PORT")),
-    };
-    Ok(AdminPort { doors: Doors::real(), tls, host, port: url.port_u16().unwrap_or(usual_port) })
 }
 
 /// The answer as a table.
@@ -159,15 +127,5 @@ LIMIT                FOR  USED  HELD  FREE  DEBT  RESETS                NODES
 500 requests per 1h  ann  0     30    1     0     when used             -
 ";
         assert_eq!(shown(&answer), page);
-    }
-
-    #[test]
-    fn an_admin_port_that_cannot_be_asked_is_named() {
-        for url in ["/nowhere", "ftp://host", "https://host:8443"] {
-            let failure = port(&url.parse().unwrap(), None).err().unwrap();
-            assert!(failure.message.contains(url), "{}", failure.message);
-        }
-        let plain = port(&"http://host:81".parse().unwrap(), None).unwrap();
-        assert_eq!((plain.host.as_str(), plain.port), ("host", 81));
     }
 }

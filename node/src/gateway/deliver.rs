@@ -73,7 +73,8 @@ async fn whole(
             match reported {
                 _ if !status.is_success() => bill.waive(),
                 Reported::Tokens(usage) => bill.settle_reported(usage),
-                Reported::Absurd | Reported::Nothing => bill.settle_estimated(),
+                Reported::Absurd => bill.settle_estimated(true),
+                Reported::Nothing => bill.settle_estimated(false),
             }
             let mut response = Response::new(Body::Whole(body));
             let kind = answer.head.headers.remove(header::CONTENT_TYPE).unwrap_or(JSON);
@@ -207,7 +208,7 @@ mod tests {
         for (path, status, body, expected) in table {
             let endpoint = Endpoint::at(path).unwrap();
             let judged = match judge(StatusCode::from_u16(status).unwrap(), &Bytes::from(body), endpoint) {
-                Ok(Reported::Tokens(Usage { input: 1, output: 2 })) => "tokens".to_owned(),
+                Ok(Reported::Tokens(Usage { input: 1, output: 2, .. })) => "tokens".to_owned(),
                 Ok(Reported::Nothing) => "nothing".to_owned(),
                 Ok(other) => format!("{other:?}"),
                 Err(refusal) => refusal.status().as_str().to_owned(),

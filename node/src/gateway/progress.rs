@@ -32,6 +32,8 @@ pub(super) struct Progress {
     hide_usage: bool,
     stage: Stage,
     reported: Option<Usage>,
+    /// It reported something that cannot be true.
+    was_absurd: bool,
     /// Reported by the first event of a Messages stream; the last one repeats it more exactly.
     input: u64,
     pieces: u64,
@@ -61,7 +63,16 @@ struct Choice {
 
 impl Progress {
     pub(super) fn new(kind: Kind, hide_usage: bool) -> Progress {
-        Progress { kind, hide_usage, stage: Stage::Open, reported: None, input: 0, pieces: 0, text_bytes: 0 }
+        Progress {
+            kind,
+            hide_usage,
+            stage: Stage::Open,
+            reported: None,
+            was_absurd: false,
+            input: 0,
+            pieces: 0,
+            text_bytes: 0,
+        }
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -71,6 +82,11 @@ impl Progress {
     /// What the replica reported, if it did.
     pub(super) fn reported(&self) -> Option<Usage> {
         self.reported
+    }
+
+    /// Whether it reported something that cannot be true.
+    pub(super) fn was_absurd(&self) -> bool {
+        self.was_absurd
     }
 
     /// Tokens produced so far, as far as can be told: reported ones, else at least one per piece of text and one per four bytes.
@@ -122,11 +138,14 @@ impl Progress {
             self.stage = Stage::Aborted;
         }
         let reported = usage::read(chunk.usage);
-        if let Some(usage) = reported.usage() {
-            self.reported = Some(usage);
-        }
+        self.believe(reported);
         let only_usage = reported != Reported::Nothing && chunk.choices.as_ref().is_some_and(Vec::is_empty);
         if only_usage && self.hide_usage { Verdict::Remove } else { Verdict::Pass }
+    }
+
+    fn believe(&mut self, reported: Reported) {
+        self.was_absurd |= reported == Reported::Absurd;
+        self.reported = reported.usage().or(self.reported);
     }
 
     fn note_message(&mut self, event: &Event<'_>) -> Verdict {
@@ -150,9 +169,11 @@ impl Progress {
                 self.input = usage.and_then(Reported::usage).map_or(0, |usage| usage.input);
             }
             b"message_delta" => {
-                let usage = typed(&event.data).map(|delta| usage::read(delta.usage)).and_then(Reported::usage);
-                self.reported =
-                    usage.map(|usage| Usage { input: usage.input.max(self.input), ..usage }).or(self.reported);
+                let reported = typed(&event.data).map_or(Reported::Nothing, |delta| usage::read(delta.usage));
+                self.believe(reported);
+                if let Some(usage) = &mut self.reported {
+                    usage.input = usage.input.max(self.input);
+                }
             }
             b"content_block_delta" => {
                 let (pieces, bytes) = text(&event.data, &["text", "thinking", "partial_json"]);
@@ -180,7 +201,7 @@ impl Progress {
         match kind_of(event) {
             kind @ (b"response.completed" | b"response.incomplete" | b"response.failed") => {
                 let last = serde_json::from_slice::<Last<'_>>(&event.data).ok().and_then(|last| last.response);
-                self.reported = last.and_then(|response| usage::read(response.usage).usage());
+                self.believe(last.map_or(Reported::Nothing, |response| usage::read(response.usage)));
                 self.stage = if kind == b"response.failed" { Stage::Failed } else { Stage::Complete };
             }
             b"error" => self.stage = Stage::Failed,
@@ -263,7 +284,7 @@ mod tests {
         assert_eq!(note(&mut chat, "", last), Verdict::Pass, "it has a choice");
         let usage = r#"{"choices":[],"usage":{"prompt_tokens":16,"total_tokens":24,"completion_tokens":8}}"#;
         assert_eq!(note(&mut chat, "", usage), Verdict::Remove);
-        assert_eq!(chat.reported(), Some(Usage { input: 16, output: 8 }));
+        assert_eq!(chat.reported(), Some(Usage { input: 16, output: 8, ..Usage::default() }));
         assert_eq!(note(&mut chat, "", "[DONE]"), Verdict::Pass);
         assert_eq!(chat.stage(), Stage::Complete);
         let mut asked = Progress::new(Kind::Chat, false);
@@ -300,7 +321,10 @@ mod tests {
         assert_eq!(message.produced(), 3);
         note(&mut message, "message_delta", r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":8}}"#);
         note(&mut message, "message_stop", r#"{"type":"message_stop"}"#);
-        assert_eq!((message.stage(), message.reported()), (Stage::Complete, Some(Usage { input: 11, output: 8 })));
+        assert_eq!(
+            (message.stage(), message.reported()),
+            (Stage::Complete, Some(Usage { input: 11, output: 8, ..Usage::default() }))
+        );
 
         let mut response = Progress::new(Kind::Responses, false);
         note(
@@ -311,6 +335,9 @@ mod tests {
         assert_eq!(response.produced(), 2);
         let done = r#"{"response":{"usage":{"input_tokens":11,"output_tokens":8,"total_tokens":19}},"type":"response.completed"}"#;
         note(&mut response, "response.completed", done);
-        assert_eq!((response.stage(), response.reported()), (Stage::Complete, Some(Usage { input: 11, output: 8 })));
+        assert_eq!(
+            (response.stage(), response.reported()),
+            (Stage::Complete, Some(Usage { input: 11, output: 8, ..Usage::default() }))
+        );
     }
 }

@@ -47,6 +47,7 @@ pub(super) async fn reserve(
             context.metrics.denied(permit, reason, tokens);
             if matches!(refusal, QuotaRefusal::Exhausted { .. }) {
                 call.limited_calls.inc();
+                context.actors.quota.note_limited(permit);
             }
             Err(refusal.into())
         }

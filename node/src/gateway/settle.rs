@@ -3,32 +3,11 @@
 use std::sync::Arc;
 
 use actors::Reservation;
-use actors::quota::{Amount, LimitStanding, Limits};
+use actors::quota::{Amount, Charge, LimitStanding, Limits, Source};
 use tracing::debug;
 
 use super::usage::Usage;
 use crate::observability::{CallMetrics, Metrics};
-
-/// Where the tokens of a settled call are known from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Source {
-    /// The replica said so.
-    Reported,
-    /// Counted from what was streamed.
-    Counted,
-    /// Nothing was to be counted: the reservation.
-    Estimated,
-}
-
-impl Source {
-    fn name(self) -> &'static str {
-        match self {
-            Source::Reported => "reported",
-            Source::Counted => "counted",
-            Source::Estimated => "estimated",
-        }
-    }
-}
 
 /// An admitted call's account. Dropping it charges what was last observed, once.
 pub(super) struct Bill {
@@ -39,7 +18,7 @@ pub(super) struct Bill {
     /// Here once settled.
     limits: Option<Limits>,
     prompt_guess: u64,
-    observed: Amount,
+    observed: Charge,
 }
 
 impl Bill {
@@ -56,7 +35,7 @@ impl Bill {
         if let Some(reservation) = &reservation {
             call.reserved.inc_by(reservation.need().total());
         }
-        Bill { metrics, call, reservation, limits: None, prompt_guess, observed: Amount::default() }
+        Bill { metrics, call, reservation, limits: None, prompt_guess, observed: Charge::default() }
     }
 
     /// Where the limits stand, this call counted as used: what it holds, or what it cost once that is settled. Empty for calls that
@@ -71,66 +50,73 @@ impl Bill {
 
     /// The call is on its way to a replica: from now on its prompt costs.
     pub(super) fn sent(&mut self) {
-        self.observe(Amount::of_call(self.prompt_guess, 0));
+        self.observe(self.counted(0));
     }
 
     /// It never reached one.
     pub(super) fn not_sent(&mut self) {
-        self.observe(Amount::default());
+        self.observe(Charge::default());
     }
 
     /// So many output tokens were produced so far. `reported` replaces what is guessed of the prompt.
     pub(super) fn produced(&mut self, output: u64, reported: Option<Usage>) {
-        self.observe(reported.map_or(Amount::of_call(self.prompt_guess, output), Usage::amount));
+        self.observe(reported.map_or(self.counted(output), Usage::charge));
     }
 
-    fn observe(&mut self, used: Amount) {
+    /// What is charged for so many output tokens while nobody says what the prompt has.
+    fn counted(&self, output: u64) -> Charge {
+        let amount = Amount::of_call(self.prompt_guess, output);
+        Charge { amount, source: Source::Counted, ..Charge::default() }
+    }
+
+    fn observe(&mut self, charge: Charge) {
         if let Some(reservation) = &mut self.reservation
-            && used != self.observed
+            && charge != self.observed
         {
-            self.observed = used;
-            reservation.observe(used);
+            self.observed = charge;
+            reservation.observe(charge);
         }
     }
 
     /// Settles with what the replica reported.
     pub(super) fn settle_reported(&mut self, usage: Usage) {
-        self.settle(Source::Reported, usage.amount(), Some(usage.output));
+        self.settle(usage.charge(), Some(usage.output));
     }
 
-    /// Settles with what was counted: `output` tokens, and the prompt as guessed.
-    pub(super) fn settle_counted(&mut self, output: u64) {
-        self.settle(Source::Counted, Amount::of_call(self.prompt_guess, output), Some(output));
+    /// Settles with what was counted: `output` tokens, and the prompt as guessed. `is_absurd`: there was a report, and nobody can
+    /// believe it.
+    pub(super) fn settle_counted(&mut self, output: u64, is_absurd: bool) {
+        self.settle(Charge { is_absurd, ..self.counted(output) }, Some(output));
     }
 
     /// Settles with the reservation: there was an answer, and nobody knows how large it was.
-    pub(super) fn settle_estimated(&mut self) {
-        let reserved = self.reservation.as_ref().map(Reservation::need).unwrap_or_default();
-        self.settle(Source::Estimated, reserved, None);
+    pub(super) fn settle_estimated(&mut self, is_absurd: bool) {
+        let amount = self.reservation.as_ref().map(Reservation::need).unwrap_or_default();
+        self.settle(Charge { amount, source: Source::Estimated, is_absurd, ..Charge::default() }, None);
     }
 
     /// Settles with nothing: no replica did any work.
     pub(super) fn waive(&mut self) {
         if let Some(reservation) = self.reservation.take() {
             self.call.released.inc_by(reservation.need().total());
-            self.limits = Some(reservation.settle(Amount::default(), None));
+            self.limits = Some(reservation.settle(Charge::default(), None));
         }
     }
 
-    fn settle(&mut self, source: Source, used: Amount, output: Option<u64>) {
+    fn settle(&mut self, charge: Charge, output: Option<u64>) {
         if let Some(reservation) = self.reservation.take() {
-            self.book(source, used, reservation.need());
-            self.limits = Some(reservation.settle(used, output));
+            self.book(charge, reservation.need());
+            self.limits = Some(reservation.settle(charge, output));
         }
     }
 
-    fn book(&self, source: Source, used: Amount, reserved: Amount) {
-        let (tokens, reserved) = (used.total(), reserved.total());
+    fn book(&self, charge: Charge, reserved: Amount) {
+        let (tokens, reserved, source) = (charge.amount.total(), reserved.total(), charge.source.name());
         self.call.authorized_hits.inc_by(tokens);
         self.call.settled.inc_by(tokens);
         self.call.released.inc_by(reserved.saturating_sub(tokens));
-        self.metrics.settled_by(source.name());
-        debug!(tokens, reserved, source = source.name(), "settled");
+        self.metrics.settled_by(source);
+        debug!(tokens, reserved, source, is_absurd = charge.is_absurd, "settled");
     }
 }
 
@@ -139,7 +125,7 @@ impl Drop for Bill {
     fn drop(&mut self) {
         self.call.in_flight.dec();
         if let Some(reservation) = self.reservation.take() {
-            self.book(Source::Counted, self.observed, reservation.need());
+            self.book(self.observed, reservation.need());
         }
     }
 }

@@ -165,7 +165,7 @@ impl Relay {
     fn settle(&mut self) {
         match self.progress.reported() {
             Some(usage) => self.bill.settle_reported(usage),
-            None => self.bill.settle_counted(self.progress.produced()),
+            None => self.bill.settle_counted(self.progress.produced(), self.progress.was_absurd()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a replica says a call used, believed only where it can be true.
 
-use actors::quota::Amount;
+use actors::quota::{Amount, Charge, Source};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -15,12 +15,18 @@ pub(super) struct Usage {
     pub(super) input: u64,
     /// Generated, reasoning included.
     pub(super) output: u64,
+    /// The part of `input` that was in the replica's cache, as far as it says.
+    pub(super) cached: u64,
+    /// The part of `output` that was reasoning, as far as the replica says.
+    pub(super) reasoning: u64,
 }
 
 impl Usage {
-    /// What limits count of it.
-    pub(super) fn amount(self) -> Amount {
-        Amount::of_call(self.input, self.output)
+    /// What a call costs of which the replica says this.
+    pub(super) fn charge(self) -> Charge {
+        let Usage { input, output, cached, reasoning } = self;
+        let amount = Amount::of_call(input, output);
+        Charge { amount, cached, reasoning, source: Source::Reported, is_absurd: false }
     }
 }
 
@@ -55,6 +61,17 @@ struct Wire {
     output_tokens: Option<Value>,
     cache_creation_input_tokens: Option<Value>,
     cache_read_input_tokens: Option<Value>,
+    prompt_tokens_details: Option<Details>,
+    completion_tokens_details: Option<Details>,
+    input_tokens_details: Option<Details>,
+    output_tokens_details: Option<Details>,
+}
+
+/// What a count is made of. Nothing is charged by it, so what cannot be true is left out.
+#[derive(Deserialize)]
+struct Details {
+    cached_tokens: Option<Value>,
+    reasoning_tokens: Option<Value>,
 }
 
 /// Reads a `usage` value.
@@ -77,21 +94,27 @@ fn believe(wire: Wire) -> Option<Usage> {
     let input = count(wire.input_tokens)?;
     let output = count(wire.output_tokens)?;
     // Anthropic's three input counts are parts of one prompt; OpenAI's `prompt_tokens` includes cached ones.
-    let cached =
-        count(wire.cache_creation_input_tokens)?.unwrap_or(0) + count(wire.cache_read_input_tokens)?.unwrap_or(0);
-    let input = prompt.or(input.map(|input| input + cached));
+    let written = count(wire.cache_creation_input_tokens)?.unwrap_or(0);
+    let read = count(wire.cache_read_input_tokens)?.unwrap_or(0);
+    let input = prompt.or(input.map(|input| input + written + read));
     let output = completion.or(output);
-    match (input, output, total) {
-        (None, None, None) => None,
-        (Some(input), Some(output), _) => Some(Usage { input, output }),
-        (Some(input), None, total) => {
-            Some(Usage { input, output: total.map_or(0, |total| total.saturating_sub(input)) })
-        }
+    let (input, output) = match (input, output, total) {
+        (None, None, None) => return None,
+        (Some(input), Some(output), _) => (input, output),
+        (Some(input), None, total) => (input, total.map_or(0, |total| total.saturating_sub(input))),
         (None, output, total) => {
             let output = output.unwrap_or(0);
-            Some(Usage { input: total.map_or(0, |total| total.saturating_sub(output)), output })
+            (total.map_or(0, |total| total.saturating_sub(output)), output)
         }
-    }
+    };
+    let part = |details: [Option<Details>; 2], of: fn(Details) -> Option<Value>, whole: u64| {
+        let said = details.into_iter().flatten().find_map(of).and_then(|value| value.as_u64());
+        said.unwrap_or(0).min(whole)
+    };
+    let details = part([wire.prompt_tokens_details, wire.input_tokens_details], |details| details.cached_tokens, input);
+    let reasoning =
+        part([wire.completion_tokens_details, wire.output_tokens_details], |details| details.reasoning_tokens, output);
+    Some(Usage { input, output, cached: details.max(read.min(input)), reasoning })
 }
 
 /// The usage of a whole JSON answer. Errors: it is not JSON.
@@ -115,7 +138,8 @@ mod tests {
 
     #[test]
     fn reports_of_every_dialect_are_read_and_lies_are_not_believed() {
-        let tokens = |input, output| Reported::Tokens(Usage { input, output });
+        let tokens = |input, output| Reported::Tokens(Usage { input, output, ..Usage::default() });
+        let parts = |input, cached, output, reasoning| Reported::Tokens(Usage { input, output, cached, reasoning });
         let table = [
             (
                 r#"{"prompt_tokens":16,"total_tokens":24,"completion_tokens":8,"prompt_tokens_details":null}"#,
@@ -126,11 +150,19 @@ mod tests {
             (r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#, tokens(0, 0)),
             (
                 r#"{"input_tokens":11,"output_tokens":8,"cache_creation_input_tokens":0,"cache_read_input_tokens":32}"#,
-                tokens(43, 8),
+                parts(43, 32, 8, 0),
             ),
             (
                 r#"{"input_tokens":11,"input_tokens_details":{"cached_tokens":3},"output_tokens":8,"total_tokens":19}"#,
-                tokens(11, 8),
+                parts(11, 3, 8, 0),
+            ),
+            (
+                r#"{"prompt_tokens":16,"completion_tokens":8,"prompt_tokens_details":{"cached_tokens":99},"completion_tokens_details":{"reasoning_tokens":5}}"#,
+                parts(16, 16, 8, 5),
+            ),
+            (
+                r#"{"input_tokens":4,"output_tokens":8,"output_tokens_details":{"reasoning_tokens":-5}}"#,
+                parts(4, 0, 8, 0),
             ),
             ("null", Reported::Nothing),
             (r#"{"prompt_tokens":-1,"completion_tokens":8}"#, Reported::Absurd),

@@ -8,5 +8,6 @@ mod kubectl;
 mod maas_api;
 mod members;
 mod quota;
+mod usage;
 mod watch;
 mod world;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actors::quota::Amount;
+use actors::quota::{Amount, Charge};
 use serde_json::json;
 
 use crate::world::{ADMIN, ALICE, SUBSCRIPTIONS, World, subscription};
@@ -57,7 +57,7 @@ async fn every_limit_of_a_key_is_shown_where_it_stands() {
     let permit = actors.routing.authorize(actors.auth.authenticate(Some(secret)).unwrap(), &model, None).unwrap();
     let ended = actors.quota.reserve(&permit, Amount::of_call(100, 50)).await.unwrap();
     let _in_progress = actors.quota.reserve(&permit, Amount::of_call(10, 5)).await.unwrap();
-    ended.settle(Amount::of_call(90, 40), None);
+    ended.settle(Charge { amount: Amount::of_call(90, 40), ..Charge::default() }, None);
     let mut limits = json!(null);
     for _ in 0..100 {
         limits = world.ask("GET", &of(id, "gpt"), ADMIN, "").await.json()["limits"].clone();

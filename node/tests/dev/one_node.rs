@@ -59,12 +59,26 @@ async fn everything_works_without_setting_anything_up() {
     assert_eq!(wrong.post(CHAT, &chat("hello", 5)).await.unwrap().status, 403);
 
     // Where that call's limits stand is a command away.
-    let explain = dev.explain_quota(&exports).await;
+    let (id, name) = (&*exports["API_KEY_ID"], &*exports["MODEL_NAME"]);
+    let explain = dev.asked(&["quota", "explain", "--key", id, "--model", name], &exports).await;
     let line = explain.lines().find(|line| line.starts_with("50000 total per 1h")).unwrap_or_default();
     assert!(explain.starts_with(&format!("key {} of ", exports["API_KEY_ID"])), "{explain}");
     let cells: Vec<&str> = line.split("  ").filter(|cell| !cell.is_empty()).map(str::trim).collect();
     assert!(cells.len() == 8 && cells[6].ends_with('Z'), "{explain}");
     assert!(!explain.contains(&exports["API_KEY"]), "{explain}");
+
+    // So is what it used, to the token.
+    let total = answer.json()["usage"]["total_tokens"].as_u64().unwrap();
+    let mut export = String::new();
+    for _ in 0..100 {
+        export = dev.asked(&["usage", "export", "--by", "key,model"], &exports).await;
+        if export.lines().count() == 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let cells: Vec<&str> = export.lines().last().unwrap_or_default().split(',').collect();
+    assert_eq!((cells[3], cells[8], cells[14]), (id, "1", &*total.to_string()), "{export}");
 
     // The user's token makes keys; the administrator's sees resources.
     let body = json!({"name": "mine", "subscription": "calculus-dev"});

@@ -54,9 +54,8 @@ impl Dev {
         self.wait_for_output("Ctrl-C drains").await;
     }
 
-    /// What `tollgate quota explain` says of the key of dev.env.
-    pub(crate) async fn explain_quota(&self, exports: &Exports) -> String {
-        let arguments = ["quota", "explain", "--key", &exports["API_KEY_ID"], "--model", &exports["MODEL_NAME"]];
+    /// What another command prints, with the variables of dev.env.
+    pub(crate) async fn asked(&self, arguments: &[&str], exports: &Exports) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
         let output = command.args(arguments).envs(exports).output().await.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

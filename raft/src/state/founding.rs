@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet, Vector};
 
-use super::State;
+use super::{State, Usage};
 use crate::ids::Timestamp;
 use crate::resources::{DEFAULT_TENANT, Kind, Object, ObjectKey, Spec, TENANT_NAMESPACE};
 
@@ -22,6 +22,7 @@ impl Default for State {
             keys_by_hash: OrdMap::new(),
             tokens: OrdMap::new(),
             meters: OrdMap::new(),
+            usage: Usage::default(),
             recalled: OrdSet::new(),
             nodes: OrdMap::new(),
             retired: OrdSet::new(),

@@ -16,6 +16,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod token;
+mod usage;
 mod view;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use meter::{Meter, MeterId, MeterReading, MeterWindow, Subject};
 pub use node::NodeLedger;
 pub use snapshot::SnapshotError;
 pub use token::Token;
+pub use usage::{USAGE_DAYS_KEPT, USAGE_HOURS_KEPT, Usage, UsageKey, UsageLabels, UsageRow, UsageSum};
 pub use view::View;
 
 /// Everything the cluster agrees on.
@@ -54,6 +56,8 @@ pub struct State {
     pub tokens: OrdMap<[u8; 32], Arc<Token>>,
     /// The quota ledger.
     pub meters: OrdMap<MeterId, Arc<Meter>>,
+    /// What was used, by whom.
+    pub usage: Usage,
     /// The meters of which some node wants tokens that other nodes hold: every node gives back what it is not using of them.
     pub recalled: OrdSet<MeterId>,
     /// Each node's last batch, so that a retry is harmless.

@@ -46,7 +46,13 @@ mod tests {
     use crate::state::testing::Log;
 
     fn batch(node: u64) -> Command {
-        Command::Quota(QuotaBatch { node: NodeId(node), incarnation: 1, sequence: 1, entries: Vec::new() })
+        Command::Quota(QuotaBatch {
+            node: NodeId(node),
+            incarnation: 1,
+            sequence: 1,
+            entries: Vec::new(),
+            usage: Vec::new(),
+        })
     }
 
     #[test]

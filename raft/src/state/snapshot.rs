@@ -2,13 +2,13 @@
 //!
 //! Another set of fields is another variant of [`Snapshot`]; `tests/frozen_commands.rs` holds the bytes of every format.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-use super::{ApiKey, Meter, MeterId, NodeLedger, State, Token};
+use super::{ApiKey, Meter, MeterId, NodeLedger, State, Token, Usage, UsageKey, UsageLabels, UsageSum};
 use crate::codec;
 use crate::command::Reply;
 use crate::ids::{NodeId, RequestId, Timestamp};
@@ -38,7 +38,19 @@ struct Stored {
     /// Oldest first.
     recent: Vec<(RequestId, u64, Reply)>,
     retired: BTreeSet<NodeId>,
+    usage: StoredUsage,
 }
+
+/// The same labels come back every hour: they are written once.
+#[derive(Serialize, Deserialize)]
+struct StoredUsage {
+    labels: Vec<Arc<UsageLabels>>,
+    hours: Vec<StoredRow>,
+    days: Vec<StoredRow>,
+}
+
+/// When it begins, the place of its labels, what was used.
+type StoredRow = (Timestamp, u32, UsageSum);
 
 impl State {
     /// The state as bytes. Equal states give equal bytes.
@@ -58,6 +70,7 @@ impl State {
             nodes: self.nodes.iter().map(|(id, node)| (*id, Arc::clone(node))).collect(),
             recent: recent.collect(),
             retired: self.retired.iter().copied().collect(),
+            usage: StoredUsage::of(&self.usage),
         };
         codec::to_payload(&Snapshot::First(stored))
     }
@@ -79,6 +92,7 @@ impl Stored {
             tokens: self.tokens.into_iter().map(|token| (token.hash, token)).collect(),
             nodes: self.nodes.into_iter().collect::<OrdMap<_, _>>(),
             retired: self.retired.into_iter().collect(),
+            usage: self.usage.into_usage(),
             ..State::default()
         };
         for key in self.keys {
@@ -92,5 +106,34 @@ impl Stored {
             state.remember(index, request, reply);
         }
         state
+    }
+}
+
+impl StoredUsage {
+    fn of(usage: &Usage) -> StoredUsage {
+        let mut places: BTreeMap<Arc<UsageLabels>, u32> = BTreeMap::new();
+        for (_, labels) in usage.hours.keys().chain(usage.days.keys()) {
+            places.insert(labels.clone(), 0);
+        }
+        for (place, number) in places.values_mut().zip(0..) {
+            *place = number;
+        }
+        let stored = |rows: &OrdMap<UsageKey, UsageSum>| {
+            rows.iter().map(|((begin, labels), sum)| (*begin, places[labels], *sum)).collect()
+        };
+        let (hours, days) = (stored(&usage.hours), stored(&usage.days));
+        StoredUsage { labels: places.into_keys().collect(), hours, days }
+    }
+
+    /// A place that is not there is no labels' place: its row is left out. Nothing that was written has one.
+    fn into_usage(self) -> Usage {
+        let rows = |stored: Vec<StoredRow>| {
+            let row = |(begin, place, sum): StoredRow| {
+                let labels = self.labels.get(usize::try_from(place).ok()?)?;
+                Some(((begin, labels.clone()), sum))
+            };
+            stored.into_iter().filter_map(row).collect()
+        };
+        Usage { hours: rows(self.hours), days: rows(self.days) }
     }
 }

@@ -228,7 +228,13 @@ fn a_snapshot_gives_the_same_state_and_the_same_future() {
     let draw = |node, need| {
         let draw = Some(Draw { need, extra: 0 });
         let entry = QuotaEntry { meter: meter("ann", 60), window: 0, spent: 0, returned: 0, excess: 3, draw };
-        Command::Quota(QuotaBatch { node: NodeId(node), incarnation: 1, sequence: 1, entries: vec![entry] })
+        Command::Quota(QuotaBatch {
+            node: NodeId(node),
+            incarnation: 1,
+            sequence: 1,
+            entries: vec![entry],
+            usage: Vec::new(),
+        })
     };
     log.reply(draw(1, 60));
     log.reply(draw(2, 60));

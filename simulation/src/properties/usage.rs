@@ -1,14 +1,14 @@
 //! USAGE: what engines produced for answered calls is in the ledger (charged, owed, or held by a node that died), and nothing
-//! is charged that no engine produced.
+//! is charged that no engine produced. What limits were charged is what usage adds up to, call by call, whatever died.
 //!
 //! Only for windows that outlast the run: a window that ended took its numbers with it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use raft::View;
+use raft::{Timestamp, View};
 use raft::resources::{LimitScope, Unit};
-use raft::state::{MeterId, MeterWindow, Subject};
+use raft::state::{MeterId, MeterWindow, Subject, UsageLabels};
 use sim_vllm::Outcome;
 
 use super::Violation;
@@ -36,6 +36,7 @@ pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Vio
     if is_reported {
         check_told(shared)?;
     }
+    check_rows(&state)?;
     for (user, expected) in expected(shared) {
         let meter = state.meters.iter().find(|(id, _)| is_of(id, &user)).map(|(_, meter)| meter);
         let (mut charged, mut held) = (0, 0);
@@ -56,6 +57,27 @@ pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Vio
             continue;
         };
         return Err(Violation::new("USAGE", text));
+    }
+    Ok(())
+}
+
+/// What was charged, and what usage says of the same calls: told in one batch, so lost or kept together.
+fn check_rows(state: &View) -> Result<(), Violation> {
+    for (id, meter) in &state.meters {
+        let Subject::User(user) = &id.subject else { continue };
+        if !is_of(id, user) || u64::from(id.limit.window_seconds) < WHOLE_RUN {
+            continue;
+        }
+        let charged = meter.debt + meter.window.as_ref().map_or(0, |window| window.settled);
+        let is_theirs = |labels: &UsageLabels| {
+            (&labels.user, &labels.subscription, &labels.model) == (user, &id.subscription, &id.model)
+        };
+        let all = state.usage.between(Timestamp(0), Timestamp(u64::MAX));
+        let used: u64 = all.filter(|(_, _, labels, _)| is_theirs(labels)).map(|(_, _, _, sum)| sum.total()).sum();
+        if used != charged {
+            let text = format!("{user} was charged {charged} tokens, and used {used} by what usage says");
+            return Err(Violation::new("USAGE", text));
+        }
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! | `POST /v1/api-keys` | a new key, shown once; needs a token: a key cannot beget keys that outlive it |
 //! | `POST /v1/api-keys/search`, `GET /v1/api-keys/{id}` | the caller's keys (an administrator's: anybody's) |
 //! | `DELETE /v1/api-keys/{id}`, `POST /v1/api-keys/bulk-revoke` | revoke; when the answer comes, no node admits the key |
+//! | `GET /v1/usage` | what the caller's calls used (an administrator's: anybody's); ours |
 //!
 //! Upstream's `/internal/v1` routes are not here: they trusted the network, and what they did happens in process.
 
@@ -21,6 +22,7 @@ mod models;
 mod revoke;
 mod search;
 mod subscriptions;
+mod usage;
 
 use actors::{Caller, NotFound, Unauthenticated};
 use axum::Router;
@@ -30,7 +32,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -106,11 +108,12 @@ async fn answer(context: &Context, request: Request<Body>) -> Result<Response, R
         // What was acknowledged on any node may be what this change is about.
         context.cluster.read_barrier().await.map_err(|error| Refused::not_answered(&error, family))?;
     }
-    let ask = Ask { context, caller, headers: head.headers, body };
+    let ask = Ask { context, caller, uri: head.uri, headers: head.headers, body };
     match (&method, segments) {
         (&Method::GET, ["v1", "models"]) => models::list(&ask),
         (&Method::GET, ["v1", "subscriptions"]) => Ok(subscriptions::list(&ask)),
         (&Method::GET, ["v1", "model", name, "subscriptions"]) => Ok(subscriptions::list_of_model(&ask, name)),
+        (&Method::GET, ["v1", "usage"]) => usage::answer(&ask).await,
         (&Method::GET, ["v1", "api-keys", "config"]) => Ok(create::config(&ask)),
         (&Method::POST, ["v1", "api-keys"]) => create::answer(&ask).await,
         (&Method::POST, ["v1", "api-keys", "search"]) => search::answer(&ask),
@@ -120,7 +123,7 @@ async fn answer(context: &Context, request: Request<Body>) -> Result<Response, R
         (
             _,
             ["health"]
-            | ["v1", "models" | "subscriptions" | "api-keys"]
+            | ["v1", "models" | "subscriptions" | "usage" | "api-keys"]
             | ["v1", "model", _, "subscriptions"]
             | ["v1", "api-keys", _],
         ) => Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, family, "method not allowed")),
@@ -132,6 +135,7 @@ async fn answer(context: &Context, request: Request<Body>) -> Result<Response, R
 struct Ask<'a> {
     context: &'a Context,
     caller: Caller,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 }

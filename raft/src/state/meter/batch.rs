@@ -35,6 +35,7 @@ impl State {
         let ledger = NodeLedger { incarnation: batch.incarnation, sequence: batch.sequence, reply: Vec::new() };
         self.nodes.insert(batch.node, Arc::new(ledger.clone()));
         self.sweep_meters(SWEPT_MIN + 2 * batch.entries.len());
+        self.add_usage(&batch.usage);
         let reply: Vec<QuotaGrant> =
             batch.entries.iter().map(|entry| self.apply_entry(index, batch.node, entry)).collect();
         self.nodes.insert(batch.node, Arc::new(NodeLedger { reply: reply.clone(), ..ledger }));

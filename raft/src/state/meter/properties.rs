@@ -184,8 +184,13 @@ impl World {
             entry
         });
         let entries = entries.collect();
-        let batch =
-            QuotaBatch { node: NodeId(number), incarnation: node.incarnation, sequence: node.sequence, entries };
+        let batch = QuotaBatch {
+            node: NodeId(number),
+            incarnation: node.incarnation,
+            sequence: node.sequence,
+            entries,
+            usage: Vec::new(),
+        };
         node.flying = Some(batch.clone());
         self.sent.push(batch);
     }
@@ -271,8 +276,13 @@ impl World {
         self.log.time = self.log.time.plus(Duration::from_secs(1_000_000));
         self.node(1).incarnation += 1;
         for sequence in 1..=2 {
-            let batch =
-                QuotaBatch { node: NodeId(1), incarnation: self.node(1).incarnation, sequence, entries: Vec::new() };
+            let batch = QuotaBatch {
+                node: NodeId(1),
+                incarnation: self.node(1).incarnation,
+                sequence,
+                entries: Vec::new(),
+                usage: Vec::new(),
+            };
             self.log.reply(Command::Quota(batch));
         }
         assert!(self.log.state.meters.is_empty() && self.log.state.recalled.is_empty());
@@ -308,7 +318,7 @@ proptest! {
             let open = log.state.meters.get(&meter("ann", WINDOW_SECONDS)).and_then(|meter| meter.window.as_ref());
             let window = open.map_or(0, |window| window.number);
             let entry = QuotaEntry { meter: meter("ann", WINDOW_SECONDS), window, draw, ..report };
-            log.reply(Command::Quota(QuotaBatch { node: NodeId(node), incarnation: 1, sequence, entries: vec![entry] }));
+            log.reply(Command::Quota(QuotaBatch { node: NodeId(node), incarnation: 1, sequence, entries: vec![entry], usage: Vec::new() }));
             if let Some(window) = log.state.meters.get(&meter("ann", WINDOW_SECONDS)).and_then(|meter| meter.window.as_ref()) {
                 prop_assert!(window.settled + window.held() <= limit, "{window:?}");
             }

@@ -55,7 +55,7 @@ fn parse(words: &[&str], windows: &BTreeMap<NodeId, u64>) -> QuotaBatch {
             _ => panic!("unknown word {word}"),
         }
     }
-    QuotaBatch { node, incarnation: ids[1], sequence: ids[2], entries: vec![entry] }
+    QuotaBatch { node, incarnation: ids[1], sequence: ids[2], entries: vec![entry], usage: Vec::new() }
 }
 
 fn shown(state: &State, reply: &Reply) -> String {
@@ -268,7 +268,13 @@ fn a_meter_without_a_limit_grants_nothing_and_is_forgotten() {
     let batch = |sequence, user: &str, draw| {
         let draw = Some(Draw { need: draw, extra: 0 });
         let entry = QuotaEntry { meter: meter(user, 60), window: 0, spent: 0, returned: 0, excess: 7, draw };
-        Command::Quota(QuotaBatch { node: NodeId(1), incarnation: 1, sequence, entries: vec![entry] })
+        Command::Quota(QuotaBatch {
+            node: NodeId(1),
+            incarnation: 1,
+            sequence,
+            entries: vec![entry],
+            usage: Vec::new(),
+        })
     };
     let nothing = QuotaGrant { granted: 0, window: 0, ends: Timestamp(0) };
     assert_eq!(log.reply(batch(1, "ann", 1)), Reply::Quota(vec![nothing]));
@@ -290,7 +296,13 @@ fn a_reading_needs_no_meter_and_sees_a_window_end_without_a_command() {
 
     let draw = Some(Draw { need: 30, extra: 0 });
     let entry = QuotaEntry { meter: id.clone(), window: 0, spent: 0, returned: 0, excess: 80, draw };
-    log.reply(Command::Quota(QuotaBatch { node: NodeId(1), incarnation: 1, sequence: 1, entries: vec![entry] }));
+    log.reply(Command::Quota(QuotaBatch {
+        node: NodeId(1),
+        incarnation: 1,
+        sequence: 1,
+        entries: vec![entry],
+        usage: Vec::new(),
+    }));
     let ends = log.time.plus(Duration::from_secs(60));
     let open = MeterReading { limit: 100, used: 80, held: 0, free: 20, debt: 0, ends: Some(ends) };
     assert_eq!(log.state.reading(&id, log.time), Some(open));
