@@ -12,13 +12,15 @@ use super::gateway::{self, GATEWAY_PORT};
 use super::http::{Answer, Ask, Client, End};
 use super::net::SimNet;
 use super::setup::MODEL_PATH;
-use super::{Key, Phase, Shared};
+use super::{Phase, Shared};
 use crate::chance::Chance;
 use crate::properties::Violation;
 use crate::trace;
 
 /// How long a user waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// For so long somebody goes on trying a key that was revoked.
+const JUST_REVOKED: Duration = Duration::from_millis(1500);
 
 /// A user's name on the network.
 pub(crate) fn name(number: usize) -> String {
@@ -52,11 +54,18 @@ async fn call_on(shared: Rc<Shared>, net: Rc<SimNet>, user: usize, hand: u64, mu
     }
     while shared.goes_on_after(pause).await {
         calls += 1;
-        let tries_revoked = chance.percent(20);
+        // A key that was just revoked is tried often, wherever somebody may not have heard of it.
+        let (tries_revoked, tries_just_revoked) = (chance.percent(20), chance.percent(60));
         let keys: Vec<usize> = {
             let keys = shared.keys.borrow();
-            let may_try = |key: &Key| key.user == user && (tries_revoked || key.revoked.is_none());
-            (0..keys.len()).filter(|at| may_try(&keys[*at])).collect()
+            let own: Vec<usize> = (0..keys.len()).filter(|at| keys[*at].user == user).collect();
+            let is_new = |at: &usize| keys[*at].revoked.is_some_and(|revoked| trace::now() < revoked + JUST_REVOKED);
+            let may_try = |at: &usize| tries_revoked || keys[*at].revoked.is_none();
+            let just_revoked: Vec<usize> = own.iter().copied().filter(is_new).collect();
+            match tries_just_revoked && !just_revoked.is_empty() {
+                true => just_revoked,
+                false => own.into_iter().filter(may_try).collect(),
+            }
         };
         if keys.is_empty() {
             continue;
