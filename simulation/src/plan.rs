@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) snapshot_every: u64,
     /// Beside the limit of tokens of each user there are limits of other units and scopes.
     pub(crate) has_many_limits: bool,
+    /// No answer may pass the limit of tokens.
+    pub(crate) is_hard: bool,
     /// Things break from the beginning, before there is a cluster.
     pub(crate) breaks_early: bool,
     /// How long things break, at least: until the last fault is over.
@@ -136,6 +138,7 @@ impl Plan {
             window_seconds: *chance.pick(&[2, 10, 3600, 3600]),
             snapshot_every: *chance.pick(&[20, 100, 5000]),
             has_many_limits: false,
+            is_hard: false,
             breaks_early: false,
             chaos,
             faults: Vec::new(),
@@ -151,6 +154,7 @@ impl Plan {
         plan.faults.sort_by_key(|planned| planned.at);
         plan.breaks_early = chance.percent(10);
         plan.has_many_limits = chance.percent(30);
+        plan.is_hard = chance.percent(30);
         plan
     }
 
@@ -274,7 +278,12 @@ impl fmt::Display for Plan {
             self.users,
             self.limit,
             self.window_seconds,
-            if self.has_many_limits { " and other limits" } else { "" },
+            match (self.is_hard, self.has_many_limits) {
+                (false, false) => "",
+                (false, true) => " and other limits",
+                (true, false) => " (hard)",
+                (true, true) => " (hard) and other limits",
+            },
             self.snapshot_every,
             self.chaos.as_millis(),
             if self.breaks_early { " from the beginning" } else { "" }

@@ -9,8 +9,8 @@
 //! | CLOCK | the state clock is never ahead of all wall clocks but one |
 //! | SAME | two nodes that applied equally many entries have equal states |
 //! | LOG | an applied entry is the same on every node, for ever |
-//! | QUOTA | no meter admits beyond its limit in any window, and windows do not overlap |
-//! | USAGE | what engines produced is in the ledger, and no more |
+//! | QUOTA | no meter admits beyond its limit in any window, hard ones owe nothing, and windows do not overlap |
+//! | USAGE | what engines produced is in the ledger, and no more; usage adds up to what was charged |
 //! | BOOK | a node's book never has more than the ledger granted to that node |
 //! | ENDS | every reservation ends exactly once |
 //! | GROWTH | when nobody calls any more, a node has no more tasks, connections and log than a fixed bound |
@@ -84,7 +84,7 @@ impl Properties {
             self.clock.check(shared, &seen),
             self.same.check(&seen),
             self.log.check(shared, &seen),
-            self.quota.check(&seen),
+            self.quota.check(shared, &seen),
             ends::check(shared, &seen),
             book::check(&seen),
         ];

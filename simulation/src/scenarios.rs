@@ -94,6 +94,7 @@ impl Scenario {
             window_seconds: 3600,
             snapshot_every: 40,
             has_many_limits: true,
+            is_hard: false,
             breaks_early: false,
             chaos: ends + Duration::from_secs(1),
             faults,

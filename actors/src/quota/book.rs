@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use raft::Timestamp;
-use raft::resources::{LimitScope, TokenRateLimit, Unit};
+use raft::resources::{Enforcement, LimitScope, TokenRateLimit, Unit};
 use raft::state::{MeterId, Subject};
 
 use super::Holding;
@@ -202,6 +202,8 @@ pub(super) struct Rule {
     pub(super) limit: u64,
     /// The window as written.
     pub(super) window: String,
+    /// Nothing may ever be used beyond it.
+    pub(super) is_hard: bool,
 }
 
 impl Slot {
@@ -210,9 +212,10 @@ impl Slot {
         Slot { rule, meter: Arc::default(), settled: 0, elsewhere: 0 }
     }
 
-    /// How much of it a call takes that needs `need`: a call larger than the whole limit takes the whole limit.
+    /// How much of it a call takes that needs `need`: a call larger than the whole limit takes the whole limit, unless that is hard.
     pub(super) fn share_of(&self, need: Amount) -> u64 {
-        need.in_unit(self.unit()).min(self.rule.limit)
+        let share = need.in_unit(self.unit());
+        if self.rule.is_hard { share } else { share.min(self.rule.limit) }
     }
 
     /// What the limit counts.
@@ -252,10 +255,11 @@ impl Slots {
                 limit: limit.kind(),
                 subject: party.subject.clone(),
             };
-            let rule = Arc::new(Rule { id, limit: limit.limit, window: limit.window.clone() });
-            // Two limits of one kind are one: the smaller.
+            let is_hard = limit.enforcement == Enforcement::Hard;
+            let rule = Arc::new(Rule { id, limit: limit.limit, window: limit.window.clone(), is_hard });
+            // Two limits of one kind are one: the smaller, or of two alike the hard one.
             if let Some(slot) = slots.iter_mut().find(|slot| slot.rule.id == rule.id) {
-                if rule.limit < slot.rule.limit {
+                if (rule.limit, !rule.is_hard) < (slot.rule.limit, !slot.rule.is_hard) {
                     slot.rule = rule;
                 }
                 continue;

@@ -79,7 +79,7 @@ impl Quota {
     }
 
     /// Holds `need` in every limit of the permit, all or nothing. On a warm book this does not wait. What is above a whole limit
-    /// is cut to that limit, so that a large call is possible in a fresh window.
+    /// is cut to that limit, so that a large call is possible in a fresh window; what is above a hard one is refused.
     pub async fn reserve(&self, permit: &Permit, need: Amount) -> Result<Reservation, QuotaRefusal> {
         let limits = &permit.subscription().limits;
         // What most calls share comes last, and is held the shortest while others are waited for. One order for all: nobody waits in a ring.
@@ -133,7 +133,7 @@ impl Quota {
             scopes.filter_map(|scope| self.shared.book.find(&permit.subscription().key, &Party::of(permit, scope)));
         if let Some(set) = sets.next() {
             let limited = UsageSum { limited: 1, ..UsageSum::default() };
-            set.tally().add(permit, self.shared.now(), &limited);
+            set.tally().add(permit, &limited);
         }
     }
 

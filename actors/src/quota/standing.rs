@@ -15,6 +15,8 @@ pub struct LimitStanding {
     pub unit: Unit,
     /// Who shares it.
     pub scope: LimitScope,
+    /// Nothing may ever be used beyond it: a smaller call is possible where a larger one was refused.
+    pub is_hard: bool,
     /// The limit.
     pub limit: u64,
     /// The window as written in the subscription: `1h`.
@@ -60,6 +62,7 @@ pub(super) fn of(slot: &Slot, own: Amount, now: Timestamp) -> LimitStanding {
     LimitStanding {
         unit,
         scope,
+        is_hard: slot.rule.is_hard,
         limit,
         window: slot.rule.window.clone(),
         window_seconds,

@@ -61,8 +61,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         Format::Csv => "/maas-api/v1/usage?format=csv".to_owned(),
         Format::Json => "/maas-api/v1/usage?format=json".to_owned(),
     };
-    let said =
-        [("from", &export.from), ("to", &export.to), ("username", &export.username), ("by", &export.by)];
+    let said = [("from", &export.from), ("to", &export.to), ("username", &export.username), ("by", &export.by)];
     for (name, value) in said {
         if let Some(value) = value {
             path.push_str(&format!("&{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));

@@ -40,6 +40,8 @@ pub(super) struct CallBody {
     is_empty: bool,
     model_span: Option<Span>,
     stream_options: Option<Span>,
+    /// The endpoint's own among the fields that bound the output.
+    bounds: Vec<Span>,
     /// The parts of the prompt in the order in which chat templates render them.
     prompt: Vec<Span>,
 }
@@ -93,7 +95,9 @@ impl CallBody {
         }
         let fields = {
             let mut json = serde_json::Deserializer::from_slice(&bytes);
-            let fields = json.deserialize_map(Scan { body: &bytes }).and_then(|fields| json.end().map(|()| fields));
+            let fields = json
+                .deserialize_map(Scan { body: &bytes, bounds: endpoint.max_tokens_fields() })
+                .and_then(|fields| json.end().map(|()| fields));
             // The library's message has a position and never quotes the text.
             fields.map_err(|error| match error.classify() {
                 serde_json::error::Category::Data => Refusal::field("model", strip_position(&error.to_string())),
@@ -112,13 +116,15 @@ impl CallBody {
             is_empty: fields.is_empty,
             model_span: fields.model,
             stream_options: fields.stream_options,
+            bounds: fields.bounds,
             prompt: fields.prompt.into_iter().flatten().collect(),
             bytes,
         })
     }
 
-    /// The body as a replica gets it: `model` is `served_name`, and a stream reports its usage if it has to be asked to.
-    pub(super) fn rewrite(&self, served_name: &str, endpoint: &Endpoint) -> Bytes {
+    /// The body as a replica gets it: `model` is `served_name`, a stream reports its usage if it has to be asked to, and no choice has
+    /// more tokens than `output_max`.
+    pub(super) fn rewrite(&self, served_name: &str, endpoint: &Endpoint, output_max: Option<u64>) -> Bytes {
         let mut edits: Vec<(Span, String)> = Vec::with_capacity(2);
         let mut added = String::new();
         let comma = if self.is_empty { "" } else { "," };
@@ -134,6 +140,17 @@ impl CallBody {
                 Some(span) => edits.push((span.clone(), with_usage(&self.bytes[span.clone()]))),
                 // An empty object does not stream, so something follows.
                 None => added.push_str("\"stream_options\":{\"include_usage\":true},"),
+            }
+        }
+        if let Some(most) = output_max {
+            let is_beyond = |span: &&Span| {
+                let written = std::str::from_utf8(&self.bytes[(*span).clone()]).ok().and_then(number);
+                written.is_none_or(|written| written > most)
+            };
+            edits.extend(self.bounds.iter().filter(is_beyond).map(|span| (span.clone(), most.to_string())));
+            if let (true, Some(field)) = (self.bounds.is_empty(), endpoint.max_tokens_fields().first()) {
+                // Something was asked, so something follows.
+                added.push_str(&format!("\"{field}\":{most},"));
             }
         }
         if !added.is_empty() {
@@ -192,6 +209,7 @@ struct Fields {
     stream: bool,
     stream_options: Option<Span>,
     max_tokens: Option<u64>,
+    bounds: Vec<Span>,
     n: u64,
     salt: Option<Span>,
     /// By their place in [`PROMPT_FIELDS`].
@@ -216,6 +234,8 @@ const PROMPT_FIELDS: [&str; 12] = [
 
 struct Scan<'a> {
     body: &'a [u8],
+    /// The names of fields that bound the output.
+    bounds: &'static [&'static str],
 }
 
 impl<'de> Visitor<'de> for Scan<'de> {
@@ -239,8 +259,11 @@ impl<'de> Visitor<'de> for Scan<'de> {
                 "model" => fields.model = Some(span()),
                 "stream" => fields.stream = value == "true",
                 "stream_options" => fields.stream_options = Some(span()),
-                "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
+                name @ ("max_tokens" | "max_completion_tokens" | "max_output_tokens") => {
                     fields.max_tokens = fields.max_tokens.max(number(value));
+                    if self.bounds.contains(&name) {
+                        fields.bounds.push(span());
+                    }
                 }
                 "n" | "best_of" => fields.n = fields.n.max(number(value).unwrap_or(1)),
                 "cache_salt" => fields.salt = Some(span()),
@@ -360,8 +383,42 @@ mod tests {
             (r#"{"stream":true}"#, r#"{"model":"served","stream_options":{"include_usage":true},"stream":true}"#),
         ];
         for (body, expected) in table {
-            let rewritten = scan(body).unwrap().rewrite("served", chat());
+            let rewritten = scan(body).unwrap().rewrite("served", chat(), None);
             assert_eq!(std::str::from_utf8(&rewritten).unwrap(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_output_is_bounded_where_the_replica_looks_for_it() {
+        let table = [
+            ("/v1/chat/completions", r#"{"model":"m"}"#, r#"{"max_completion_tokens":9,"model":"m"}"#),
+            ("/v1/chat/completions", r#"{"model":"m","max_tokens":9}"#, r#"{"model":"m","max_tokens":9}"#),
+            (
+                "/v1/chat/completions",
+                r#"{"model":"m","max_tokens":10,"max_completion_tokens":"4"}"#,
+                r#"{"model":"m","max_tokens":9,"max_completion_tokens":"4"}"#,
+            ),
+            ("/v1/chat/completions", r#"{"max_tokens":null,"model":"m"}"#, r#"{"max_tokens":9,"model":"m"}"#),
+            ("/v1/completions", r#"{"max_tokens":-1,"model":"m"}"#, r#"{"max_tokens":9,"model":"m"}"#),
+            // What bounds nothing there is not taken for a bound.
+            (
+                "/v1/completions",
+                r#"{"max_output_tokens":3,"model":"m"}"#,
+                r#"{"max_tokens":9,"max_output_tokens":3,"model":"m"}"#,
+            ),
+            ("/v1/responses", r#"{"model":"m","max_output_tokens":1e9}"#, r#"{"model":"m","max_output_tokens":9}"#),
+            (
+                "/v1/messages",
+                r#"{"max_tokens":99,"max_tokens":5,"model":"m"}"#,
+                r#"{"max_tokens":9,"max_tokens":5,"model":"m"}"#,
+            ),
+            ("/v1/embeddings", r#"{"model":"m"}"#, r#"{"model":"m"}"#),
+        ];
+        for (path, body, expected) in table {
+            let endpoint = Endpoint::at(path).unwrap();
+            let scanned = CallBody::scan(Bytes::from_static(body.as_bytes()), endpoint).unwrap();
+            let rewritten = scanned.rewrite("m", endpoint, Some(9));
+            assert_eq!(std::str::from_utf8(&rewritten).unwrap(), expected, "{path} {body}");
         }
     }
 

@@ -115,7 +115,7 @@ async fn ask(
     // The route ends here: a question takes no slot from calls.
     let base = pick(context, permit, &Shape::of_question(), &[])?.base().to_owned();
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    let body = body.rewrite(&permit.model().served_name, endpoint);
+    let body = body.rewrite(&permit.model().served_name, endpoint, None);
     let request = Outgoing { method: Method::POST, path: Uri::from_static(path), headers, body };
     let mut answer = upstream.send(&base, request).await?;
     if answer.head.status != StatusCode::OK {

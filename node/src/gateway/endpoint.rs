@@ -81,6 +81,16 @@ impl Endpoint {
         !matches!(self.kind, Kind::Encode | Kind::Tokens)
     }
 
+    /// The fields that bound what a call generates, for each of its choices; the first one is added where none is there.
+    pub(super) fn max_tokens_fields(&self) -> &'static [&'static str] {
+        match self.kind {
+            Kind::Chat | Kind::ChatBatch => &["max_completion_tokens", "max_tokens"],
+            Kind::Completions | Kind::Messages => &["max_tokens"],
+            Kind::Responses => &["max_output_tokens"],
+            Kind::Encode | Kind::Tokens => &[],
+        }
+    }
+
     /// Where a replica says what tokens the prompt of such a call has, if it may be asked at all.
     pub(super) fn render_path(&self) -> Option<&'static str> {
         match self.kind {

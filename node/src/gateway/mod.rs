@@ -128,7 +128,12 @@ impl Inner {
         let prompt = estimate::prompt(&body, self.settings.image_tokens_max);
         let mut bill = reserve(context, &self.counter, &permit, endpoint, &body, prompt).await?;
         let shape = Shape::of(&permit, &body, prompt);
-        let request = proxy::outgoing(endpoint, &head.headers, id, body.rewrite(&permit.model().served_name, endpoint));
+        let request = proxy::outgoing(
+            endpoint,
+            &head.headers,
+            id,
+            body.rewrite(&permit.model().served_name, endpoint, bill.output_max()),
+        );
         context.metrics.overhead(endpoint.path, "admitted", began.elapsed());
         let answer = proxy(context, &self.settings.upstream, &permit, &shape, request, &mut bill).await?;
         // The body of the response holds the bill and the route to its last byte, then settles.

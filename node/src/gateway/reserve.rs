@@ -5,7 +5,7 @@
 
 use actors::quota::Amount;
 use actors::{Permit, QuotaRefusal, Reservation};
-use raft::resources::Unit;
+use raft::resources::{Enforcement, TokenRateLimit, Unit};
 
 use super::body::CallBody;
 use super::count::Counter;
@@ -14,6 +14,9 @@ use super::estimate::PromptEstimate;
 use super::refusal::Refusal;
 use super::settle::Bill;
 use crate::Context;
+
+/// Under a hard limit an answer of a call that asks for no size may have so many tokens, if there are so many.
+const HARD_MIN: u64 = 4096;
 
 /// Reserves what the call may need; one reservation serves all of its attempts. Calls that cost nothing get a bill without one.
 pub(super) async fn reserve(
@@ -26,17 +29,20 @@ pub(super) async fn reserve(
 ) -> Result<Bill, Refusal> {
     let call = context.metrics.of(permit, &context.cluster.view());
     if !endpoint.is_metered() {
-        return Ok(Bill::open(context.metrics.clone(), call, None, 0));
+        return Ok(Bill::open(context.metrics.clone(), call, None, 0, None));
     }
-    let output = output(context, permit, endpoint, body);
-    let entry = Entry { context, permit, endpoint, body, prompt, output };
+    let is_hard = is_hard(permit) && endpoint.generates();
+    let output = output(context, permit, endpoint, body, is_hard);
+    let output_min = if is_hard { output.min(body.choices) } else { output };
+    let entry = Entry { context, permit, endpoint, body, prompt, output, output_min };
     let held = match entry.by_bound().await {
         Err(short) if entry.could_fit(&short.refusal) => entry.by_count(counter, short).await,
         held => held,
     };
     match held {
         Ok(Held { reservation, prompt_tokens }) => {
-            Ok(Bill::open(context.metrics.clone(), call, Some(reservation), prompt_tokens))
+            let output_max = is_hard.then(|| reservation.need().output / body.choices.max(1));
+            Ok(Bill::open(context.metrics.clone(), call, Some(reservation), prompt_tokens, output_max))
         }
         Err(Short { refusal, tokens }) => {
             let reason = match &refusal {
@@ -63,6 +69,8 @@ struct Entry<'a> {
     prompt: PromptEstimate,
     /// Tokens it will probably generate.
     output: u64,
+    /// With how many it would do: fewer where a limit is hard, and then it is told to stop there.
+    output_min: u64,
 }
 
 /// What it got, and the best knowledge of its prompt's tokens.
@@ -103,16 +111,29 @@ impl Entry<'_> {
     }
 
     async fn hold(&self, prompt_max: u64, prompt_tokens: u64) -> Result<Held, Short> {
-        let need = Amount::of_call(prompt_max, self.output);
-        match self.context.actors.quota.reserve(self.permit, need).await {
-            Ok(reservation) => Ok(Held { reservation, prompt_tokens }),
-            Err(refusal) => Err(Short { refusal, tokens: need.total() }),
+        let mut output = self.output;
+        loop {
+            let need = Amount::of_call(prompt_max, output);
+            let refusal = match self.context.actors.quota.reserve(self.permit, need).await {
+                Ok(reservation) => return Ok(Held { reservation, prompt_tokens }),
+                Err(refusal) => refusal,
+            };
+            // What there was room for a moment ago, then the least that will do.
+            let fewer = match room(&refusal, prompt_max) {
+                Some(room) if output == self.output && room < output => room.max(self.output_min),
+                Some(_) => self.output_min,
+                None => output,
+            };
+            if fewer == output {
+                return Err(Short { refusal, tokens: need.total() });
+            }
+            output = fewer;
         }
     }
 
     /// Whether the call may fit although its bound does not, and a replica can be asked.
     fn could_fit(&self, refusal: &QuotaRefusal) -> bool {
-        self.endpoint.render_path().is_some() && could_fit(refusal, self.prompt.guess, self.output)
+        self.endpoint.render_path().is_some() && could_fit(refusal, self.prompt.guess, self.output_min)
     }
 }
 
@@ -128,12 +149,35 @@ fn could_fit(refusal: &QuotaRefusal, prompt_guess: u64, output: u64) -> bool {
     is_spent && counts_prompts && standing.limit.saturating_sub(standing.used) >= least
 }
 
-/// The output tokens a call will probably have, all of its choices together.
-fn output(context: &Context, permit: &Permit, endpoint: &Endpoint, body: &CallBody) -> u64 {
+/// What output there is room for in the hard limit that refused a call, beside its prompt.
+fn room(refusal: &QuotaRefusal, prompt_max: u64) -> Option<u64> {
+    let QuotaRefusal::Exhausted { standing, .. } = refusal else { return None };
+    match standing.unit {
+        Unit::Total if standing.is_hard => Some(standing.remaining.saturating_sub(prompt_max)),
+        Unit::Output if standing.is_hard => Some(standing.remaining),
+        Unit::Total | Unit::Output | Unit::Input | Unit::Requests => None,
+    }
+}
+
+/// Whether a limit that counts outputs must never be passed.
+fn is_hard(permit: &Permit) -> bool {
+    let is_hard = |limit: &TokenRateLimit| {
+        limit.enforcement == Enforcement::Hard && matches!(limit.unit, Unit::Total | Unit::Output)
+    };
+    permit.subscription().limits.iter().any(is_hard)
+}
+
+/// The output tokens a call will probably have, all of its choices together. Where a limit is hard they are the most it can have: what the
+/// caller asked for, else a multiple of what such calls have.
+fn output(context: &Context, permit: &Permit, endpoint: &Endpoint, body: &CallBody, is_hard: bool) -> u64 {
     if !endpoint.generates() {
         return 0;
     }
     let quota = &context.actors.quota;
+    if is_hard {
+        let each = body.max_tokens.unwrap_or_else(|| HARD_MIN.max(4 * quota.output_estimate(permit, None)));
+        return each.saturating_mul(body.choices);
+    }
     match body.max_tokens {
         Some(each) => quota.output_estimate(permit, Some(each.saturating_mul(body.choices))),
         None => quota.output_estimate(permit, None).saturating_mul(body.choices),
@@ -155,6 +199,7 @@ mod tests {
         let standing = LimitStanding {
             unit: Unit::Total,
             scope: LimitScope::User,
+            is_hard: false,
             limit: 1000,
             window: "1h".to_owned(),
             window_seconds: 3600,

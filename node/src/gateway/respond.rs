@@ -123,6 +123,7 @@ mod tests {
         LimitStanding {
             unit: Unit::Total,
             scope: LimitScope::User,
+            is_hard: false,
             limit: 1000,
             window: window.to_owned(),
             window_seconds: 3600,

@@ -18,6 +18,8 @@ pub(super) struct Bill {
     /// Here once settled.
     limits: Option<Limits>,
     prompt_guess: u64,
+    /// Of each choice: replicas are told to stop there, because a limit is hard.
+    output_max: Option<u64>,
     observed: Charge,
 }
 
@@ -29,13 +31,19 @@ impl Bill {
         call: Arc<CallMetrics>,
         reservation: Option<Reservation>,
         prompt_guess: u64,
+        output_max: Option<u64>,
     ) -> Bill {
         call.authorized_calls.inc();
         call.in_flight.inc();
         if let Some(reservation) = &reservation {
             call.reserved.inc_by(reservation.need().total());
         }
-        Bill { metrics, call, reservation, limits: None, prompt_guess, observed: Charge::default() }
+        Bill { metrics, call, reservation, limits: None, prompt_guess, output_max, observed: Charge::default() }
+    }
+
+    /// How many tokens each choice may have at most, if that is bounded.
+    pub(super) fn output_max(&self) -> Option<u64> {
+        self.output_max
     }
 
     /// Where the limits stand, this call counted as used: what it holds, or what it cost once that is settled. Empty for calls that
@@ -70,6 +78,7 @@ impl Bill {
     }
 
     fn observe(&mut self, charge: Charge) {
+        let charge = self.believed(charge);
         if let Some(reservation) = &mut self.reservation
             && charge != self.observed
         {
@@ -103,7 +112,18 @@ impl Bill {
         }
     }
 
+    /// Under a hard limit nothing is used beyond what is held: a replica that says otherwise was told to stop before.
+    fn believed(&self, charge: Charge) -> Charge {
+        let Some(need) = self.reservation.as_ref().filter(|_| self.output_max.is_some()).map(Reservation::need) else {
+            return charge;
+        };
+        let (input, output) = (charge.amount.input.min(need.input), charge.amount.output.min(need.output));
+        let amount = Amount { input, output, ..charge.amount };
+        Charge { amount, is_absurd: charge.is_absurd || amount != charge.amount, ..charge }
+    }
+
     fn settle(&mut self, charge: Charge, output: Option<u64>) {
+        let charge = self.believed(charge);
         if let Some(reservation) = self.reservation.take() {
             self.book(charge, reservation.need());
             self.limits = Some(reservation.settle(charge, output));

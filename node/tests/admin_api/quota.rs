@@ -40,7 +40,7 @@ async fn every_limit_of_a_key_is_shown_where_it_stands() {
     assert_eq!(fresh.status, 200, "{}", fresh.text);
     assert_eq!(fresh.json(), world.ask("GET", &of(id, "gpt"), ADMIN, "").await.json(), "one model has that name");
     let untouched = |limit: u64, unit: &str, scope: &str, subject: &str, window: &str| {
-        json!({"limit": limit, "unit": unit, "scope": scope, "subject": subject, "window": window,
+        json!({"limit": limit, "unit": unit, "scope": scope, "enforcement": "reserve", "subject": subject, "window": window,
             "used": 0, "held": 0, "free": limit, "debt": 0, "resets": null, "nodes": []})
     };
     let expected = json!([

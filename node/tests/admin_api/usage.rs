@@ -83,7 +83,8 @@ async fn what_calls_used_is_told_to_those_it_concerns() {
     let by_model = told(&world, &format!("{USAGE}?by=model"), ALICE, 2).await;
     let [row] = &by_model["data"].as_array().unwrap()[..] else { panic!("{by_model}") };
     assert_eq!((&row["model"], &row["total"], row.get("user")), (&json!("llm/gpt"), &json!(280), None));
-    for (query, rows) in [("from=2020-01-01&to=2020-02-01", 0), ("from=2020-01-01T00:00:00Z", 1), ("to=2020-01-01", 0)] {
+    for (query, rows) in [("from=2020-01-01&to=2020-02-01", 0), ("from=2020-01-01T00:00:00Z", 1), ("to=2020-01-01", 0)]
+    {
         let answer = world.ask("GET", &format!("{USAGE}?{query}"), ALICE, "").await.json();
         assert_eq!(answer["data"].as_array().unwrap().len(), rows, "{query}: {answer}");
     }

@@ -7,6 +7,7 @@ mod client;
 mod counts;
 mod edges;
 mod endings;
+mod hard;
 mod refusals;
 mod scripted;
 mod world;

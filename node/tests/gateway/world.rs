@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use actors::quota::Amount;
+use actors::quota::{Amount, Charge};
 use actors::{Actors, Permit};
 use axum::Router;
 use axum::routing::get;
@@ -18,6 +18,7 @@ use raft::cluster::Settings as ClusterSettings;
 use raft::command::NewKey;
 use raft::doors::{Clock, Doors, SystemClock};
 use raft::resources::{Kind, NewObject, ObjectKey, validate};
+use raft::state::UsageSum;
 use raft::storage::MemoryDisk;
 use raft::{Cluster, Command, NodeId, Reply, Timestamp};
 use serde_json::{Value, json};
@@ -163,8 +164,21 @@ impl World {
     pub(crate) async fn used(&self) -> u64 {
         let reservation = self.context.actors.quota.reserve(&self.permit(), Amount::of_call(1, 0)).await.unwrap();
         let used = reservation.standing()[0].used;
-        reservation.settle(Amount::default(), None);
+        reservation.settle(Charge::default(), None);
         used - 1
+    }
+
+    /// What usage says of all calls, once all that were settled are in it.
+    pub(crate) async fn charged(&self) -> UsageSum {
+        let settled = self.counter("tollgate_usage_settlements_total");
+        let sum = || {
+            let mut sum = UsageSum::default();
+            let view = self.context.cluster.view();
+            view.usage.between(Timestamp(0), Timestamp(u64::MAX)).for_each(|(_, _, _, row)| sum.add(row));
+            sum
+        };
+        eventually("usage has every call", || sum().calls as f64 >= settled).await;
+        sum()
     }
 
     /// The sum of a counter over all labels.

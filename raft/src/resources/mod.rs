@@ -30,6 +30,6 @@ pub use model_ref::ModelRefSpec;
 pub use object::{FieldError, NewObject, Object, ObjectKey, Spec, unknown_fields, validate};
 pub use status::{Condition, Phase, ReplicaHealth, Status, is_usable_reference, reference_phase, status};
 pub use subjects::{MeteringMetadata, Subjects};
-pub use subscription::{LimitKind, LimitScope, SubscriptionModel, SubscriptionSpec, TokenRateLimit, Unit};
+pub use subscription::{Enforcement, LimitKind, LimitScope, SubscriptionModel, SubscriptionSpec, TokenRateLimit, Unit};
 pub use table::row;
 pub use tenant::{DEFAULT_TENANT, ExternalOidc, TENANT_NAMESPACE, TenantSpec};

@@ -52,6 +52,8 @@ pub struct TokenRateLimit {
     pub unit: Unit,
     /// Who is counted together.
     pub scope: LimitScope,
+    /// What becomes of an answer that would pass it.
+    pub enforcement: Enforcement,
 }
 
 impl TokenRateLimit {
@@ -63,7 +65,8 @@ impl TokenRateLimit {
             LimitScope::Key => "for each key",
             LimitScope::Subscription => "for all users together",
         };
-        format!("{limit} {noun} per {window} {whose}")
+        let hard = if self.enforcement == Enforcement::Hard { ", hard" } else { "" };
+        format!("{limit} {noun} per {window} {whose}{hard}")
     }
 
     /// Which of the limits on a model it is. Two of one kind are one: the smaller.
@@ -141,6 +144,26 @@ impl LimitScope {
     }
 }
 
+/// What becomes of an answer that would pass a limit.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Enforcement {
+    /// It is finished. What it used beyond its reservation and nothing free covers is debt: the next window has so much less.
+    #[default]
+    Reserve,
+    /// It ends there, as one ends that reaches its `max_tokens`.
+    Hard,
+}
+
+impl Enforcement {
+    /// As a limit's `enforcement` says it.
+    pub const NAMES: [(&str, Enforcement); 2] = [("reserve", Enforcement::Reserve), ("hard", Enforcement::Hard)];
+
+    /// As a limit's `enforcement` says it.
+    pub fn name(self) -> &'static str {
+        name_of(&Enforcement::NAMES, self)
+    }
+}
+
 fn name_of<T: PartialEq>(names: &[(&'static str, T)], wanted: T) -> &'static str {
     names.iter().find(|(_, meaning)| *meaning == wanted).map_or("", |(name, _)| name)
 }
@@ -181,7 +204,7 @@ pub(super) fn parse(body: &Fields<'_>) -> Option<SubscriptionSpec> {
 
 fn parse_model(model: &Fields<'_>) -> Option<SubscriptionModel> {
     let target = model_ref::parse_target(model);
-    let limits = model.some_objects("tokenRateLimits", &["limit", "window", "unit", "scope"]);
+    let limits = model.some_objects("tokenRateLimits", &["limit", "window", "unit", "scope", "enforcement"]);
     let billing = model.object("billingRate", &["perToken"]);
     let limits = limits.iter().filter_map(parse_limit).collect();
     let (namespace, name) = target?;
@@ -196,6 +219,7 @@ fn parse_limit(limit: &Fields<'_>) -> Option<TokenRateLimit> {
     let tokens = limit.integer("limit", 1..=1_000_000_000);
     let unit = limit.one_of("unit", &Unit::NAMES).unwrap_or_default();
     let scope = limit.one_of("scope", &LimitScope::NAMES).unwrap_or_default();
+    let enforcement = limit.one_of("enforcement", &Enforcement::NAMES).unwrap_or_default();
     let window = limit.required_text("window", 0..=64)?;
     match window_seconds(window) {
         Some(seconds) if seconds <= WINDOW_SECONDS_MAX => Some(TokenRateLimit {
@@ -204,6 +228,7 @@ fn parse_limit(limit: &Fields<'_>) -> Option<TokenRateLimit> {
             window_seconds: seconds,
             unit,
             scope,
+            enforcement,
         }),
         Some(_) => {
             limit.error("window", format!("\"{window}\" is too long: use at most 8784h (366 days)"));

@@ -53,9 +53,10 @@ fn subscriptions_are_checked_field_by_field() {
             (limited(json!(5), json!(60)), &format!("{window}: must be a string, not 60")),
             (
                 json!({ "spec": { "modelRefs": [{ "name": "granite", "namespace": "llm",
-                    "tokenRateLimits": [{ "limit": 1, "window": "1h", "unit": "euros", "scope": "group" }] }] } }),
+                    "tokenRateLimits": [{ "limit": 1, "window": "1h", "unit": "euros", "scope": "group", "enforcement": "soft" }] }] } }),
                 "spec.modelRefs[0].tokenRateLimits[0].unit: is \"euros\": use total, input, output, requests\n\
-                 spec.modelRefs[0].tokenRateLimits[0].scope: is \"group\": use user, key, subscription",
+                 spec.modelRefs[0].tokenRateLimits[0].scope: is \"group\": use user, key, subscription\n\
+                 spec.modelRefs[0].tokenRateLimits[0].enforcement: is \"soft\": use reserve, hard",
             ),
             (json!({}), "spec: is required"),
             (json!([]), "must be an object, not a list"),

@@ -1,21 +1,27 @@
-//! QUOTA: no meter admits beyond its limit in any window, and no window begins before the one before it has ended. By the ledger's own
-//! numbers here; by what engines produced in `usage`.
+//! QUOTA: no meter admits beyond its limit in any window, a hard one owes nothing, and no window begins before the one before it has
+//! ended. By the ledger's own numbers here; by what engines produced in `usage`.
 
 use std::collections::BTreeMap;
 
 use raft::Timestamp;
+use raft::resources::{LimitScope, Unit};
 use raft::state::MeterId;
 
 use super::Violation;
-use crate::world::Observation;
+use crate::world::{Observation, Shared};
 
 /// By meter: the number and the end of the last window.
 #[derive(Default)]
 pub(super) struct Windows(BTreeMap<MeterId, (u64, Timestamp)>);
 
 impl Windows {
-    pub(super) fn check(&mut self, seen: &Observation) -> Result<(), Violation> {
+    pub(super) fn check(&mut self, shared: &Shared, seen: &Observation) -> Result<(), Violation> {
         for (id, meter) in &seen.view.meters {
+            let is_hard = shared.plan.is_hard && (id.limit.unit, id.limit.scope) == (Unit::Total, LimitScope::User);
+            if is_hard && meter.debt > 0 {
+                let text = format!("{} owes {} tokens of a hard limit", id.subject, meter.debt);
+                return Err(Violation::new("QUOTA", text));
+            }
             let (Some(window), Some(limit)) = (&meter.window, seen.view.limit_of(id)) else { continue };
             let taken = window.settled + window.held();
             if taken > limit {

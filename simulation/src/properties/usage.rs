@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use raft::{Timestamp, View};
 use raft::resources::{LimitScope, Unit};
 use raft::state::{MeterId, MeterWindow, Subject, UsageLabels};
+use raft::{Timestamp, View};
 use sim_vllm::Outcome;
 
 use super::Violation;

@@ -126,6 +126,9 @@ pub(crate) fn objects(plan: &Plan, groups: usize) -> Vec<(String, Value)> {
 fn limits(plan: &Plan) -> Vec<Value> {
     let window = format!("{}s", plan.window_seconds);
     let mut limits = vec![json!({"limit": plan.limit, "window": window})];
+    if plan.is_hard {
+        limits[0]["enforcement"] = "hard".into();
+    }
     if plan.has_many_limits {
         limits.extend([
             json!({"limit": plan.limit / 2, "window": window, "unit": "input"}),

@@ -7,7 +7,7 @@ fn tokens(input: u64) -> Amount {
 }
 
 fn written(limit: u64, window: &str, window_seconds: u32, unit: Unit, scope: LimitScope) -> TokenRateLimit {
-    TokenRateLimit { limit, window: window.to_owned(), window_seconds, unit, scope }
+    TokenRateLimit { limit, window: window.to_owned(), window_seconds, unit, scope, enforcement: Enforcement::Reserve }
 }
 
 fn slot(limit: u64, granted: u64) -> Slot {
@@ -19,7 +19,7 @@ fn slot(limit: u64, granted: u64) -> Slot {
     };
     let meter = Meter::new(1, Timestamp(1000));
     meter.grant(granted);
-    Slot { meter: Arc::new(meter), ..Slot::new(Arc::new(Rule { id, limit, window: "60s".to_owned() })) }
+    Slot { meter: Arc::new(meter), ..Slot::new(Arc::new(Rule { id, limit, window: "60s".to_owned(), is_hard: false })) }
 }
 
 /// (free, held, unreported, excess).

@@ -4,8 +4,8 @@ use axum::response::Response;
 use http::StatusCode;
 use raft::View;
 use raft::resources::{
-    Kind, LimitScope, Object, ObjectKey, Phase, Spec, SubscriptionModel, SubscriptionSpec, TokenRateLimit, Unit,
-    reference_phase,
+    Enforcement, Kind, LimitScope, Object, ObjectKey, Phase, Spec, SubscriptionModel, SubscriptionSpec, TokenRateLimit,
+    Unit, reference_phase,
 };
 use serde_json::{Map, Value, json};
 
@@ -93,6 +93,9 @@ fn shown_limit(limit: &TokenRateLimit) -> Value {
     }
     if limit.scope != LimitScope::default() {
         shown["scope"] = json!(limit.scope.name());
+    }
+    if limit.enforcement != Enforcement::default() {
+        shown["enforcement"] = json!(limit.enforcement.name());
     }
     shown
 }

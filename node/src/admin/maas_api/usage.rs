@@ -66,7 +66,9 @@ struct Group {
 
 pub(super) async fn answer(ask: &Ask<'_>) -> Result<Response, Refused> {
     let Query(wanted) = Query::<Wanted>::try_from_uri(&ask.uri).map_err(|_| {
-        Refused::bad_request("ask with from, to, username, by and format, or some of them, each once: see the documentation")
+        Refused::bad_request(
+            "ask with from, to, username, by and format, or some of them, each once: see the documentation",
+        )
     })?;
     let username = wanted.username.as_deref().filter(|name| !name.is_empty());
     let user = match username {
@@ -206,9 +208,9 @@ fn csv(rows: &BTreeMap<Group, UsageSum>) -> Result<Response, Refused> {
     let mut write = || {
         writer.write_record(COLUMNS)?;
         for (group, sum) in rows {
-            let (begins, seconds) = group.time.map_or_else(Default::default, |(begins, length)| {
-                (begins.to_string(), length.as_secs().to_string())
-            });
+            let (begins, seconds) = group
+                .time
+                .map_or_else(Default::default, |(begins, length)| (begins.to_string(), length.as_secs().to_string()));
             let names = group.names.iter().map(|name| name.clone().unwrap_or_default());
             let numbers = numbers(sum).map(|number| number.to_string());
             writer.write_record([begins, seconds].into_iter().chain(names).chain(numbers))?;

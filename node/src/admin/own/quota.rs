@@ -131,6 +131,7 @@ fn explain_limit(
         "limit": reading.limit,
         "unit": limit.unit.name(),
         "scope": limit.scope.name(),
+        "enforcement": limit.enforcement.name(),
         "subject": subject.to_string(),
         "window": limit.window,
         "used": reading.used,
