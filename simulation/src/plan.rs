@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) window_seconds: u64,
     /// A node makes a snapshot after so many log entries.
     pub(crate) snapshot_every: u64,
+    /// A node that has not heard from a leader for so long admits nobody.
+    pub(crate) serving_lease: Duration,
     /// Beside the limit of tokens of each user there are limits of other units and scopes.
     pub(crate) has_many_limits: bool,
     /// No answer may pass the limit of tokens.
@@ -98,6 +100,9 @@ pub(crate) enum Fault {
     EngineHang(usize),
 }
 
+/// What is usual, and what lets a node that is cut off be without a lease for most of the time.
+pub(crate) const LEASE: Duration = Duration::from_secs(5);
+const SHORT_LEASE: Duration = Duration::from_millis(1_500);
 /// A limit that no run can use up.
 pub(crate) const UNLIMITED: u64 = 10_000_000;
 
@@ -137,6 +142,7 @@ impl Plan {
             limit: *chance.pick(&[400, 3_000, 20_000, UNLIMITED]),
             window_seconds: *chance.pick(&[2, 10, 3600, 3600]),
             snapshot_every: *chance.pick(&[20, 100, 5000]),
+            serving_lease: LEASE,
             has_many_limits: false,
             is_hard: false,
             breaks_early: false,
@@ -155,6 +161,7 @@ impl Plan {
         plan.breaks_early = chance.percent(10);
         plan.has_many_limits = chance.percent(30);
         plan.is_hard = chance.percent(30);
+        plan.serving_lease = if chance.percent(60) { SHORT_LEASE } else { LEASE };
         plan
     }
 
@@ -271,7 +278,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "seed {}: {} nodes, {} engines, {} users with {} tokens per {} s each{}, a snapshot every {} entries, {} ms of chaos{}",
+            "seed {}: {} nodes, {} engines, {} users with {} tokens per {} s each{}, a snapshot every {} entries, a lease of {} ms, {} ms of chaos{}",
             self.seed,
             self.nodes,
             self.engines,
@@ -285,6 +292,7 @@ impl fmt::Display for Plan {
                 (true, true) => " (hard) and other limits",
             },
             self.snapshot_every,
+            self.serving_lease.as_millis(),
             self.chaos.as_millis(),
             if self.breaks_early { " from the beginning" } else { "" }
         )?;

@@ -30,7 +30,7 @@ mod taken_out;
 
 use std::time::Duration;
 
-use crate::plan::{NoFault, Plan, Planned, UNLIMITED};
+use crate::plan::{LEASE, NoFault, Plan, Planned, UNLIMITED};
 use crate::world::Tally;
 
 /// A trap.
@@ -93,6 +93,7 @@ impl Scenario {
             limit: UNLIMITED,
             window_seconds: 3600,
             snapshot_every: 40,
+            serving_lease: LEASE,
             has_many_limits: true,
             is_hard: false,
             breaks_early: false,

@@ -273,6 +273,7 @@ fn config(number: usize, shared: &Shared) -> Config {
         config.cluster.join = true;
     }
     config.cluster.snapshot_every = plan.snapshot_every;
+    config.cluster.serving_lease = plan.serving_lease;
     config.peers.listen = format!("0.0.0.0:{PEER_PORT}");
     config.gateway.listen = format!("0.0.0.0:{GATEWAY_PORT}");
     config.admin.listen = format!("0.0.0.0:{ADMIN_PORT}");
