@@ -103,6 +103,7 @@ pub(crate) enum Fault {
 /// What is usual, and what lets a node that is cut off be without a lease for most of the time.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 const SHORT_LEASE: Duration = Duration::from_millis(1_500);
+
 /// A limit that no run can use up.
 pub(crate) const UNLIMITED: u64 = 10_000_000;
 
