@@ -99,7 +99,7 @@ impl Permit {
 pub struct SubscriptionAccess {
     /// The MaaSSubscription.
     pub id: Name,
-    /// Every one of them must hold, per user.
+    /// Every one of them must hold, each for whom its scope says.
     pub limits: Vec<TokenRateLimit>,
     /// What usage is accounted under.
     pub metadata: MeteringMetadata,

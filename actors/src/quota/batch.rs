@@ -6,9 +6,10 @@ use std::time::Duration;
 use raft::command::{Draw, QuotaEntry, QuotaGrant};
 use raft::state::{MeterId, Subject, UsageRow};
 
-use super::book::{Meter, Rule, Slot};
+use super::book::{Rule, Slot};
 use super::decide;
 use super::ledger::{self, LastRefusal, Sent};
+use super::meter::Meter;
 use super::tend::{Moment, Tended, Wish};
 
 /// So long the ledger's word that a window is still open stands against this node's clock.
@@ -24,7 +25,7 @@ pub(super) struct Draft {
     pub(super) sent: Vec<Sent>,
     pub(super) usage: Vec<UsageRow>,
     /// Its size, about.
-    pub(super) bytes: usize,
+    bytes: usize,
 }
 
 impl Draft {

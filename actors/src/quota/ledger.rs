@@ -8,8 +8,9 @@ use raft::state::{Meter as LedgerMeter, MeterWindow};
 use raft::{NodeId, Timestamp, View};
 use tokio::time::Instant;
 
-use super::book::{Meter, MeterSet, Slot};
+use super::book::{MeterSet, Slot};
 use super::decide::Reading;
+use super::meter::Meter;
 use crate::routing::AccessKey;
 
 /// A batch on its way, and whom each entry concerns.

@@ -12,6 +12,7 @@ mod charge;
 mod decide;
 mod estimate;
 mod ledger;
+mod meter;
 mod queue;
 mod reservation;
 mod standing;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use raft::resources::{Enforcement, Unit};
+
 use super::amount::Amount;
 use super::book::{MeterSet, Slots};
 use super::standing::{self, LimitStanding};
@@ -27,8 +29,29 @@ impl Reservation {
 
     /// What would be charged if the call ended now. Starts at nothing: a call that never reached a replica costs nothing.
     pub fn observe(&mut self, charge: Charge) {
-        self.charge = charge;
-        self.holds.iter_mut().for_each(|hold| hold.observed = charge.amount);
+        self.charge = self.believed(charge);
+        self.holds.iter_mut().for_each(|hold| hold.observed = self.charge.amount);
+    }
+
+    /// What was last observed, as far as it can be true.
+    pub fn charge(&self) -> Charge {
+        self.charge
+    }
+
+    /// Under a hard limit nothing is used beyond what is held: a replica that says otherwise was told to stop before.
+    fn believed(&self, charge: Charge) -> Charge {
+        let hard = |units: [Unit; 2]| {
+            let limits = &self.permit.subscription().limits;
+            limits.iter().any(|limit| limit.enforcement == Enforcement::Hard && units.contains(&limit.unit))
+        };
+        let mut amount = charge.amount;
+        if hard([Unit::Total, Unit::Input]) {
+            amount.input = amount.input.min(self.need.input);
+        }
+        if hard([Unit::Total, Unit::Output]) {
+            amount.output = amount.output.min(self.need.output);
+        }
+        Charge { amount, is_absurd: charge.is_absurd || amount != charge.amount, ..charge }
     }
 
     /// What is held.

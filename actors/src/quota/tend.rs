@@ -8,9 +8,10 @@ use raft::{NodeId, Timestamp, View};
 use tokio::time::Instant;
 
 use super::amount::{Amount, Rate};
-use super::book::{Meter, MeterSet, Rule, Slot, Slots};
+use super::book::{MeterSet, Rule, Slot, Slots};
 use super::decide::{self, Prospect, Reading};
 use super::ledger::{self, LastRefusal};
+use super::meter::Meter;
 use super::queue::{self, Waiter};
 use super::reservation::Hold;
 use super::{QuotaRefusal, Shared};

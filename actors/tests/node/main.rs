@@ -4,6 +4,7 @@
 mod access;
 #[cfg(test)]
 mod ledger;
+mod limits;
 #[cfg(test)]
 mod nodes;
 #[cfg(test)]

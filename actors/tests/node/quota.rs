@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use actors::quota::Amount;
 use actors::{Permit, QuotaRefusal, Reservation};
 use raft::resources::{Kind, LimitKind, LimitScope, Unit};
 use raft::state::{Meter, MeterId, Subject};
-use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::{Node, amount, charge, charged};
+use crate::support::{Node, amount, charge};
 
 /// Longer than it takes the book to tell the ledger what it knows.
 pub(crate) const SOON: Duration = Duration::from_millis(100);
@@ -451,60 +449,4 @@ async fn what_a_caller_is_told_was_used_never_becomes_less() {
         tokio::task::yield_now().await;
     }
     assert_eq!(limits.standing()[0].used, 10 + 4 * 2000 * 10);
-}
-
-#[tokio::test]
-async fn limits_count_what_and_whom_they_say() {
-    let node = Node::start().await;
-    node.prepare(&[(1, "1h")]).await;
-    let limits = json!([
-        {"limit": 1000, "window": "1h"},
-        {"limit": 100, "window": "1h", "unit": "output"},
-        {"limit": 2, "window": "1h", "unit": "requests", "scope": "key"},
-        {"limit": 1500, "window": "1h", "unit": "input", "scope": "subscription"},
-    ]);
-    node.subscribe_under("dev", "qwen", limits).await;
-    let mut permits = Vec::new();
-    for user in ["ann", "ann", "bob"] {
-        let (_, key) = node.key(user, "dev").await;
-        permits.push(node.permit(&key, "qwen"));
-    }
-    let [first, second, of_bob] = &permits[..] else { unreachable!() };
-    let quota = &node.actors.quota;
-    let refusing = async |permit: &Permit, need: Amount| match quota.reserve(permit, need).await.unwrap_err() {
-        QuotaRefusal::Exhausted { standing, .. } => (standing.unit, standing.scope, standing.used, standing.limit),
-        other => panic!("{other:?}"),
-    };
-
-    for (input, output) in [(500, 60), (100, 40)] {
-        let reservation = quota.reserve(first, Amount::of_call(300, 20)).await.unwrap();
-        reservation.settle(charged(Amount::of_call(input, output)), Some(output));
-    }
-    // One key has made its calls, another key of the same user has not; the user's answers are used up, for both.
-    assert_eq!(refusing(first, Amount::of_call(1, 0)).await, (Unit::Requests, LimitScope::Key, 2, 2));
-    assert_eq!(refusing(second, Amount::of_call(1, 1)).await, (Unit::Output, LimitScope::User, 100, 100));
-    quota.reserve(second, Amount::of_call(200, 0)).await.unwrap().settle(charge(200), None);
-
-    // Bob's own limits are fresh, but all share the prompts of the subscription: 800 of 1500 are gone.
-    quota.reserve(of_bob, Amount::of_call(700, 5)).await.unwrap().settle(charged(Amount::of_call(700, 5)), None);
-    assert_eq!(refusing(of_bob, Amount::of_call(1, 0)).await, (Unit::Input, LimitScope::Subscription, 1500, 1500));
-
-    // Who was refused by one limit holds nothing of the others, and the ledger has each in its own unit.
-    node.actors.drain().await;
-    let settled = |meter: &Meter| meter.window.as_ref().map(|window| (window.settled, window.held()));
-    let view = node.cluster.view();
-    let mut meters: Vec<_> =
-        view.meters.iter().map(|(id, meter)| ((id.limit.unit, id.limit.scope), settled(meter).unwrap())).collect();
-    meters.sort_unstable();
-    let expected = [
-        ((Unit::Total, LimitScope::User), (705, 0)),
-        ((Unit::Total, LimitScope::User), (900, 0)),
-        ((Unit::Input, LimitScope::Subscription), (1500, 0)),
-        ((Unit::Output, LimitScope::User), (5, 0)),
-        ((Unit::Output, LimitScope::User), (100, 0)),
-        ((Unit::Requests, LimitScope::Key), (1, 0)),
-        ((Unit::Requests, LimitScope::Key), (1, 0)),
-        ((Unit::Requests, LimitScope::Key), (2, 0)),
-    ];
-    assert_eq!(meters, expected);
 }

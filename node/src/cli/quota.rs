@@ -70,9 +70,10 @@ fn shown(answer: &Value) -> String {
             let stranded = stranded.map(|stranded| format!(" and {stranded} stranded")).unwrap_or_default();
             format!("{}: {}{stranded}", node["node"], node["granted"])
         };
+        let is_hard = if limit["enforcement"] == "hard" { ", hard" } else { "" };
         let nodes: Vec<String> = limit["nodes"].as_array().into_iter().flatten().map(node).collect();
         rows.push([
-            format!("{} {} per {}", limit["limit"], text(&limit["unit"]), text(&limit["window"])),
+            format!("{} {} per {}{is_hard}", limit["limit"], text(&limit["unit"]), text(&limit["window"])),
             text(&limit["subject"]),
             limit["used"].to_string(),
             limit["held"].to_string(),
@@ -104,8 +105,8 @@ mod tests {
 
     #[test]
     fn a_limit_is_a_line_and_columns_are_aligned() {
-        let limit = |unit: &str, used: u64, resets: Value, nodes: Value| {
-            json!({"limit": 500, "unit": unit, "scope": "user", "subject": "ann", "window": "1h", "used": used, "held": 30, "free": 1,
+        let limit = |unit: &str, enforcement: &str, used: u64, resets: Value, nodes: Value| {
+            json!({"limit": 500, "unit": unit, "enforcement": enforcement, "scope": "user", "subject": "ann", "window": "1h", "used": used, "held": 30, "free": 1,
                 "debt": 0, "resets": resets, "nodes": nodes})
         };
         let nodes = json!([{"node": 1, "granted": 20, "stranded": 0}, {"node": 3, "granted": 0, "stranded": 10}]);
@@ -114,17 +115,17 @@ mod tests {
             "model": "llm/qwen",
             "time": "2026-11-22T12:00:00Z",
             "limits": [
-                limit("total", 469, json!("2026-11-22T12:40:00Z"), nodes),
-                limit("requests", 0, Value::Null, json!([])),
+                limit("total", "hard", 469, json!("2026-11-22T12:40:00Z"), nodes),
+                limit("requests", "reserve", 0, Value::Null, json!([])),
             ],
         });
         let page = "\
 key k-1 of ann, active, through subscription dev, model llm/qwen
 at 2026-11-22T12:00:00Z
 
-LIMIT                FOR  USED  HELD  FREE  DEBT  RESETS                NODES
-500 total per 1h     ann  469   30    1     0     2026-11-22T12:40:00Z  1: 20, 3: 0 and 10 stranded
-500 requests per 1h  ann  0     30    1     0     when used             -
+LIMIT                   FOR  USED  HELD  FREE  DEBT  RESETS                NODES
+500 total per 1h, hard  ann  469   30    1     0     2026-11-22T12:40:00Z  1: 20, 3: 0 and 10 stranded
+500 requests per 1h     ann  0     30    1     0     when used             -
 ";
         assert_eq!(shown(&answer), page);
     }

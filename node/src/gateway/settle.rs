@@ -20,7 +20,6 @@ pub(super) struct Bill {
     prompt_guess: u64,
     /// Of each choice: replicas are told to stop there, because a limit is hard.
     output_max: Option<u64>,
-    observed: Charge,
 }
 
 impl Bill {
@@ -38,7 +37,7 @@ impl Bill {
         if let Some(reservation) = &reservation {
             call.reserved.inc_by(reservation.need().total());
         }
-        Bill { metrics, call, reservation, limits: None, prompt_guess, output_max, observed: Charge::default() }
+        Bill { metrics, call, reservation, limits: None, prompt_guess, output_max }
     }
 
     /// How many tokens each choice may have at most, if that is bounded.
@@ -78,11 +77,7 @@ impl Bill {
     }
 
     fn observe(&mut self, charge: Charge) {
-        let charge = self.believed(charge);
-        if let Some(reservation) = &mut self.reservation
-            && charge != self.observed
-        {
-            self.observed = charge;
+        if let Some(reservation) = &mut self.reservation {
             reservation.observe(charge);
         }
     }
@@ -112,25 +107,16 @@ impl Bill {
         }
     }
 
-    /// Under a hard limit nothing is used beyond what is held: a replica that says otherwise was told to stop before.
-    fn believed(&self, charge: Charge) -> Charge {
-        let Some(need) = self.reservation.as_ref().filter(|_| self.output_max.is_some()).map(Reservation::need) else {
-            return charge;
-        };
-        let (input, output) = (charge.amount.input.min(need.input), charge.amount.output.min(need.output));
-        let amount = Amount { input, output, ..charge.amount };
-        Charge { amount, is_absurd: charge.is_absurd || amount != charge.amount, ..charge }
-    }
-
     fn settle(&mut self, charge: Charge, output: Option<u64>) {
-        let charge = self.believed(charge);
+        self.observe(charge);
         if let Some(reservation) = self.reservation.take() {
-            self.book(charge, reservation.need());
+            self.book(&reservation);
             self.limits = Some(reservation.settle(charge, output));
         }
     }
 
-    fn book(&self, charge: Charge, reserved: Amount) {
+    fn book(&self, reservation: &Reservation) {
+        let (charge, reserved) = (reservation.charge(), reservation.need());
         let (tokens, reserved, source) = (charge.amount.total(), reserved.total(), charge.source.name());
         self.call.authorized_hits.inc_by(tokens);
         self.call.settled.inc_by(tokens);
@@ -145,7 +131,7 @@ impl Drop for Bill {
     fn drop(&mut self) {
         self.call.in_flight.dec();
         if let Some(reservation) = self.reservation.take() {
-            self.book(self.observed, reservation.need());
+            self.book(&reservation);
         }
     }
 }

@@ -156,7 +156,11 @@ impl World {
 
     /// Waits until a reason is known why the only replica gets no calls.
     pub(crate) async fn reason_of_illness(&self) -> String {
-        let reason = |context: &Context| replicas(context).into_iter().find_map(|replica| replica.reason);
+        // Before its first probe every replica is ill.
+        let reason = |context: &Context| {
+            let reasons = replicas(context).into_iter().filter_map(|replica| replica.reason);
+            reasons.into_iter().find(|reason| reason != "not probed yet")
+        };
         self.eventually("a replica is ill for a reason", |context| reason(context).is_some()).await;
         reason(&self.context).unwrap()
     }

@@ -24,7 +24,7 @@ fn slot(limit: u64, granted: u64) -> Slot {
 
 /// (free, held, unreported, excess).
 fn parts(meter: &Meter) -> (u64, u64, u64, u64) {
-    (meter.free(), meter.held(), meter.unreported(), meter.excess.load(Ordering::Acquire))
+    (meter.free(), meter.held(), meter.unreported(), meter.excess())
 }
 
 #[test]
