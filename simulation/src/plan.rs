@@ -70,6 +70,8 @@ pub(crate) enum Fault {
     CrashLoop(usize),
     /// It dies so many milliseconds after it has written whom it votes for, once.
     CrashAtVote(usize, u64),
+    /// It dies, comes back after half of the time, and dies once more, so many milliseconds after it has begun to install a snapshot.
+    CrashInstalling(usize, u64),
     /// All nodes die at once.
     CrashAll,
     /// Nodes are stopped and started one after the other, politely.
@@ -103,6 +105,9 @@ pub(crate) enum Fault {
 /// What is usual, and what lets a node that is cut off be without a lease for most of the time.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 const SHORT_LEASE: Duration = Duration::from_millis(1_500);
+
+/// So few log entries between two snapshots that whoever is away for a moment needs one.
+const SNAPSHOT_OFTEN: u64 = 20;
 
 /// A limit that no run can use up.
 pub(crate) const UNLIMITED: u64 = 10_000_000;
@@ -142,7 +147,7 @@ impl Plan {
             users: chance.between(2, 5) as usize,
             limit: *chance.pick(&[400, 3_000, 20_000, UNLIMITED]),
             window_seconds: *chance.pick(&[2, 10, 3600, 3600]),
-            snapshot_every: *chance.pick(&[20, 100, 5000]),
+            snapshot_every: *chance.pick(&[SNAPSHOT_OFTEN, 100, 5000]),
             serving_lease: LEASE,
             has_many_limits: false,
             is_hard: false,
@@ -163,6 +168,14 @@ impl Plan {
         plan.has_many_limits = chance.percent(30);
         plan.is_hard = chance.percent(30);
         plan.serving_lease = if chance.percent(60) { SHORT_LEASE } else { LEASE };
+        // Only where snapshots are made often does anybody get one.
+        if plan.snapshot_every == SNAPSHOT_OFTEN && chance.percent(50) {
+            let at = Duration::from_millis(chance.between(0, 3_000));
+            let lasts = Duration::from_millis(chance.between(4_000, 10_000));
+            let fault = Fault::CrashInstalling(chance.between(1, nodes as u64) as usize, chance.between(0, 4));
+            plan.faults.push(Planned { at, lasts, fault });
+            plan.faults.sort_by_key(|planned| planned.at);
+        }
         plan
     }
 
@@ -208,6 +221,7 @@ impl Fault {
             Fault::Crash(node) => Fault::Crash(to(node)),
             Fault::CrashLoop(node) => Fault::CrashLoop(to(node)),
             Fault::CrashAtVote(node, millis) => Fault::CrashAtVote(to(node), millis),
+            Fault::CrashInstalling(node, millis) => Fault::CrashInstalling(to(node), millis),
             Fault::DiskStall(node) => Fault::DiskStall(to(node)),
             Fault::DiskFull(node) => Fault::DiskFull(to(node)),
             Fault::DiskError(node) => Fault::DiskError(to(node)),
@@ -321,6 +335,7 @@ impl fmt::Display for Fault {
             Fault::Crash(node) => write!(f, "crash {node}"),
             Fault::CrashLoop(node) => write!(f, "crash-loop {node}"),
             Fault::CrashAtVote(node, millis) => write!(f, "crash-at-vote {node} {millis}"),
+            Fault::CrashInstalling(node, millis) => write!(f, "crash-installing {node} {millis}"),
             Fault::CrashAll => f.write_str("crash-all"),
             Fault::RollingRestart => f.write_str("rolling-restart"),
             Fault::DiskStall(node) => write!(f, "disk-stall {node}"),
@@ -370,6 +385,7 @@ impl FromStr for Planned {
             "crash" => Fault::Crash(index(3)?),
             "crash-loop" => Fault::CrashLoop(index(3)?),
             "crash-at-vote" => Fault::CrashAtVote(index(3)?, count(4)?),
+            "crash-installing" => Fault::CrashInstalling(index(3)?, count(4)?),
             "crash-all" => Fault::CrashAll,
             "rolling-restart" => Fault::RollingRestart,
             "disk-stall" => Fault::DiskStall(index(3)?),

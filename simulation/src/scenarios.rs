@@ -6,6 +6,7 @@ mod clock_jump;
 mod crash;
 mod crash_all;
 mod crash_at_vote;
+mod crash_installing;
 mod crash_loop;
 mod disk_error;
 mod disk_full;
@@ -44,7 +45,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const SCENARIOS: [&Scenario; 27] = [
+pub(crate) const SCENARIOS: [&Scenario; 28] = [
     &isolate::SCENARIO,
     &one_way::SCENARIO,
     &ring::SCENARIO,
@@ -55,6 +56,7 @@ pub(crate) const SCENARIOS: [&Scenario; 27] = [
     &crash::SCENARIO,
     &crash_loop::SCENARIO,
     &crash_at_vote::SCENARIO,
+    &crash_installing::SCENARIO,
     &crash_all::SCENARIO,
     &rolling_restart::SCENARIO,
     &disk_stall::SCENARIO,

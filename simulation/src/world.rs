@@ -189,6 +189,8 @@ pub(crate) struct Tally {
     pub(crate) actors_killed: u32,
     /// Nodes that died just after they had voted.
     pub(crate) crashed_voting: u32,
+    /// Nodes that died while they installed a snapshot.
+    pub(crate) crashed_installing: u32,
     /// How often a node went past log entries that it never had: with a snapshot of another one.
     pub(crate) jumps: u64,
     /// Written by one node and never read by the other.
@@ -424,6 +426,7 @@ impl World<'_> {
             tally.replaced_nodes += usize::from(slot.successor.get().is_some());
             tally.actors_killed += slot.actors_killed.get();
             tally.crashed_voting += slot.crashed_voting.get();
+            tally.crashed_installing += slot.crashed_installing.get();
             tally.writes_lost += lost;
             tally.disk_errors += failed;
             tally.disk_stalls += stalled;

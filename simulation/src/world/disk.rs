@@ -45,6 +45,8 @@ struct Inner {
     synced: u64,
     /// How many of them were votes.
     votes: u64,
+    /// How often it was begun to write a snapshot of what the log does not have: one that another node made.
+    installs: u64,
     ill: Illness,
     /// Indices of log records of which a bit has turned over.
     rotten: BTreeSet<u64>,
@@ -79,6 +81,7 @@ impl SimDisk {
             written: 0,
             synced: 0,
             votes: 0,
+            installs: 0,
             ill: Illness::default(),
             rotten: BTreeSet::new(),
             lost: 0,
@@ -170,6 +173,11 @@ impl SimDisk {
         self.inner().votes
     }
 
+    /// How often it was begun to install a snapshot.
+    pub(crate) fn installs(&self) -> u64 {
+        self.inner().installs
+    }
+
     /// Entries in the log, and snapshots.
     pub(crate) fn size(&self) -> (usize, usize) {
         let inner = self.inner();
@@ -238,6 +246,11 @@ impl SimDisk {
 }
 
 impl Inner {
+    fn note_snapshot(&mut self, number: u64) {
+        let newest = self.current.log.last_key_value().map(|(index, _)| *index);
+        self.installs += u64::from(newest.is_none_or(|newest| newest < number.saturating_sub(1)));
+    }
+
     /// A disk that fails does not fail each time.
     fn check_often(&mut self, fails: bool, percent: u64) -> io::Result<()> {
         if fails && self.chance.percent(percent) {
@@ -304,6 +317,7 @@ impl Disk for SimDisk {
     fn write_snapshot(&self, number: u64, make: MakeBytes) -> BoxFuture<'_, io::Result<Bytes>> {
         Box::pin(async move {
             let bytes = make();
+            self.inner().note_snapshot(number);
             self.turn().await;
             self.check_space()?;
             self.sync_all().await?;

@@ -44,8 +44,8 @@ struct Active {
     planned: Planned,
     /// Steps done, of faults that have several.
     steps: u32,
-    /// How often the node had voted when the fault began, and when it dies since it did so again.
-    votes: Option<u64>,
+    /// How often the node had done what it is to die at when the fault began, and when it dies since it did so again.
+    done: Option<u64>,
     dies_at: Option<Duration>,
 }
 
@@ -60,6 +60,16 @@ impl Active {
             }
             _ => now >= ends,
         }
+    }
+
+    /// Whether a node dies now that dies `millis` after it has done something, once. So far it did so `done` times.
+    fn is_time_to_die(&mut self, done: u64, millis: u64, now: Duration) -> bool {
+        if done > *self.done.get_or_insert(done) {
+            self.dies_at.get_or_insert(now + Duration::from_millis(millis));
+        }
+        let dies = self.steps == 0 && self.dies_at.is_some_and(|at| at <= now);
+        self.steps += u32::from(dies);
+        dies
     }
 
     /// How many steps a fault that does one `every` should have done at `now`.
@@ -105,7 +115,7 @@ impl Faults {
             planned.fault = planned.fault.moved(|node| shared.now_in_place_of(node));
             trace::event("fault", &format!("begins: {}", planned.fault));
             begin(sim, shared, &planned);
-            self.active.push(Active { planned, steps: 0, votes: None, dies_at: None });
+            self.active.push(Active { planned, steps: 0, done: None, dies_at: None });
             changed = true;
         }
         for active in &mut self.active {
@@ -290,6 +300,7 @@ fn cuts(active: &Active, shared: &Shared) -> Vec<(String, String)> {
 fn begin(sim: &mut Sim<'_>, shared: &Shared, planned: &Planned) {
     match planned.fault {
         Fault::Crash(node) => crash(sim, shared, node, planned.lasts),
+        Fault::CrashInstalling(node, _) => crash(sim, shared, node, planned.lasts / 2),
         Fault::DiskUnreadable(node) => crash(sim, shared, node, LOOP_DOWN),
         Fault::CrashAll => (1..=shared.nodes.len()).for_each(|node| crash(sim, shared, node, planned.lasts)),
         Fault::DiskRot(node) => {
@@ -346,7 +357,19 @@ fn go_on(sim: &mut Sim<'_>, shared: &Shared, active: &mut Active, now: Duration)
         Fault::Flap(..) => FLAP_EVERY,
         Fault::CrashLoop(_) => LOOP_EVERY,
         Fault::CrashAtVote(node, millis) => {
-            crash_at_vote(sim, shared, active, (node, millis), now);
+            let slot = &shared.nodes[node - 1];
+            if active.is_time_to_die(slot.disk.votes(), millis, now) {
+                slot.crashed_voting.set(slot.crashed_voting.get() + 1);
+                crash(sim, shared, node, LOOP_DOWN);
+            }
+            return false;
+        }
+        Fault::CrashInstalling(node, millis) => {
+            let slot = &shared.nodes[node - 1];
+            if active.is_time_to_die(slot.disk.installs(), millis, now) {
+                slot.crashed_installing.set(slot.crashed_installing.get() + 1);
+                crash(sim, shared, node, LOOP_DOWN);
+            }
             return false;
         }
         Fault::RollingRestart => {
@@ -364,20 +387,6 @@ fn go_on(sim: &mut Sim<'_>, shared: &Shared, active: &mut Active, now: Duration)
         _ => return true,
     }
     false
-}
-
-/// Once the node has written a vote, and perhaps told it: what was told must be on the disk.
-fn crash_at_vote(sim: &mut Sim<'_>, shared: &Shared, active: &mut Active, (node, millis): (usize, u64), now: Duration) {
-    let slot = &shared.nodes[node - 1];
-    let votes = slot.disk.votes();
-    if votes > *active.votes.get_or_insert(votes) {
-        active.dies_at.get_or_insert(now + Duration::from_millis(millis));
-    }
-    if active.steps == 0 && active.dies_at.is_some_and(|at| at <= now) {
-        active.steps = 1;
-        slot.crashed_voting.set(slot.crashed_voting.get() + 1);
-        crash(sim, shared, node, LOOP_DOWN);
-    }
 }
 
 /// Asks the next node to stop, once the one before has begun another life and serves.

@@ -76,6 +76,8 @@ pub(crate) struct NodeSlot {
     pub(crate) failed_before: Cell<u64>,
     /// How often it died just after it had voted.
     pub(crate) crashed_voting: Cell<u32>,
+    /// How often it died while it installed a snapshot.
+    pub(crate) crashed_installing: Cell<u32>,
     /// How many of its actors were killed.
     pub(crate) actors_killed: Cell<u32>,
     /// Asks the running node to stop politely.
@@ -101,6 +103,7 @@ impl NodeSlot {
             term: Cell::new(0),
             failed_before: Cell::new(0),
             crashed_voting: Cell::new(0),
+            crashed_installing: Cell::new(0),
             actors_killed: Cell::new(0),
             stop: RefCell::default(),
         }
