@@ -66,13 +66,13 @@ pub(crate) enum Fault {
     CutEngine(usize, usize),
     /// A node dies as in a power cut, and comes back at the end.
     Crash(usize),
-    /// It dies again and again.
+    /// Its process dies again and again, and its machine does not.
     CrashLoop(usize),
     /// It dies so many milliseconds after it has written whom it votes for, once.
     CrashAtVote(usize, u64),
     /// It dies, comes back after half of the time, and dies once more, so many milliseconds after it has begun to install a snapshot.
     CrashInstalling(usize, u64),
-    /// All nodes die at once.
+    /// All nodes die at once, as in a power cut.
     CrashAll,
     /// Nodes are stopped and started one after the other, politely.
     RollingRestart,

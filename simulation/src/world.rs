@@ -14,6 +14,7 @@ mod net;
 mod operator;
 mod setup;
 mod user;
+mod wires;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -271,6 +272,13 @@ fn align_task_ids() {
             }
         }
     });
+}
+
+/// The names of all hosts.
+fn hosts(shared: &Shared) -> impl Iterator<Item = String> {
+    let nodes = (1..=shared.nodes.len()).map(gateway::name);
+    let engines = (1..=shared.plan.engines).map(engine::name);
+    nodes.chain(engines).chain(["operator".to_owned()]).chain((1..=shared.plan.users).map(user::name))
 }
 
 fn populate(sim: &mut Sim<'_>, shared: &Rc<Shared>) {

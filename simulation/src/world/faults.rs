@@ -6,7 +6,8 @@ use std::time::Duration;
 use turmoil::Sim;
 
 use super::disk::Illness;
-use super::{LATENCY, Phase, Shared, engine, gateway};
+use super::wires::Wires;
+use super::{Phase, Shared, engine, gateway, hosts};
 use crate::plan::{Fault, Plan, Planned};
 use crate::trace;
 
@@ -25,13 +26,7 @@ pub(crate) struct Faults {
     /// Not begun yet, the next one last.
     ahead: Vec<Planned>,
     active: Vec<Active>,
-    /// What is cut now: from one host to the other.
-    cut: BTreeSet<(String, String)>,
-    held: BTreeSet<Link>,
-    /// Connections with a longest delay of their own.
-    slow: BTreeMap<Link, Duration>,
-    /// Of so many messages in a hundred, others are lost.
-    lossy: BTreeMap<Link, u64>,
+    wires: Wires,
     /// What engines do, and which do nothing.
     failing: BTreeMap<usize, &'static str>,
     hung: BTreeSet<usize>,
@@ -85,10 +80,7 @@ impl Faults {
         Faults {
             ahead,
             active: Vec::new(),
-            cut: BTreeSet::new(),
-            held: BTreeSet::new(),
-            slow: BTreeMap::new(),
-            lossy: BTreeMap::new(),
+            wires: Wires::default(),
             failing: BTreeMap::new(),
             hung: BTreeSet::new(),
             chaos: plan.chaos,
@@ -114,12 +106,12 @@ impl Faults {
             // Who took the place of a lost node has its troubles, too.
             planned.fault = planned.fault.moved(|node| shared.now_in_place_of(node));
             trace::event("fault", &format!("begins: {}", planned.fault));
-            begin(sim, shared, &planned);
+            begin(sim, shared, &mut self.wires, &planned);
             self.active.push(Active { planned, steps: 0, done: None, dies_at: None });
             changed = true;
         }
         for active in &mut self.active {
-            changed |= go_on(sim, shared, active, now);
+            changed |= go_on(sim, shared, &mut self.wires, active, now);
         }
         let (over, active): (Vec<_>, Vec<_>) = self.active.drain(..).partition(|active| active.is_over(shared, now));
         self.active = active;
@@ -203,62 +195,22 @@ impl Faults {
 
     /// Makes the network what the active faults say.
     fn lay_out(&mut self, sim: &mut Sim<'_>, shared: &Shared) {
-        let (mut cut, mut held) = (BTreeSet::new(), BTreeSet::new());
-        let (mut slow, mut lossy) = (BTreeMap::new(), BTreeMap::new());
+        let mut wanted = Wires::default();
         for active in &self.active {
             for (from, to) in cuts(active, shared) {
-                cut.insert((from, to));
+                wanted.cut(&from, &to);
             }
             match active.planned.fault {
-                Fault::Hold(a, b) => {
-                    held.insert(link(a, b));
-                }
+                Fault::Hold(a, b) => wanted.hold(&gateway::name(a), &gateway::name(b)),
                 Fault::Slow(a, b, millis) => {
-                    slow.insert(link(a, b), Duration::from_millis(millis));
+                    wanted.slow(&gateway::name(a), &gateway::name(b), Duration::from_millis(millis));
                 }
-                Fault::Lossy(a, b, percent) => {
-                    lossy.insert(link(a, b), percent);
-                }
+                Fault::Lossy(a, b, percent) => wanted.lose(&gateway::name(a), &gateway::name(b), percent),
                 _ => {}
             }
         }
-        // The network cannot both cut a link and hold it, or lose some of what is on it: cutting wins.
-        let is_whole = |(a, b): &Link| !cut.contains(&(a.clone(), b.clone())) && !cut.contains(&(b.clone(), a.clone()));
-        held.retain(is_whole);
-        lossy.retain(|link, _| is_whole(link));
-        for (a, b) in self.held.difference(&held) {
-            sim.release(a.as_str(), b.as_str());
-        }
-        for (from, to) in self.cut.difference(&cut) {
-            sim.repair_oneway(from.as_str(), to.as_str());
-        }
-        for (from, to) in cut.difference(&self.cut) {
-            sim.partition_oneway(from.as_str(), to.as_str());
-        }
-        for (a, b) in held.difference(&self.held) {
-            sim.hold(a.as_str(), b.as_str());
-        }
-        for (a, b) in self.slow.keys().filter(|pair| !slow.contains_key(*pair)) {
-            sim.set_link_max_message_latency(a.as_str(), b.as_str(), LATENCY.1);
-        }
-        for ((a, b), latency) in &slow {
-            sim.set_link_max_message_latency(a.as_str(), b.as_str(), *latency);
-        }
-        for (a, b) in self.lossy.keys().filter(|pair| !lossy.contains_key(*pair)) {
-            sim.set_link_fail_rate(a.as_str(), b.as_str(), 0.0);
-        }
-        for ((a, b), percent) in &lossy {
-            sim.set_link_fail_rate(a.as_str(), b.as_str(), *percent as f64 / 100.0);
-        }
-        (self.cut, self.held, self.slow, self.lossy) = (cut, held, slow, lossy);
+        self.wires.become_as(sim, wanted);
     }
-}
-
-/// Two hosts, in order: what happens to a link happens both ways.
-type Link = (String, String);
-
-fn link(a: usize, b: usize) -> Link {
-    (gateway::name(a.min(b)), gateway::name(a.max(b)))
 }
 
 /// Messages on their way between two nodes.
@@ -297,17 +249,18 @@ fn cuts(active: &Active, shared: &Shared) -> Vec<(String, String)> {
     }
 }
 
-fn begin(sim: &mut Sim<'_>, shared: &Shared, planned: &Planned) {
+fn begin(sim: &mut Sim<'_>, shared: &Shared, wires: &mut Wires, planned: &Planned) {
+    let mut cut_power = |node: usize, down: Duration| cut_power(sim, shared, wires, node, down);
     match planned.fault {
-        Fault::Crash(node) => crash(sim, shared, node, planned.lasts),
-        Fault::CrashInstalling(node, _) => crash(sim, shared, node, planned.lasts / 2),
-        Fault::DiskUnreadable(node) => crash(sim, shared, node, LOOP_DOWN),
-        Fault::CrashAll => (1..=shared.nodes.len()).for_each(|node| crash(sim, shared, node, planned.lasts)),
+        Fault::Crash(node) => cut_power(node, planned.lasts),
+        Fault::CrashInstalling(node, _) => cut_power(node, planned.lasts / 2),
+        Fault::DiskUnreadable(node) => cut_power(node, LOOP_DOWN),
+        Fault::CrashAll => (1..=shared.nodes.len()).for_each(|node| cut_power(node, planned.lasts)),
         Fault::DiskRot(node) => {
             let slot = &shared.nodes[node - 1];
             if may_lose(shared, node) && slot.disk.rot() {
                 slot.will_be_lost.set(true);
-                crash(sim, shared, node, planned.lasts);
+                cut_power(node, planned.lasts);
             }
         }
         Fault::DiskLost(node) => {
@@ -315,7 +268,7 @@ fn begin(sim: &mut Sim<'_>, shared: &Shared, planned: &Planned) {
                 let slot = &shared.nodes[node - 1];
                 slot.will_be_lost.set(true);
                 slot.is_lost.set(true);
-                crash(sim, shared, node, planned.lasts);
+                cut_power(node, planned.lasts);
             }
         }
         Fault::TakenOut(node) => {
@@ -352,7 +305,7 @@ fn begin(sim: &mut Sim<'_>, shared: &Shared, planned: &Planned) {
 }
 
 /// The next step of a fault that has several. Whether the network changes.
-fn go_on(sim: &mut Sim<'_>, shared: &Shared, active: &mut Active, now: Duration) -> bool {
+fn go_on(sim: &mut Sim<'_>, shared: &Shared, wires: &mut Wires, active: &mut Active, now: Duration) -> bool {
     let every = match active.planned.fault {
         Fault::Flap(..) => FLAP_EVERY,
         Fault::CrashLoop(_) => LOOP_EVERY,
@@ -360,7 +313,8 @@ fn go_on(sim: &mut Sim<'_>, shared: &Shared, active: &mut Active, now: Duration)
             let slot = &shared.nodes[node - 1];
             if active.is_time_to_die(slot.disk.votes(), millis, now) {
                 slot.crashed_voting.set(slot.crashed_voting.get() + 1);
-                crash(sim, shared, node, LOOP_DOWN);
+                cut_power(sim, shared, wires, node, LOOP_DOWN);
+                return true;
             }
             return false;
         }
@@ -368,7 +322,8 @@ fn go_on(sim: &mut Sim<'_>, shared: &Shared, active: &mut Active, now: Duration)
             let slot = &shared.nodes[node - 1];
             if active.is_time_to_die(slot.disk.installs(), millis, now) {
                 slot.crashed_installing.set(slot.crashed_installing.get() + 1);
-                crash(sim, shared, node, LOOP_DOWN);
+                cut_power(sim, shared, wires, node, LOOP_DOWN);
+                return true;
             }
             return false;
         }
@@ -382,11 +337,10 @@ fn go_on(sim: &mut Sim<'_>, shared: &Shared, active: &mut Active, now: Duration)
         return false;
     }
     active.steps += 1;
-    match active.planned.fault {
-        Fault::CrashLoop(node) => crash(sim, shared, node, LOOP_DOWN),
-        _ => return true,
+    if let Fault::CrashLoop(node) = active.planned.fault {
+        kill(sim, shared, node, LOOP_DOWN);
     }
-    false
+    true
 }
 
 /// Asks the next node to stop, once the one before has begun another life and serves.
@@ -426,7 +380,17 @@ pub(super) fn spare_nodes(plan: &Plan) -> usize {
     (plan.nodes - 1) / 2
 }
 
-fn crash(sim: &mut Sim<'_>, shared: &Shared, node: usize, down: Duration) {
+/// A node's machine loses its power: what was not synced is gone, and nobody hears of it.
+fn cut_power(sim: &mut Sim<'_>, shared: &Shared, wires: &mut Wires, node: usize, down: Duration) {
+    if shared.nodes[node - 1].exists.get() {
+        wires.silence(sim, &gateway::name(node), hosts(shared));
+        kill(sim, shared, node, down);
+        shared.nodes[node - 1].disk.cut_power();
+    }
+}
+
+/// A node's process is killed: its machine keeps what was written, and closes its connections.
+fn kill(sim: &mut Sim<'_>, shared: &Shared, node: usize, down: Duration) {
     let slot = &shared.nodes[node - 1];
     if !slot.exists.get() {
         return;
@@ -437,7 +401,6 @@ fn crash(sim: &mut Sim<'_>, shared: &Shared, node: usize, down: Duration) {
     }
     slot.serves.set(false);
     sim.crash(gateway::name(node).as_str());
-    slot.disk.cut_power();
     let until = sim.elapsed() + down;
     slot.down_until.set(Some(slot.down_until.get().map_or(until, |other| other.max(until))));
 }

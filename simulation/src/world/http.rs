@@ -10,12 +10,14 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::net::SimNet;
 
 /// Where nobody answers for so long there is nobody.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// A connection is used again within this, as the OpenAI and Anthropic SDKs do: nobody may be at its other end any more.
+const KEPT: Duration = Duration::from_secs(5);
 
 /// What is asked of whom.
 pub(crate) struct Ask<'a> {
@@ -64,6 +66,8 @@ pub(crate) struct Client {
 /// Ends when it is dropped: whoever gives up hangs up.
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
+    /// When its last answer ended.
+    since: Instant,
     _task: JoinSet<hyper::Result<()>>,
 }
 
@@ -90,7 +94,8 @@ impl Client {
 
     async fn exchange(&mut self, ask: &Ask<'_>) -> Result<Answer, String> {
         let at = (ask.host.to_owned(), ask.port);
-        if let Some(kept) = self.kept.remove(&at).filter(|kept| !kept.sender.is_closed()) {
+        let is_usable = |kept: &Connection| !kept.sender.is_closed() && kept.since.elapsed() < KEPT;
+        if let Some(kept) = self.kept.remove(&at).filter(is_usable) {
             match self.exchange_on(kept, ask).await {
                 // The server had closed it before anything was sent.
                 Err(Failed::Unsent) => {}
@@ -113,7 +118,7 @@ impl Client {
         let (sender, connection) = shaken.map_err(|error| format!("no handshake: {error}"))?;
         let mut task = JoinSet::new();
         task.spawn(connection);
-        Ok(Connection { sender, _task: task })
+        Ok(Connection { sender, since: Instant::now(), _task: task })
     }
 
     async fn exchange_on(&mut self, mut connection: Connection, ask: &Ask<'_>) -> Result<Answer, Failed> {
@@ -137,6 +142,7 @@ impl Client {
             pieces += 1;
         };
         if ask.keeps && end == End::Complete {
+            connection.since = Instant::now();
             self.kept.insert((ask.host.to_owned(), ask.port), connection);
         }
         Ok(Answer { status: head.status.as_u16(), body: body.freeze(), end })
