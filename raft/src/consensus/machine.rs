@@ -16,12 +16,9 @@ use crate::codec;
 use crate::command::Command;
 use crate::state::{State, View};
 use crate::storage::records::{self, Sealed};
-use crate::storage::{Disk, decode_snapshot};
+use crate::storage::{Disk, SNAPSHOTS_KEPT, decode_snapshot};
 
 type Snapshot = openraft::alias::SnapshotOf<TypeConfig, Bytes>;
-
-/// Snapshots kept on disk: if the newest turns out to be damaged, the one before may still do.
-const SNAPSHOTS_KEPT: usize = 2;
 
 /// What the state machine shows to the rest of the node.
 #[derive(Clone)]

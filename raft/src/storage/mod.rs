@@ -22,6 +22,9 @@ pub use crate::codec::DecodeError;
 pub(crate) use open::{Opened, decode_snapshot, open};
 pub(crate) use writer::{Job, Writer};
 
+/// Snapshots kept on disk: if the newest turns out to be damaged, the one before may still do.
+pub(crate) const SNAPSHOTS_KEPT: usize = 2;
+
 /// One change to what is on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {

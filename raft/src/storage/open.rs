@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::records::{
     DISK_FORMAT, Entry, Identity, Incarnation, LogId, LogPointer, PeerDisks, SnapshotMeta, Vote, snapshot_parts,
 };
-use super::{DecodeError, Disk, Key, Write};
+use super::{DecodeError, Disk, Key, SNAPSHOTS_KEPT, Write};
 use crate::state::State;
 
 /// How many entries are checked at a time.
@@ -124,10 +124,15 @@ async fn scan_log(disk: &dyn Disk, bounds: Option<(u64, u64)>, purged: Option<Lo
 async fn newest_snapshot(disk: &dyn Disk, purged: Option<LogId>) -> io::Result<Option<(SnapshotMeta, State)>> {
     let mut damaged = Vec::new();
     let mut found = None;
-    for number in disk.snapshots().await?.into_iter().rev() {
+    let numbers = disk.snapshots().await?;
+    for (at, number) in numbers.iter().copied().enumerate().rev() {
         match decode_snapshot(&disk.read_snapshot(number).await?) {
             Ok(snapshot) => {
                 found = Some(snapshot);
+                // A power cut may have brought back what was removed.
+                for old in numbers[..at].iter().rev().skip(SNAPSHOTS_KEPT - 1) {
+                    disk.remove_snapshot(*old).await?;
+                }
                 break;
             }
             Err(error) => {

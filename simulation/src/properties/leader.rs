@@ -1,16 +1,22 @@
 //! LEADER: whoever leads in a term is replaced within it only by a node with a higher number, and no node forgets a term.
 //!
 //! Votes are ordered by term and node, so two nodes may lead in one term, one after the other: the second has the votes of a
-//! quorum, and the first can commit nothing any more.
+//! quorum, and the first can commit nothing any more. The first may learn that it was elected when the second was, too: a vote
+//! that was granted to it before takes that long to arrive, and no longer.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Violation;
+use crate::trace;
 use crate::world::{Observation, Shared};
 
-/// By term: those that led, in the order in which they said so first.
+/// Longer than a candidate waits for a vote.
+const VOTE_WITHIN: Duration = Duration::from_secs(1);
+
+/// By term: those that led, in the order in which they said so first, and when.
 #[derive(Default)]
-pub(super) struct Leaders(BTreeMap<u64, Vec<usize>>);
+pub(super) struct Leaders(BTreeMap<u64, Vec<(usize, Duration)>>);
 
 impl Leaders {
     pub(super) fn check(&mut self, shared: &Shared, seen: &Observation) -> Result<(), Violation> {
@@ -25,17 +31,19 @@ impl Leaders {
             return Ok(());
         }
         let leaders = self.0.entry(seen.term).or_default();
-        if leaders.contains(&seen.node) {
+        if leaders.iter().any(|(leader, _)| *leader == seen.node) {
             return Ok(());
         }
-        let before = leaders.last().copied();
-        leaders.push(seen.node);
+        let now = trace::now();
+        let is_after = |(leader, since): &&(usize, Duration)| *leader > seen.node && now > *since + VOTE_WITHIN;
+        let before = leaders.iter().find(is_after).copied();
+        leaders.push((seen.node, now));
         match before {
-            Some(before) if before > seen.node => {
+            Some((before, _)) => {
                 let text = format!("node {} leads in term {} after node {before} did", seen.node, seen.term);
                 Err(Violation::new("LEADER", text))
             }
-            Some(_) | None => Ok(()),
+            None => Ok(()),
         }
     }
 
