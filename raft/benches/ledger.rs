@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use raft::command::{Command, Draw, QuotaBatch, QuotaEntry};
+use raft::command::{Command, Draw, EarlierLives, QuotaBatch, QuotaEntry};
 use raft::resources::{Kind, LimitKind, LimitScope, NewObject, ObjectKey, Unit};
 use raft::state::{MeterId, Subject, UsageLabels, UsageRow, UsageSum};
 use raft::{NodeId, RequestId, State, Timestamp};
@@ -60,7 +60,14 @@ impl Log {
         if self.index == 0 {
             self.apply(Command::CreateObject { object: subscription(), uid: Uuid::from_u128(1) });
         }
-        let batch = QuotaBatch { node: NodeId(1), incarnation: 1, sequence: self.index, entries, usage };
+        let batch = QuotaBatch {
+            node: NodeId(1),
+            incarnation: 1,
+            sequence: self.index,
+            entries,
+            usage,
+            earlier: EarlierLives::default(),
+        };
         self.apply(Command::Quota(batch));
     }
 }

@@ -21,6 +21,7 @@ use crate::command::{Command, Reply};
 use crate::consensus::{self, LogStore, Machine, Member};
 use crate::doors::{Chance, Doors};
 use crate::ids::{NodeId, RequestId};
+use crate::journal::Journal;
 use crate::peers::message::{Request, Response};
 use crate::peers::{self, Acquaintances, PeerTls, Peers};
 use crate::state::View;
@@ -156,6 +157,7 @@ struct Inner {
     proposals: Semaphore,
     doors: Doors,
     writer: Writer,
+    journal: Journal,
     stopping: AtomicBool,
     /// Another node said that this one was taken out.
     is_told_retired: AtomicBool,
@@ -174,6 +176,8 @@ impl Cluster {
         let listener = doors.net.listen(&peer_listen).await;
         let listener = listener.map_err(|source| StartError::Listen { address: peer_listen, source })?;
         let incarnation = opened.incarnation;
+        let journal = Journal::start(Arc::clone(&disk), incarnation).await;
+        let (journal, journaling) = journal.map_err(StartError::Storage)?;
         let (writer, writing) = Writer::start(Arc::clone(&disk));
         let log = LogStore::new(&opened, Arc::clone(&disk), writer.clone());
         let acquaintances = Acquaintances::new(opened.disk, opened.peer_disks, writer.clone());
@@ -195,10 +199,11 @@ impl Cluster {
             proposals: Semaphore::new(PROPOSALS_MAX),
             doors,
             writer,
+            journal,
             stopping: AtomicBool::new(false),
             is_told_retired: AtomicBool::new(false),
             serving: serving.abort_handle(),
-            tasks: Mutex::new(vec![writing, serving.abort_handle()]),
+            tasks: Mutex::new(vec![writing, journaling, serving.abort_handle()]),
         });
         let renewing = tokio::spawn(lease::keep(Arc::downgrade(&inner))).abort_handle();
         let comparing = tokio::spawn(wall_clocks::compare(Arc::downgrade(&inner))).abort_handle();
@@ -288,6 +293,11 @@ impl Cluster {
     /// How often this disk was started, from 1: the incarnation of quota batches.
     pub fn incarnation(&self) -> u64 {
         self.inner.incarnation
+    }
+
+    /// What this node notes of its calls.
+    pub fn journal(&self) -> &Journal {
+        &self.inner.journal
     }
 
     /// This node.

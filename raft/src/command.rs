@@ -155,6 +155,30 @@ pub struct QuotaBatch {
     pub entries: Vec<QuotaEntry>,
     /// What calls used that ended on the node: those whose tokens the entries charge.
     pub usage: Vec<UsageRow>,
+    /// What is known of the node's earlier incarnations.
+    pub earlier: EarlierLives,
+}
+
+/// What a node's journal says of its earlier incarnations, the usage of their calls being in the batch's.
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
+pub struct EarlierLives {
+    /// What they spent, and what nobody used of what they held.
+    pub entries: Vec<EarlierEntry>,
+    /// This is the last that can be told of them.
+    pub is_all: bool,
+}
+
+/// One window's part of [`EarlierLives`], in the limit's unit. It is about what is stranded there, and nothing else.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EarlierEntry {
+    /// The meter.
+    pub meter: MeterId,
+    /// The window.
+    pub window: u64,
+    /// Spent. What is beyond the stranded is charged as excess.
+    pub spent: u64,
+    /// Given back.
+    pub returned: u64,
 }
 
 /// One meter's part of a [`QuotaBatch`]. All amounts are tokens.

@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod command;
 pub mod doors;
 pub mod ids;
+pub mod journal;
 pub mod peers;
 pub mod resources;
 pub mod state;

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write};
 
-use raft::command::{Command, Draw, NewKey, NewToken, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply};
+use raft::command::{
+    Command, Draw, EarlierLives, NewKey, NewToken, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply,
+};
 use raft::resources::{Kind, LimitKind, LimitScope, NewObject, ObjectKey, Unit};
 use raft::state::{MeterId, Subject, UsageLabels, UsageRow, UsageSum};
 use raft::{NodeId, RequestId, State, Timestamp};
@@ -90,7 +92,14 @@ fn commands() -> Vec<(&'static str, Command)> {
     };
     let draw = Some(Draw { need: 250, extra: 9 });
     let entry = QuotaEntry { meter: meter(), window: 7, spent: 1, returned: 2, excess: 3, draw };
-    let batch = QuotaBatch { node: NodeId(1), incarnation: 2, sequence: 3, entries: vec![entry], usage: vec![usage()] };
+    let batch = QuotaBatch {
+        node: NodeId(1),
+        incarnation: 2,
+        sequence: 3,
+        entries: vec![entry],
+        usage: vec![usage()],
+        earlier: EarlierLives::default(),
+    };
     vec![
         (
             "create-object",
@@ -138,7 +147,14 @@ fn state() -> State {
     for (index, (_, command)) in (1..).zip(commands()) {
         state.apply(index, RequestId(u128::from(index)), Timestamp(50_000 + index), command);
     }
-    let batch = QuotaBatch { node: NodeId(1), incarnation: 3, sequence: 1, entries: Vec::new(), usage: Vec::new() };
+    let batch = QuotaBatch {
+        node: NodeId(1),
+        incarnation: 3,
+        sequence: 1,
+        entries: Vec::new(),
+        usage: Vec::new(),
+        earlier: EarlierLives::default(),
+    };
     state.apply(20, RequestId(20), Timestamp(51_000), Command::Quota(batch));
     state
 }

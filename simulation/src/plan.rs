@@ -195,6 +195,11 @@ impl Plan {
         }
     }
 
+    /// Whether all that a node ever noted is read by its next life.
+    pub(crate) fn journals_are_whole(&self) -> bool {
+        !self.faults.iter().any(|planned| planned.fault.may_lose_notes())
+    }
+
     /// Whether engines always say truly what calls took.
     pub(crate) fn usage_is_true(&self) -> bool {
         !self.faults.iter().any(|planned| planned.fault.hides_usage())
@@ -206,6 +211,21 @@ impl Fault {
     pub(crate) fn hides_usage(&self) -> bool {
         let hides = |what: &str| ["missing-usage", "usage=", "garbage"].iter().any(|name| what.starts_with(name));
         matches!(self, Fault::Engine(_, what) if hides(what))
+    }
+
+    /// Whether a node may forget what it had noted without syncing it, or is gone for good.
+    fn may_lose_notes(&self) -> bool {
+        matches!(
+            self,
+            Fault::Crash(_)
+                | Fault::CrashAtVote(..)
+                | Fault::CrashInstalling(..)
+                | Fault::CrashAll
+                | Fault::DiskUnreadable(_)
+                | Fault::DiskRot(_)
+                | Fault::DiskLost(_)
+                | Fault::TakenOut(_)
+        )
     }
 
     /// The same with other nodes.

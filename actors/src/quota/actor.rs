@@ -4,12 +4,13 @@
 //! counts each number once. If the ledger says that a later incarnation has taken over, this node must not go on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::command::QuotaBatch;
+use raft::journal::JournalError;
 use raft::{Applied, Command, ProposeError, Refusal, Reply};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
@@ -19,6 +20,7 @@ use tracing::warn;
 use super::batch::{self, Draft};
 use super::book::{MeterSet, Party};
 use super::ledger::{self, InFlight};
+use super::past::Replay;
 use super::queue::Waiter;
 use super::tend::{Moment, Tended, Wish};
 use super::{Quota, QuotaRefusal, Shared};
@@ -42,6 +44,8 @@ pub(crate) enum QuotaMessage {
     Wait(Box<Waiter>),
     /// There is something to tell of a set, or to draw for it.
     Marked(Arc<MeterSet>),
+    /// Calls cannot be noted any more.
+    JournalFailed(JournalError),
     /// The batch in flight has an answer.
     Answered(Result<Applied, ProposeError>),
     /// There is a newer View.
@@ -102,6 +106,7 @@ impl Actor for QuotaActor {
         match message {
             QuotaMessage::Wait(waiter) => running.wait(*waiter),
             QuotaMessage::Marked(set) => running.marked(set),
+            QuotaMessage::JournalFailed(error) => return Err(Fatal(error.to_string()).into()),
             QuotaMessage::Answered(answer) => running.answered(answer)?,
             QuotaMessage::View(_seen) => running.view_changed(),
             QuotaMessage::Wake(asked) => running.wake(asked),
@@ -163,6 +168,10 @@ impl Running {
             }
             self.propose(&in_flight, Duration::ZERO);
         }
+    }
+
+    fn past(&self) -> MutexGuard<'_, Replay> {
+        self.shared.book.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn in_flight(&self) -> Option<Arc<InFlight>> {
@@ -283,6 +292,8 @@ impl Running {
         match answer {
             Ok(Applied { reply: Reply::Quota(grants), .. }) if grants.len() == in_flight.sent.len() => {
                 self.set_in_flight(None);
+                self.shared.cluster.journal().confirm(in_flight.batch.sequence);
+                self.past().confirmed(&in_flight.past, &self.shared.cluster);
                 self.take_answers(&in_flight, &grants);
                 Ok(())
             }
@@ -368,7 +379,8 @@ impl Running {
         }
         let paced = self.proposed_at.map_or(self.moment.instant, |proposed| proposed + PACE);
         let is_due = !self.urgent.is_empty() || !self.drains.is_empty() || paced <= self.moment.instant;
-        if !self.pending.is_empty() && !is_due {
+        let has_past = self.past().advance(&self.shared.cluster, &self.moment);
+        if (has_past || !self.pending.is_empty()) && !is_due {
             self.wake_by(paced);
         } else if is_due {
             self.send_batch();
@@ -398,9 +410,10 @@ impl Running {
                 self.pending.insert(id);
             }
         }
+        let past = self.past().fill(&mut draft, &self.moment);
         // The first one says, if nothing else, that what an earlier life of this node held will not come back from it.
         let is_first = self.shared.book.sequence.load(Ordering::Acquire) == 0;
-        if draft.is_empty() && !is_first {
+        if draft.is_empty() && past.is_empty() && !is_first {
             return;
         }
         let batch = QuotaBatch {
@@ -409,8 +422,10 @@ impl Running {
             sequence: self.shared.book.sequence.fetch_add(1, Ordering::AcqRel) + 1,
             entries: draft.entries,
             usage: draft.usage,
+            earlier: past.told.clone(),
         };
-        let in_flight = Arc::new(InFlight { batch, sent: draft.sent });
+        let is_noted = AtomicBool::new(false);
+        let in_flight = Arc::new(InFlight { batch, sent: draft.sent, parts: draft.parts, past, is_noted });
         self.set_in_flight(Some(in_flight.clone()));
         self.proposed_at = Some(self.moment.instant);
         self.propose(&in_flight, Duration::ZERO);
@@ -420,7 +435,16 @@ impl Running {
         while self.tasks.try_join_next().is_some() {}
         let (cluster, myself) = (self.shared.cluster.clone(), self.myself.clone());
         let command = Command::Quota(in_flight.batch.clone());
+        let noted = (!in_flight.is_noted.swap(true, Ordering::AcqRel))
+            .then(|| cluster.journal().tell(in_flight.batch.sequence, in_flight.parts.clone()));
         self.tasks.spawn(async move {
+            if let Some(noted) = noted
+                && let Err(error) = noted.await
+            {
+                // If the actor is gone, its successor is told so by whoever notes something next.
+                let _ = myself.send_message(QuotaMessage::JournalFailed(error));
+                return;
+            }
             tokio::time::sleep(pause).await;
             let answer = cluster.propose(command).await;
             // If the actor is gone, its successor finds the batch in the book and sends it again.

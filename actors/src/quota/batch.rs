@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft::command::{Draw, QuotaEntry, QuotaGrant};
+use raft::journal::CallPart;
 use raft::state::{MeterId, Subject, UsageRow};
 
 use super::book::{Rule, Slot};
@@ -24,6 +25,7 @@ pub(super) struct Draft {
     pub(super) entries: Vec<QuotaEntry>,
     pub(super) sent: Vec<Sent>,
     pub(super) usage: Vec<UsageRow>,
+    pub(super) parts: Vec<CallPart>,
     /// Its size, about.
     bytes: usize,
 }
@@ -36,9 +38,14 @@ impl Draft {
         tended.set.unmark();
         let set = tended.set.clone();
         let mut tally = set.tally();
-        let (usage, bytes) = tally.take(BATCH_BYTES_MAX.saturating_sub(self.bytes), moment.now);
-        self.usage.extend(usage);
-        self.bytes += bytes;
+        let taken = tally.take(BATCH_BYTES_MAX.saturating_sub(self.bytes), moment.now);
+        self.usage.extend(taken.rows);
+        self.parts.extend(taken.parts);
+        self.bytes += taken.bytes;
+        if !tally.is_empty() {
+            // What limits are charged goes with the last row, never before it.
+            return false;
+        }
         for (rule, meter) in tended.set.retired().iter().filter(|(_, meter)| meter.has_news()) {
             let (spent, returned) = match meter.is_lapsed() {
                 true => (0, 0),
@@ -61,7 +68,7 @@ impl Draft {
             tended.notes[at].surplus = 0;
             tended.is_drawing |= draw.is_some();
         }
-        tally.is_empty()
+        true
     }
 
     /// Whether nothing else fits into it.
@@ -71,19 +78,19 @@ impl Draft {
 
     /// Whether it says nothing.
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.usage.is_empty()
+        self.entries.is_empty() && self.usage.is_empty() && self.parts.is_empty()
+    }
+
+    /// Adds a row of an earlier life's calls, or an entry about them.
+    pub(super) fn add_bytes(&mut self, bytes: usize) {
+        self.bytes += bytes;
     }
 
     fn push(&mut self, tended: &Tended, rule: &Rule, meter: &Arc<Meter>, told: Told) {
         let Told { spent, returned, draw } = told;
         let is_of_window = spent > 0 || returned > 0;
         let window = if is_of_window { meter.number } else { 0 };
-        let MeterId { subscription, model, limit: _, subject } = &rule.id;
-        /// Numbers and lengths of one entry, at most, and the id of a key.
-        const FIXED_BYTES: usize = 96;
-        self.bytes += FIXED_BYTES;
-        self.bytes += [&subscription.0, &subscription.1, &model.0, &model.1].map(String::len).iter().sum::<usize>();
-        self.bytes += if let Subject::User(name) = subject { name.len() } else { 0 };
+        self.bytes += size(&rule.id);
         self.entries.push(QuotaEntry {
             meter: rule.id.clone(),
             window,
@@ -94,6 +101,15 @@ impl Draft {
         });
         self.sent.push(Sent { set: tended.set.clone(), meter: meter.clone(), spent, draw });
     }
+}
+
+/// The size of an entry about a meter, about.
+pub(super) fn size(meter: &MeterId) -> usize {
+    /// Numbers and lengths of one entry, at most, and the id of a key.
+    const FIXED_BYTES: usize = 96;
+    let MeterId { subscription, model, limit: _, subject } = meter;
+    let names = [&subscription.0, &subscription.1, &model.0, &model.1].map(String::len).iter().sum::<usize>();
+    FIXED_BYTES + names + if let Subject::User(name) = subject { name.len() } else { 0 }
 }
 
 #[derive(Clone, Copy)]

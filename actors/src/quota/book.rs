@@ -19,6 +19,7 @@ use super::amount::{Amount, Sum};
 use super::estimate::OutputSize;
 use super::ledger::InFlight;
 use super::meter::Meter;
+use super::past::Replay;
 use super::tally::Tally;
 use crate::mailbox::Mailbox;
 use crate::routing::{AccessKey, Permit};
@@ -272,6 +273,8 @@ pub(super) struct Book {
     pub(super) in_flight: Mutex<Option<Arc<InFlight>>>,
     /// The number of the last batch.
     pub(super) sequence: AtomicU64,
+    /// What earlier lives of this node left.
+    pub(super) past: Mutex<Replay>,
 }
 
 /// A subscription's model.
@@ -281,13 +284,14 @@ struct Account {
 }
 
 impl Book {
-    pub(super) fn new() -> Book {
+    pub(super) fn new(past: Replay) -> Book {
         Book {
             accounts: RwLock::default(),
             ids: AtomicU64::new(1),
             mailbox: Mailbox::new(),
             in_flight: Mutex::default(),
             sequence: AtomicU64::new(0),
+            past: Mutex::new(past),
         }
     }
 

@@ -1,8 +1,10 @@
 //! The replicated ledger as this node reads it in its View, and what is on its way there.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use raft::command::{Draw, QuotaBatch};
+use raft::journal::CallPart;
 use raft::resources::{Kind, ObjectKey, Spec, TokenRateLimit, is_usable_reference};
 use raft::state::{Meter as LedgerMeter, MeterWindow};
 use raft::{NodeId, Timestamp, View};
@@ -11,6 +13,7 @@ use tokio::time::Instant;
 use super::book::{MeterSet, Slot};
 use super::decide::Reading;
 use super::meter::Meter;
+use super::past::PastShare;
 use crate::routing::AccessKey;
 
 /// A batch on its way, and whom each entry concerns.
@@ -18,6 +21,12 @@ pub(super) struct InFlight {
     pub(super) batch: QuotaBatch,
     /// One for each entry, in order.
     pub(super) sent: Vec<Sent>,
+    /// The parts of calls that it tells of.
+    pub(super) parts: Vec<CallPart>,
+    /// What it tells of earlier lives.
+    pub(super) past: PastShare,
+    /// Whether the journal was told.
+    pub(super) is_noted: AtomicBool,
 }
 
 /// What an entry of a batch was made of.

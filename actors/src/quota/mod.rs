@@ -13,6 +13,7 @@ mod decide;
 mod estimate;
 mod ledger;
 mod meter;
+mod past;
 mod queue;
 mod reservation;
 mod standing;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use raft::doors::Doors;
 use raft::resources::LimitScope;
-use raft::state::{MeterId, UsageSum};
+use raft::state::MeterId;
 use raft::{Cluster, Timestamp};
 use tokio::sync::oneshot;
 
@@ -33,6 +34,7 @@ use crate::{Deps, Settings};
 
 use actor::QuotaMessage;
 use book::{Book, MeterSet, Party, Slots};
+use past::Replay;
 use queue::Waiter;
 use reservation::Hold;
 
@@ -67,7 +69,7 @@ impl Shared {
 impl Quota {
     pub(crate) fn new(deps: &Deps) -> Quota {
         let shared = Shared {
-            book: Arc::new(Book::new()),
+            book: Arc::new(Book::new(Replay::new(&deps.cluster))),
             cluster: deps.cluster.clone(),
             doors: deps.doors.clone(),
             settings: deps.settings.clone(),
@@ -133,8 +135,7 @@ impl Quota {
         let mut sets =
             scopes.filter_map(|scope| self.shared.book.find(&permit.subscription().key, &Party::of(permit, scope)));
         if let Some(set) = sets.next() {
-            let limited = UsageSum { limited: 1, ..UsageSum::default() };
-            set.tally().add(permit, &limited);
+            set.tally().add_limited(permit);
         }
     }
 

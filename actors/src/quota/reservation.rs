@@ -1,14 +1,20 @@
 //! A reservation: what is held for one call, settled exactly once.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
+use raft::journal::{CallHold, CallId, EndedCall, OpenedCall, Written};
 use raft::resources::{Enforcement, Unit};
+use tokio::time::timeout;
 
+use super::actor::QuotaMessage;
 use super::amount::Amount;
-use super::book::{MeterSet, Slots};
+use super::book::{MeterSet, Slot, Slots};
+use super::charge::{Charge, Source};
 use super::standing::{self, LimitStanding};
-use super::{Charge, Shared};
+use super::{QuotaRefusal, Shared, tally};
 use crate::routing::Permit;
 
 /// What a call holds in every limit of its permit. Dropping it charges what was last observed and returns the rest: exactly once, whatever
@@ -20,11 +26,34 @@ pub struct Reservation {
     holds: Vec<Hold>,
     need: Amount,
     charge: Charge,
+    call: CallId,
+    /// Until it was waited for.
+    noted: Option<Written>,
 }
 
 impl Reservation {
+    /// Has it noted that `holds` of `need` are held.
     pub(super) fn new(shared: &Arc<Shared>, permit: Permit, holds: Vec<Hold>, need: Amount) -> Reservation {
-        Reservation { shared: shared.clone(), permit, holds, need, charge: Charge::default() }
+        let journal = shared.cluster.journal();
+        let call = journal.next_call();
+        let slots: Vec<Arc<Slots>> = holds.iter().map(|hold| hold.slots.clone()).collect();
+        let whose = permit.clone();
+        let noted = Some(journal.open(move || opened(call, &whose, &slots, need)));
+        Reservation { shared: shared.clone(), permit, holds, need, charge: Charge::default(), call, noted }
+    }
+
+    /// Waits until it is noted what the call holds, so that it is known even if this process is killed: only then may it be sent to a
+    /// replica. Errors: [`QuotaRefusal::Unavailable`], the disk does not answer.
+    pub async fn noted(&mut self) -> Result<(), QuotaRefusal> {
+        let Some(noted) = self.noted.take() else { return Ok(()) };
+        match timeout(self.shared.settings.ledger_wait, noted).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                self.shared.book.mailbox.send(QuotaMessage::JournalFailed(error));
+                Err(QuotaRefusal::Unavailable)
+            }
+            Err(_) => Err(QuotaRefusal::Unavailable),
+        }
     }
 
     /// What would be charged if the call ended now. Starts at nothing: a call that never reached a replica costs nothing.
@@ -65,7 +94,28 @@ impl Reservation {
         if let (Some(output), Some(hold)) = (output, self.holds.first()) {
             hold.set.size.learn(output);
         }
-        Limits { sets: self.holds.iter().map(|hold| hold.set.clone()).collect(), shared: self.shared.clone() }
+        let sets = self.holds.iter().map(|hold| hold.set.clone()).collect();
+        Limits { sets, shared: self.shared.clone(), noted: self.end() }
+    }
+
+    /// Ends it, once: notes what was used, then lets go what is held, so that whoever gets it is noted later.
+    fn end(&mut self) -> Option<Written> {
+        if self.holds.is_empty() {
+            return None;
+        }
+        let (call, sum) = (self.call, self.charge.sum());
+        let slots = self.holds.iter().flat_map(|hold| &hold.slots.slots);
+        let used = slots.map(|slot| self.charge.amount.in_unit(slot.unit())).collect();
+        let noted = self.shared.cluster.journal().end(EndedCall { call, sum, used });
+        for (part, hold) in (0..).zip(self.holds.drain(..)) {
+            let set = hold.set.clone();
+            let mut tally = set.tally();
+            if let Some(sum) = &sum {
+                tally.add(&self.permit, sum, (call, part));
+            }
+            drop(hold);
+        }
+        Some(noted)
     }
 
     /// Where each limit stands for this caller now, this reservation counted as used; the tightest first.
@@ -76,13 +126,8 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut holds = self.holds.drain(..);
-        if let (Some(first), Some(sum)) = (holds.next(), self.charge.sum()) {
-            let set = first.set.clone();
-            let mut tally = set.tally();
-            tally.add(&self.permit, &sum);
-            drop(first);
-        }
+        // What is noted is noted in order, so nobody need wait for this.
+        drop(self.end());
     }
 }
 
@@ -96,9 +141,21 @@ impl fmt::Debug for Reservation {
 pub struct Limits {
     shared: Arc<Shared>,
     sets: Vec<Arc<MeterSet>>,
+    noted: Option<Written>,
 }
 
 impl Limits {
+    /// Ready once it is noted what the call used, so that whoever has its whole answer pays just that, even if this process is killed.
+    /// A journal that fails stops the node, and makes nobody wait.
+    pub fn poll_noted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(noted) = &mut self.noted {
+            // Its failure is met by whoever uses it next.
+            let _ = ready!(Pin::new(noted).poll(cx));
+            self.noted = None;
+        }
+        Poll::Ready(())
+    }
+
     /// Where each limit stands for the caller now; the tightest first.
     pub fn standing(&self) -> Vec<LimitStanding> {
         of_sets(self.sets.iter(), Amount::default(), &self.shared)
@@ -108,6 +165,26 @@ impl Limits {
 fn of_sets<'a>(sets: impl Iterator<Item = &'a Arc<MeterSet>>, own: Amount, shared: &Shared) -> Vec<LimitStanding> {
     let slots: Vec<_> = sets.map(|set| set.slots.load()).collect();
     standing::of_slots(slots.iter().flat_map(|slots| &slots.slots), own, shared.now())
+}
+
+/// A call as the journal has it.
+fn opened(call: CallId, permit: &Permit, slots: &[Arc<Slots>], need: Amount) -> OpenedCall {
+    let estimated = Charge { amount: need, source: Source::Estimated, ..Charge::default() };
+    let of_part = |(part, slots): (u8, &Arc<Slots>)| {
+        let hold = |slot: &Slot| CallHold {
+            part,
+            meter: slot.rule.id.clone(),
+            window: slot.meter.number,
+            held: slot.share_of(need),
+        };
+        slots.slots.iter().map(hold).collect::<Vec<_>>()
+    };
+    OpenedCall {
+        call,
+        labels: tally::labels(permit),
+        if_lost: estimated.sum().unwrap_or_default(),
+        holds: (0..).zip(slots).flat_map(of_part).collect(),
+    }
 }
 
 /// What a call holds in the limits of one party. It settles when it is dropped.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use raft::Timestamp;
+use raft::journal::CallPart;
 use raft::state::{UsageLabels, UsageRow, UsageSum};
 
 use crate::routing::Permit;
@@ -10,39 +11,77 @@ use crate::routing::Permit;
 /// Numbers of one row, at most, and the id of a key.
 const FIXED_BYTES: usize = 128;
 
-/// See the module. Bounded by the users and keys whose calls ended since the last batch.
+/// See the module. Bounded by the calls that ended since the last batch.
 #[derive(Default)]
-pub(super) struct Tally(HashMap<UsageLabels, UsageSum>);
+pub(super) struct Tally {
+    rows: HashMap<UsageLabels, Row>,
+    /// Parts of calls that are accounted with another part.
+    other_parts: Vec<CallPart>,
+}
+
+#[derive(Default)]
+struct Row {
+    sum: UsageSum,
+    /// The calls whose sum it is.
+    parts: Vec<CallPart>,
+}
 
 impl Tally {
-    /// Adds what a call of `permit` used.
-    pub(super) fn add(&mut self, permit: &Permit, sum: &UsageSum) {
-        self.0.entry(labels(permit)).or_default().add(sum);
+    /// Adds a call of `permit` that was refused.
+    pub(super) fn add_limited(&mut self, permit: &Permit) {
+        let limited = UsageSum { limited: 1, ..UsageSum::default() };
+        self.rows.entry(labels(permit)).or_default().sum.add(&limited);
+    }
+
+    /// Adds a part of a call of `permit` that used `sum`. Its first part is the one that accounts for it.
+    pub(super) fn add(&mut self, permit: &Permit, sum: &UsageSum, (call, part): CallPart) {
+        if part == 0 {
+            let row = self.rows.entry(labels(permit)).or_default();
+            row.sum.add(sum);
+            row.parts.push((call, part));
+        } else {
+            self.other_parts.push((call, part));
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rows.is_empty() && self.other_parts.is_empty()
     }
 
-    /// Takes rows as of `at` until they have `max` bytes, about, or none are left; and how many bytes they have.
-    pub(super) fn take(&mut self, max: usize, at: Timestamp) -> (Vec<UsageRow>, usize) {
-        let mut rows: Vec<UsageRow> = Vec::new();
-        let mut bytes = 0;
-        for (labels, sum) in std::mem::take(&mut self.0) {
-            if bytes < max {
-                bytes += size(&labels);
-                rows.push(UsageRow { at, labels, sum });
+    /// Takes rows as of `at` until they have `max` bytes, about, or none are left.
+    pub(super) fn take(&mut self, max: usize, at: Timestamp) -> Taken {
+        let mut taken = Taken::default();
+        for (labels, row) in std::mem::take(&mut self.rows) {
+            if taken.bytes < max {
+                taken.bytes += size(&labels);
+                taken.rows.push(UsageRow { at, labels, sum: row.sum });
+                taken.parts.extend(row.parts);
             } else {
-                self.0.insert(labels, sum);
+                self.rows.insert(labels, row);
             }
         }
+        if self.rows.is_empty() {
+            taken.parts.append(&mut self.other_parts);
+        }
         // Maps have an order of their own, and batches do not depend on chance.
-        rows.sort_by(|a, b| a.labels.cmp(&b.labels));
-        (rows, bytes)
+        taken.rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+        taken.parts.sort_unstable();
+        taken
     }
 }
 
-fn labels(permit: &Permit) -> UsageLabels {
+/// What goes into a batch.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) rows: Vec<UsageRow>,
+    /// The calls that this is all of.
+    pub(super) parts: Vec<CallPart>,
+    /// The size of the rows, about.
+    pub(super) bytes: usize,
+}
+
+/// Under which names a permit's calls are accounted.
+pub(super) fn labels(permit: &Permit) -> UsageLabels {
     let (caller, access, model) = (permit.caller(), permit.subscription(), &permit.model().id);
     UsageLabels {
         user: caller.user().to_owned(),
@@ -54,7 +93,8 @@ fn labels(permit: &Permit) -> UsageLabels {
     }
 }
 
-fn size(labels: &UsageLabels) -> usize {
+/// The size of a row, about.
+pub(super) fn size(labels: &UsageLabels) -> usize {
     let UsageLabels { user, key: _, subscription, model, organization, cost_center } = labels;
     let texts = [user, &subscription.0, &subscription.1, &model.0, &model.1, organization, cost_center];
     FIXED_BYTES + texts.iter().map(|text| text.len()).sum::<usize>()

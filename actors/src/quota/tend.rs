@@ -366,7 +366,7 @@ impl Tended {
     pub(super) fn is_forgettable(&self, now: Instant) -> bool {
         /// Longer than most pauses between two calls of somebody who is at work.
         const KEPT: Duration = Duration::from_secs(30);
-        !self.is_drawing && self.is_empty() && now - self.last_busy >= KEPT
+        !self.is_drawing && self.is_empty() && self.set.tally().is_empty() && now - self.last_busy >= KEPT
     }
 }
 

@@ -28,8 +28,7 @@ async fn waiting(node: &Node, permit: &Permit, tokens: u64) -> JoinHandle<Waited
 
 /// Asserts that a limit refused the call after `expected`: with calls in progress in the way, not for the rest of the window.
 fn assert_held((result, waited): Waited, expected: Duration) {
-    let refusal = result.unwrap_err();
-    let QuotaRefusal::Exhausted { retry_after, .. } = refusal else { panic!("{refusal:?}") };
+    let Err(QuotaRefusal::Exhausted { retry_after, .. }) = result else { panic!("{result:?}") };
     assert_eq!(retry_after, Duration::from_secs(1));
     assert!(waited >= expected && waited < expected + 2 * AT_ONCE, "{waited:?}");
 }

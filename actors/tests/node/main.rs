@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod killed;
 mod ledger;
 mod limits;
 #[cfg(test)]

@@ -63,11 +63,18 @@ impl Clock for TestClock {
 pub(crate) struct TestDisk {
     disk: MemoryDisk,
     works: watch::Sender<bool>,
+    /// The machine's life.
+    run: u128,
 }
 
 impl TestDisk {
     fn new() -> TestDisk {
-        TestDisk { disk: MemoryDisk::new(), works: watch::Sender::new(true) }
+        TestDisk { disk: MemoryDisk::new(), works: watch::Sender::new(true), run: 1 }
+    }
+
+    /// What the next process finds, in the machine's `run`th life.
+    pub(crate) fn copy(&self, run: u128) -> TestDisk {
+        TestDisk { disk: self.disk.copy(), works: watch::Sender::new(true), run }
     }
 
     pub(crate) fn hang(&self) {
@@ -118,6 +125,22 @@ impl Disk for TestDisk {
     fn remove_snapshot(&self, number: u64) -> BoxFuture<'_, io::Result<()>> {
         self.disk.remove_snapshot(number)
     }
+
+    fn read_journal(&self) -> BoxFuture<'_, io::Result<Bytes>> {
+        self.disk.read_journal()
+    }
+
+    fn append_journal(&self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        self.disk.append_journal(bytes)
+    }
+
+    fn replace_journal(&self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        self.disk.replace_journal(bytes)
+    }
+
+    fn machine_run(&self) -> Option<u128> {
+        Some(self.run)
+    }
 }
 
 /// Replicas: what each path of each base URL answers. Everything else refuses the connection.
@@ -153,10 +176,15 @@ pub(crate) struct Node {
 impl Node {
     /// A cluster of one.
     pub(crate) async fn start() -> Node {
-        let node =
-            Node::start_as(1, &BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())]), Settings::default()).await;
+        let node = Node::start_on(TestDisk::new()).await;
         node.apply(Kind::Namespace, "", "llm", json!({})).await;
         node
+    }
+
+    /// The same on a disk that was used.
+    pub(crate) async fn start_on(disk: TestDisk) -> Node {
+        let alone = BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())]);
+        Node::start_as(1, &alone, Settings::default(), disk).await
     }
 
     /// A cluster of `count`, without TLS among its nodes. It runs on real time: calls wait long enough for a busy machine.
@@ -169,7 +197,7 @@ impl Node {
         let starting = (1..=count).map(|node| {
             let members = members.clone();
             let settings = Settings { held_wait: Duration::from_secs(10), ..Settings::default() };
-            tokio::spawn(async move { Node::start_as(node, &members, settings).await })
+            tokio::spawn(async move { Node::start_as(node, &members, settings, TestDisk::new()).await })
         });
         let mut nodes = Vec::new();
         for node in starting.collect::<Vec<_>>() {
@@ -179,9 +207,9 @@ impl Node {
         nodes
     }
 
-    async fn start_as(node: u64, members: &BTreeMap<NodeId, String>, settings: Settings) -> Node {
+    async fn start_as(node: u64, members: &BTreeMap<NodeId, String>, settings: Settings, disk: TestDisk) -> Node {
         let clock = Arc::new(TestClock { start: Instant::now(), is_broken: AtomicBool::new(false) });
-        let disk = Arc::new(TestDisk::new());
+        let disk = Arc::new(disk);
         let doors = Doors { clock: clock.clone(), chance: Arc::new(SeededChance::new(node)), net: Arc::new(TokioNet) };
         let of_cluster = raft::cluster::Settings {
             node: NodeId(node),

@@ -1,5 +1,6 @@
 //! From a replica's answer to the caller's: streams are relayed, everything else is read whole, judged and settled.
 
+use std::future::poll_fn;
 use std::sync::LazyLock;
 
 use actors::Permit;
@@ -76,6 +77,7 @@ async fn whole(
                 Reported::Absurd => bill.settle_estimated(true),
                 Reported::Nothing => bill.settle_estimated(false),
             }
+            poll_fn(|cx| bill.poll_noted(cx)).await;
             let mut response = Response::new(Body::Whole(body));
             let kind = answer.head.headers.remove(header::CONTENT_TYPE).unwrap_or(JSON);
             response.headers_mut().insert(header::CONTENT_TYPE, kind);

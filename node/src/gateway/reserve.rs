@@ -115,7 +115,10 @@ impl Entry<'_> {
         loop {
             let need = Amount::of_call(prompt_max, output);
             let refusal = match self.context.actors.quota.reserve(self.permit, need).await {
-                Ok(reservation) => return Ok(Held { reservation, prompt_tokens }),
+                Ok(reservation) => match noted(reservation).await {
+                    Ok(reservation) => return Ok(Held { reservation, prompt_tokens }),
+                    Err(refusal) => return Err(Short { refusal, tokens: need.total() }),
+                },
                 Err(refusal) => refusal,
             };
             // What there was room for a moment ago, then the least that will do.
@@ -135,6 +138,12 @@ impl Entry<'_> {
     fn could_fit(&self, refusal: &QuotaRefusal) -> bool {
         self.endpoint.render_path().is_some() && could_fit(refusal, self.prompt.guess, self.output_min)
     }
+}
+
+/// The reservation, once it is noted: only then may the call be sent.
+async fn noted(mut reservation: Reservation) -> Result<Reservation, QuotaRefusal> {
+    reservation.noted().await?;
+    Ok(reservation)
 }
 
 /// Whether a limit that refused a bound may have room for the real thing. The guess may be twice the truth, hardly more: with less

@@ -1,6 +1,7 @@
 //! What a call costs in the end: the last stage. The [`Bill`] holds the reservation from admission to the answer's last byte.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use actors::Reservation;
 use actors::quota::{Amount, Charge, LimitStanding, Limits, Source};
@@ -53,6 +54,11 @@ impl Bill {
             (None, Some(limits)) => limits.standing(),
             (None, None) => Vec::new(),
         }
+    }
+
+    /// Ready once it is noted what the call used. The end of an answer waits for it: whoever has that pays just what it cost.
+    pub(super) fn poll_noted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.limits.as_mut().map_or(Poll::Ready(()), |limits| limits.poll_noted(cx))
     }
 
     /// The call is on its way to a replica: from now on its prompt costs.

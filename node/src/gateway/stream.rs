@@ -92,6 +92,7 @@ impl Relay {
     /// Never fails: a failure is an event in the stream.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
+            ready!(self.bill.poll_noted(cx));
             if let Some(bytes) = self.ready.pop_front() {
                 return Poll::Ready(Some(bytes));
             }

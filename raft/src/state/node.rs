@@ -1,5 +1,7 @@
 //! What the cluster remembers of each node, and the end of one.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Outcome, State};
@@ -15,6 +17,40 @@ pub struct NodeLedger {
     pub sequence: u64,
     /// What it was answered.
     pub reply: Vec<QuotaGrant>,
+    /// The last batch of each earlier incarnation of which the node may still tell.
+    pub lives: BTreeMap<u64, u64>,
+    /// Of incarnations before this one nothing is known any more, and nothing can be told.
+    pub lives_from: u64,
+}
+
+/// Incarnations of one node that ended before they could tell what the one before them had left.
+const LIVES_MAX: usize = 64;
+
+impl NodeLedger {
+    /// The last batch of an incarnation, if it is remembered and sent any.
+    pub fn last_of(&self, incarnation: u64) -> Option<u64> {
+        if incarnation == self.incarnation { Some(self.sequence) } else { self.lives.get(&incarnation).copied() }
+    }
+
+    /// The same once `incarnation` has begun.
+    pub(super) fn begin(&self, incarnation: u64) -> NodeLedger {
+        let mut next = NodeLedger { incarnation, ..self.clone() };
+        if self.incarnation > 0 {
+            next.lives.insert(self.incarnation, self.sequence);
+        }
+        if next.lives.len() > LIVES_MAX
+            && let Some((gone, _)) = next.lives.pop_first()
+        {
+            next.lives_from = gone + 1;
+        }
+        next
+    }
+
+    /// Nothing more will be told of earlier incarnations.
+    pub(super) fn forget_earlier(&mut self) {
+        self.lives.clear();
+        self.lives_from = self.incarnation;
+    }
 }
 
 impl State {
@@ -42,7 +78,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Command, QuotaBatch};
+    use crate::command::{Command, EarlierLives, QuotaBatch};
     use crate::state::testing::Log;
 
     fn batch(node: u64) -> Command {
@@ -52,6 +88,7 @@ mod tests {
             sequence: 1,
             entries: Vec::new(),
             usage: Vec::new(),
+            earlier: EarlierLives::default(),
         })
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::testing::{Log, meter, object, subscription};
 use super::*;
-use crate::command::{Draw, NewKey, NewToken, QuotaBatch, QuotaEntry};
+use crate::command::{Draw, EarlierLives, NewKey, NewToken, QuotaBatch, QuotaEntry};
 use crate::resources::{Kind, Spec, TENANT_NAMESPACE};
 
 fn uid(number: u128) -> Uuid {
@@ -234,6 +234,7 @@ fn a_snapshot_gives_the_same_state_and_the_same_future() {
             sequence: 1,
             entries: vec![entry],
             usage: Vec::new(),
+            earlier: EarlierLives::default(),
         })
     };
     log.reply(draw(1, 60));

@@ -215,7 +215,7 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Command, QuotaBatch};
+    use crate::command::{Command, EarlierLives, QuotaBatch};
     use crate::ids::NodeId;
     use crate::state::testing::Log;
 
@@ -253,8 +253,14 @@ mod tests {
 
         fn repeat(&mut self, at: u64, usage: Vec<UsageRow>) {
             self.log.time = Timestamp(at);
-            let batch =
-                QuotaBatch { node: NodeId(1), incarnation: 1, sequence: self.sequence, entries: Vec::new(), usage };
+            let batch = QuotaBatch {
+                node: NodeId(1),
+                incarnation: 1,
+                sequence: self.sequence,
+                entries: Vec::new(),
+                usage,
+                earlier: EarlierLives::default(),
+            };
             self.log.apply(Command::Quota(batch));
         }
 

@@ -24,6 +24,8 @@ pub struct Contents {
     pub log: BTreeMap<u64, Bytes>,
     /// The snapshots, by number.
     pub snapshots: BTreeMap<u64, Bytes>,
+    /// The journal.
+    pub journal: Vec<u8>,
 }
 
 impl Contents {
@@ -42,6 +44,11 @@ impl MemoryDisk {
     /// An empty disk.
     pub fn new() -> MemoryDisk {
         MemoryDisk::default()
+    }
+
+    /// A disk with the same contents: what would be found if the process were killed now.
+    pub fn copy(&self) -> MemoryDisk {
+        MemoryDisk { contents: Mutex::new(self.contents().clone()) }
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {
@@ -97,5 +104,23 @@ impl Disk for MemoryDisk {
     fn remove_snapshot(&self, number: u64) -> BoxFuture<'_, io::Result<()>> {
         self.contents().snapshots.remove(&number);
         ready(())
+    }
+
+    fn read_journal(&self) -> BoxFuture<'_, io::Result<Bytes>> {
+        ready(Bytes::from(self.contents().journal.clone()))
+    }
+
+    fn append_journal(&self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        self.contents().journal.extend_from_slice(&bytes);
+        ready(())
+    }
+
+    fn replace_journal(&self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        self.contents().journal = bytes.into();
+        ready(())
+    }
+
+    fn machine_run(&self) -> Option<u128> {
+        Some(1)
     }
 }

@@ -129,4 +129,17 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Forgets a snapshot. It is no error if there is none.
     fn remove_snapshot(&self, number: u64) -> BoxFuture<'_, io::Result<()>>;
+
+    /// The journal, empty if there is none.
+    fn read_journal(&self) -> BoxFuture<'_, io::Result<Bytes>>;
+
+    /// Appends to the journal. When it returns, `bytes` survive the process. They survive a power cut some time later, never without those
+    /// that were appended before them. Its errors are final, too.
+    fn append_journal(&self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>>;
+
+    /// Puts `bytes` in the place of the journal, whole or not at all; when it returns they survive a power cut.
+    fn replace_journal(&self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>>;
+
+    /// Names the machine's life: while it is the same one, nothing that was appended has been lost. `None`: nobody knows.
+    fn machine_run(&self) -> Option<u128>;
 }

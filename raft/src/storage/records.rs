@@ -11,7 +11,7 @@ use crate::codec::{self, DecodeError, Record};
 use crate::ids::{RequestId, Timestamp};
 
 /// The format of the whole disk. Another number is refused at start.
-pub const DISK_FORMAT: u32 = 3;
+pub const DISK_FORMAT: u32 = 4;
 
 /// Names a log entry: who proposed it, and where it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]

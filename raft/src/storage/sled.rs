@@ -1,4 +1,4 @@
-//! The production disk: sled for the log and the single values, plain files for snapshots.
+//! The production disk: sled for the log and the single values, plain files for snapshots and the journal.
 //!
 //! sled's `flush` asks the kernel to start writing but does not wait for the device, so durability here is
 //! `flush` and then `sync_all` on a second handle of sled's own file. Directories are synced when a file in
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -39,6 +39,9 @@ struct Inner {
     /// A second handle on sled's file, to sync it.
     file: File,
     snapshots: PathBuf,
+    journal_path: PathBuf,
+    /// Where it is appended to.
+    journal: Mutex<File>,
     /// Held, not read: its lock says that the directory is in use.
     _lock: File,
 }
@@ -56,7 +59,9 @@ impl SledDisk {
         let log = db.open_tree("log").map_err(io::Error::from)?;
         let values = db.open_tree("values").map_err(io::Error::from)?;
         let file = OpenOptions::new().write(true).open(database.join("db"))?;
-        let inner = Inner { db, log, values, file, snapshots, _lock: lock };
+        let journal_path = directory.join("journal");
+        let journal = Mutex::new(OpenOptions::new().append(true).create(true).open(&journal_path)?);
+        let inner = Inner { db, log, values, file, snapshots, journal_path, journal, _lock: lock };
         inner.sync()?;
         for made in [&inner.snapshots, &database, directory, directory.parent().unwrap_or(Path::new("/"))] {
             sync_directory(made)?;
@@ -150,9 +155,41 @@ impl Disk for SledDisk {
             _ => Ok(()),
         })
     }
+
+    fn read_journal(&self) -> BoxFuture<'_, io::Result<Bytes>> {
+        self.run(|inner| fs::read(&inner.journal_path).map(Bytes::from))
+    }
+
+    fn append_journal(&self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        self.run(move |inner| inner.journal().write_all(&bytes))
+    }
+
+    fn replace_journal(&self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        self.run(move |inner| {
+            let mut journal = inner.journal();
+            let unfinished = inner.journal_path.with_extension("unfinished");
+            let mut file = File::create(&unfinished)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            fs::rename(&unfinished, &inner.journal_path)?;
+            sync_directory(inner.journal_path.parent().unwrap_or(Path::new("/")))?;
+            *journal = file;
+            Ok(())
+        })
+    }
+
+    /// The kernel's name for the time since it was booted.
+    fn machine_run(&self) -> Option<u128> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(uuid::Uuid::try_parse(boot.trim()).ok()?.as_u128())
+    }
 }
 
 impl Inner {
+    fn journal(&self) -> MutexGuard<'_, File> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Values before entries: a vote is never behind the entries that were written after it, and an entry that is
     /// missing behind a value was not acknowledged, because nothing is before the sync.
     fn write(&self, changes: Vec<Write>) -> io::Result<()> {

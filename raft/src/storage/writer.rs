@@ -140,6 +140,22 @@ mod tests {
         fn remove_snapshot(&self, number: u64) -> BoxFuture<'_, io::Result<()>> {
             self.memory.remove_snapshot(number)
         }
+
+        fn read_journal(&self) -> BoxFuture<'_, io::Result<Bytes>> {
+            self.memory.read_journal()
+        }
+
+        fn append_journal(&self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+            self.memory.append_journal(bytes)
+        }
+
+        fn replace_journal(&self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+            self.memory.replace_journal(bytes)
+        }
+
+        fn machine_run(&self) -> Option<u128> {
+            self.memory.machine_run()
+        }
     }
 
     fn append(index: u64) -> Vec<Write> {

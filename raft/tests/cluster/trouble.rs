@@ -85,7 +85,7 @@ fn the_disk_of_another_node_another_cluster_or_another_format_is_refused() {
         let record = Identity { format: 1, cluster: "test".into(), node: 1, disk: 1 }.to_bytes();
         disk.write(vec![Write::Put { key: Key::Identity, record: record.into() }]).await.unwrap();
     });
-    assert_eq!(refusal(&mut nodes, 1), "the disk has format 1, this version reads format 3");
+    assert_eq!(refusal(&mut nodes, 1), "the disk has format 1, this version reads format 4");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! USAGE: what engines produced for answered calls is in the ledger (charged, owed, or held by a node that died), and nothing
-//! is charged that no engine produced. What limits were charged is what usage adds up to, call by call, whatever died.
+//! USAGE: what engines produced for answered calls is in the ledger (charged or owed; or held by a node that lost its power and forgot them),
+//! and nothing is charged that no engine produced. What limits were charged is what usage adds up to, call by call, whatever died.
 //!
 //! Only for windows that outlast the run: a window that ended took its numbers with it.
 
@@ -32,6 +32,7 @@ pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Vio
     let Some(state) = state.filter(|_| shared.plan.window_seconds >= WHOLE_RUN) else { return Ok(()) };
     // What an engine does not report is counted by the gateway as well as that goes.
     let is_reported = shared.plan.usage_is_true();
+    let journals_are_whole = shared.plan.journals_are_whole();
     let engines_are_well = !shared.plan.faults.iter().any(|planned| planned.fault.concerns_engines());
     if is_reported {
         check_told(shared)?;
@@ -44,7 +45,7 @@ pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Vio
             let window = meter.window.as_ref();
             charged = meter.debt + window.map_or(0, |window| window.settled);
             // Of nodes that came back it is stranded, of lost ones granted.
-            held = window.map_or(0, MeterWindow::held);
+            held = if journals_are_whole { 0 } else { window.map_or(0, MeterWindow::held) };
         }
         let text = if is_reported && expected.at_least > charged + held {
             format!(

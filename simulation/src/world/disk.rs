@@ -40,6 +40,10 @@ struct Inner {
     unsynced: VecDeque<Write>,
     /// Snapshots that were removed, and that a power cut may bring back.
     removed: Vec<u64>,
+    /// So much of the journal survives a power cut.
+    journal_synced: usize,
+    /// Power cuts.
+    cuts: u128,
     /// How many changes have ever been made, and made durable.
     written: u64,
     synced: u64,
@@ -78,6 +82,8 @@ impl SimDisk {
             current: Contents::default(),
             unsynced: VecDeque::new(),
             removed: Vec::new(),
+            journal_synced: 0,
+            cuts: 0,
             written: 0,
             synced: 0,
             votes: 0,
@@ -111,6 +117,12 @@ impl SimDisk {
                 inner.durable.snapshots.remove(&number);
             }
         }
+        let (synced, appended) = (inner.journal_synced as u64, inner.current.journal.len() as u64);
+        inner.journal_synced = inner.chance.between(synced, appended) as usize;
+        let mut journal = std::mem::take(&mut inner.current.journal);
+        journal.truncate(inner.journal_synced);
+        inner.durable.journal = journal;
+        inner.cuts += 1;
         inner.lost += unsynced - kept;
         inner.synced = inner.written;
         inner.current = inner.durable.clone();
@@ -346,5 +358,38 @@ impl Disk for SimDisk {
             inner.removed.push(number);
             Ok(())
         })
+    }
+
+    fn read_journal(&self) -> BoxFuture<'_, io::Result<Bytes>> {
+        Box::pin(async move {
+            self.check_read()?;
+            Ok(Bytes::from(self.inner().current.journal.clone()))
+        })
+    }
+
+    fn append_journal(&self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move {
+            self.turn().await;
+            self.check_space()?;
+            self.inner().current.journal.extend_from_slice(&bytes);
+            trace::bytes(&self.name, "journal", &bytes);
+            Ok(())
+        })
+    }
+
+    fn replace_journal(&self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move {
+            self.turn().await;
+            self.check_space()?;
+            self.sync_all().await?;
+            let mut inner = self.inner();
+            inner.journal_synced = bytes.len();
+            inner.current.journal = bytes.into();
+            Ok(())
+        })
+    }
+
+    fn machine_run(&self) -> Option<u128> {
+        Some(self.inner().cuts)
     }
 }

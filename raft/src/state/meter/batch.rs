@@ -8,7 +8,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::{Meter, MeterId, MeterWindow};
-use crate::command::{Draw, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply};
+use crate::command::{Draw, EarlierEntry, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply};
 use crate::ids::{NodeId, Timestamp};
 use crate::state::{NodeLedger, Outcome, State};
 
@@ -32,10 +32,16 @@ impl State {
             self.strand(batch.node);
         }
         // The node counts among those that share from its first batch on.
-        let ledger = NodeLedger { incarnation: batch.incarnation, sequence: batch.sequence, reply: Vec::new() };
+        let before = self.nodes.get(&batch.node).map(|node| NodeLedger::clone(node)).unwrap_or_default();
+        let mut ledger = if batch.incarnation > last.0 { before.begin(batch.incarnation) } else { before };
+        (ledger.sequence, ledger.reply) = (batch.sequence, Vec::new());
+        if batch.earlier.is_all {
+            ledger.forget_earlier();
+        }
         self.nodes.insert(batch.node, Arc::new(ledger.clone()));
-        self.sweep_meters(SWEPT_MIN + 2 * batch.entries.len());
+        self.sweep_meters(SWEPT_MIN + 2 * (batch.entries.len() + batch.earlier.entries.len()));
         self.add_usage(&batch.usage);
+        batch.earlier.entries.iter().for_each(|entry| self.apply_earlier(batch.node, entry));
         let reply: Vec<QuotaGrant> =
             batch.entries.iter().map(|entry| self.apply_entry(index, batch.node, entry)).collect();
         self.nodes.insert(batch.node, Arc::new(NodeLedger { reply: reply.clone(), ..ledger }));
@@ -65,6 +71,19 @@ impl State {
             }
             self.put_meter(&id, meter);
         }
+    }
+
+    /// What an earlier incarnation of the node did with what is stranded of it.
+    fn apply_earlier(&mut self, node: NodeId, entry: &EarlierEntry) {
+        let Some(meter) = self.meters.get(&entry.meter) else { return };
+        let (mut meter, limit) = (Meter::clone(meter), self.limit_of(&entry.meter));
+        meter.pass_time(&entry.meter, self.time, limit);
+        let Some(window) = meter.window.as_mut().filter(|window| window.number == entry.window) else { return };
+        let spent = take(&mut window.stranded, node, entry.spent);
+        window.settled = window.settled.saturating_add(spent);
+        take(&mut window.stranded, node, entry.returned);
+        meter.charge(entry.spent - spent, limit, self.time);
+        self.put_meter(&entry.meter, meter);
     }
 
     fn apply_entry(&mut self, index: u64, node: NodeId, entry: &QuotaEntry) -> QuotaGrant {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{Command, Draw, QuotaBatch, QuotaEntry, QuotaGrant, Reply};
+use crate::command::{Command, Draw, EarlierLives, QuotaBatch, QuotaEntry, QuotaGrant, Reply};
 use crate::state::testing::{Log, meter, subscription};
 
 const NODES: u64 = 3;
@@ -190,6 +190,7 @@ impl World {
             sequence: node.sequence,
             entries,
             usage: Vec::new(),
+            earlier: EarlierLives::default(),
         };
         node.flying = Some(batch.clone());
         self.sent.push(batch);
@@ -282,6 +283,7 @@ impl World {
                 sequence,
                 entries: Vec::new(),
                 usage: Vec::new(),
+                earlier: EarlierLives::default(),
             };
             self.log.reply(Command::Quota(batch));
         }
@@ -318,7 +320,7 @@ proptest! {
             let open = log.state.meters.get(&meter("ann", WINDOW_SECONDS)).and_then(|meter| meter.window.as_ref());
             let window = open.map_or(0, |window| window.number);
             let entry = QuotaEntry { meter: meter("ann", WINDOW_SECONDS), window, draw, ..report };
-            log.reply(Command::Quota(QuotaBatch { node: NodeId(node), incarnation: 1, sequence, entries: vec![entry], usage: Vec::new() }));
+            log.reply(Command::Quota(QuotaBatch { node: NodeId(node), incarnation: 1, sequence, entries: vec![entry], usage: Vec::new(), earlier: EarlierLives::default() }));
             if let Some(window) = log.state.meters.get(&meter("ann", WINDOW_SECONDS)).and_then(|meter| meter.window.as_ref()) {
                 prop_assert!(window.settled + window.held() <= limit, "{window:?}");
             }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::command::{Command, Draw, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply};
+use crate::command::{Command, Draw, EarlierLives, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply};
 use crate::state::testing::{Log, meter, subscription};
 
 /// Runs a table against one meter of `limit` tokens per minute.
@@ -55,7 +55,14 @@ fn parse(words: &[&str], windows: &BTreeMap<NodeId, u64>) -> QuotaBatch {
             _ => panic!("unknown word {word}"),
         }
     }
-    QuotaBatch { node, incarnation: ids[1], sequence: ids[2], entries: vec![entry], usage: Vec::new() }
+    QuotaBatch {
+        node,
+        incarnation: ids[1],
+        sequence: ids[2],
+        entries: vec![entry],
+        usage: Vec::new(),
+        earlier: EarlierLives::default(),
+    }
 }
 
 fn shown(state: &State, reply: &Reply) -> String {
@@ -274,6 +281,7 @@ fn a_meter_without_a_limit_grants_nothing_and_is_forgotten() {
             sequence,
             entries: vec![entry],
             usage: Vec::new(),
+            earlier: EarlierLives::default(),
         })
     };
     let nothing = QuotaGrant { granted: 0, window: 0, ends: Timestamp(0) };
@@ -302,6 +310,7 @@ fn a_reading_needs_no_meter_and_sees_a_window_end_without_a_command() {
         sequence: 1,
         entries: vec![entry],
         usage: Vec::new(),
+        earlier: EarlierLives::default(),
     }));
     let ends = log.time.plus(Duration::from_secs(60));
     let open = MeterReading { limit: 100, used: 80, held: 0, free: 20, debt: 0, ends: Some(ends) };

@@ -1,0 +1,152 @@
+//! What earlier lives of this node left: the journal says what became of the calls they died with, the ledger is told, and what none of
+//! them used comes free.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use raft::Cluster;
+use raft::command::{EarlierEntry, EarlierLives};
+use raft::journal::{Past, PastCall, Unknown};
+use raft::state::{MeterId, UsageLabels, UsageRow, UsageSum};
+
+use super::batch::{self, Draft};
+use super::tally;
+use super::tend::Moment;
+
+/// How far the ledger has been told.
+pub(super) enum Replay {
+    /// What earlier lives sent may still arrive, until the first batch of this one is counted.
+    Waiting,
+    /// These calls are left to be told.
+    Calls(VecDeque<PastCall>),
+    /// What of the rest comes free, and what does not.
+    Rest(VecDeque<EarlierEntry>, Vec<Unknown>),
+    Done,
+}
+
+/// What one batch tells of earlier lives.
+#[derive(Default)]
+pub(super) struct PastShare {
+    pub(super) told: EarlierLives,
+    /// So many of the calls that are left.
+    calls: usize,
+}
+
+impl PastShare {
+    /// Whether it says nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.told.entries.is_empty() && !self.told.is_all && self.calls == 0
+    }
+}
+
+impl Replay {
+    pub(super) fn new(cluster: &Cluster) -> Replay {
+        let is_first = cluster.incarnation() == 1;
+        if is_first || cluster.journal().past().is_none() { Replay::Done } else { Replay::Waiting }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self, Replay::Done)
+    }
+
+    /// Goes on if what was told is counted: no batch is in flight. Whether there is something to tell.
+    pub(super) fn advance(&mut self, cluster: &Cluster, moment: &Moment) -> bool {
+        let Some(past) = cluster.journal().past() else { return false };
+        if let Replay::Waiting = self {
+            let ledger = moment.view.nodes.get(&moment.node);
+            let Some(ledger) = ledger.filter(|ledger| ledger.incarnation == cluster.incarnation()) else {
+                return false;
+            };
+            *self = Replay::Calls(past.untold(ledger).into());
+        }
+        if let Replay::Calls(calls) = self
+            && calls.is_empty()
+        {
+            *self = rest(&past, moment);
+        }
+        !self.is_done()
+    }
+
+    /// Adds to a batch what fits into it.
+    pub(super) fn fill(&self, draft: &mut Draft, moment: &Moment) -> PastShare {
+        match self {
+            Replay::Waiting | Replay::Done => PastShare::default(),
+            Replay::Calls(calls) => tell(calls, draft, moment),
+            Replay::Rest(rest, _) => {
+                let mut entries = Vec::new();
+                for entry in rest {
+                    if draft.is_full() {
+                        break;
+                    }
+                    draft.add_bytes(batch::size(&entry.meter));
+                    entries.push(entry.clone());
+                }
+                let is_all = entries.len() == rest.len();
+                PastShare { told: EarlierLives { entries, is_all }, calls: 0 }
+            }
+        }
+    }
+
+    /// The ledger has counted `share`.
+    pub(super) fn confirmed(&mut self, share: &PastShare, cluster: &Cluster) {
+        match self {
+            Replay::Waiting | Replay::Done => {}
+            Replay::Calls(calls) => drop(calls.drain(..share.calls)),
+            Replay::Rest(rest, unknown) => {
+                rest.drain(..share.told.entries.len());
+                if share.told.is_all {
+                    cluster.journal().forget_past(std::mem::take(unknown));
+                    *self = Replay::Done;
+                }
+            }
+        }
+    }
+}
+
+/// Calls until the batch is full, added up.
+fn tell(calls: &VecDeque<PastCall>, draft: &mut Draft, moment: &Moment) -> PastShare {
+    let mut spent: BTreeMap<(MeterId, u64), u64> = BTreeMap::new();
+    let mut used: BTreeMap<UsageLabels, UsageSum> = BTreeMap::new();
+    let mut told = 0;
+    for call in calls {
+        if draft.is_full() {
+            break;
+        }
+        told += 1;
+        for hold in &call.used {
+            draft.add_bytes(batch::size(&hold.meter));
+            let sum = spent.entry((hold.meter.clone(), hold.window)).or_default();
+            *sum = sum.saturating_add(hold.held);
+        }
+        if let Some((labels, sum)) = &call.usage {
+            draft.add_bytes(tally::size(labels));
+            used.entry(labels.clone()).or_default().add(sum);
+        }
+        draft.parts.extend(call.parts.iter().map(|part| (call.call, *part)));
+    }
+    draft.usage.extend(used.into_iter().map(|(labels, sum)| UsageRow { at: moment.now, labels, sum }));
+    let entry = |((meter, window), spent)| EarlierEntry { meter, window, spent, returned: 0 };
+    let entries = spent.into_iter().map(entry).collect();
+    PastShare { told: EarlierLives { entries, is_all: false }, calls: told }
+}
+
+/// Of what is stranded, what no call used. If something may be missing in the journal, nobody knows.
+fn rest(past: &Past, moment: &Moment) -> Replay {
+    let stranded = moment.view.meters.iter().filter_map(|(id, meter)| {
+        let window = meter.window.as_ref()?;
+        Some((id, window.number, *window.stranded.get(&moment.node)?))
+    });
+    if !past.is_whole {
+        let unknown = |(id, window, amount): (&MeterId, u64, u64)| Unknown { meter: id.clone(), window, amount };
+        return Replay::Rest(VecDeque::new(), stranded.map(unknown).collect());
+    }
+    let (mut free, mut unknown) = (VecDeque::new(), Vec::new());
+    for (id, window, amount) in stranded {
+        let known = past.unknown.iter().find(|unknown| (&unknown.meter, unknown.window) == (id, window));
+        unknown.extend(known.cloned());
+        let returned = amount.saturating_sub(known.map_or(0, |unknown| unknown.amount));
+        if returned > 0 {
+            free.push_back(EarlierEntry { meter: id.clone(), window, spent: 0, returned });
+        }
+    }
+    Replay::Rest(free, unknown)
+}

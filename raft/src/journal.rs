@@ -1,0 +1,225 @@
+//! The journal: what calls in progress hold and what ended ones used, until the ledger knows it. A process that is killed leaves it to
+//! its next life, which tells the ledger instead.
+//!
+//! It is one file of records in order. What is appended survives the process at once; a power cut may take its end away, so nothing here
+//! relies on that end being there: see [`Past`].
+
+mod past;
+mod writer;
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::codec::{self, Record};
+use crate::state::{MeterId, UsageLabels, UsageSum};
+use crate::storage::Disk;
+
+pub use past::{Past, PastCall};
+use writer::Writer;
+
+/// Names a call, in all lives of a node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct CallId {
+    /// The node's incarnation.
+    pub life: u64,
+    /// Counts its calls.
+    pub number: u64,
+}
+
+/// A part of a call: what one party pays for it. The ledger hears of parts one by one.
+pub type CallPart = (CallId, u8);
+
+/// A call that is about to be sent to a replica.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct OpenedCall {
+    /// The call.
+    pub call: CallId,
+    /// Under which names it is accounted, with part 0.
+    pub labels: UsageLabels,
+    /// How it is accounted if nothing else is ever known of it.
+    pub if_lost: UsageSum,
+    /// What it holds.
+    pub holds: Vec<CallHold>,
+}
+
+/// What a call holds of one meter.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CallHold {
+    /// Of which part.
+    pub part: u8,
+    /// The meter.
+    pub meter: MeterId,
+    /// Its window.
+    pub window: u64,
+    /// How much, in the limit's unit.
+    pub held: u64,
+}
+
+/// A call that has ended.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EndedCall {
+    /// The call.
+    pub call: CallId,
+    /// How it is accounted; `None` if it never reached a replica.
+    pub sum: Option<UsageSum>,
+    /// What it used of each hold, in order.
+    pub used: Vec<u64>,
+}
+
+/// What stays held of one window, because nobody knows whether it was used.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Unknown {
+    /// The meter.
+    pub meter: MeterId,
+    /// Its window.
+    pub window: u64,
+    /// How much.
+    pub amount: u64,
+}
+
+/// One record.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+enum Note {
+    /// A life of the node begins. It is also the first note of a file that was written anew.
+    Life {
+        life: u64,
+        /// See [`Disk::machine_run`].
+        run: Option<u128>,
+        /// Nothing is missing before this note that the ledger does not know.
+        is_whole: bool,
+    },
+    Unknown(Vec<Unknown>),
+    Opened(OpenedCall),
+    Ended(EndedCall),
+    /// These parts are in the life's batch of that number.
+    Told {
+        life: u64,
+        sequence: u64,
+        parts: Vec<CallPart>,
+    },
+}
+
+impl Record for Note {
+    const TYPE: u16 = 9;
+    const VERSION: u16 = 1;
+}
+
+/// The handle. Cloning is cheap.
+#[derive(Clone)]
+pub struct Journal {
+    life: u64,
+    calls: Arc<AtomicU64>,
+    past: Arc<Mutex<Option<Past>>>,
+    queue: mpsc::UnboundedSender<Job>,
+}
+
+/// What the writer does, in order. Bounded: two for each call in progress, and three for each batch.
+enum Job {
+    Append {
+        note: Box<dyn FnOnce() -> Note + Send>,
+        done: oneshot::Sender<Result<(), JournalError>>,
+    },
+    /// The ledger has the batch of this number.
+    Confirm(u64),
+    /// The ledger has all that earlier lives left, but for this.
+    Forget(Vec<Unknown>),
+}
+
+/// The journal cannot be written: its disk failed. The node must not go on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the usage journal cannot be written: {0}")]
+pub struct JournalError(Arc<str>);
+
+/// Ready when what was noted survives the process.
+pub struct Written(oneshot::Receiver<Result<(), JournalError>>);
+
+impl Future for Written {
+    type Output = Result<(), JournalError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = Pin::new(&mut self.0).poll(cx);
+        answer.map(|answer| answer.unwrap_or_else(|_| Err(JournalError("the node is stopping".into()))))
+    }
+}
+
+impl Journal {
+    /// Reads what earlier lives left, and begins the journal of this one. The handle stops the writer without waiting for anything.
+    /// Errors: the disk, or what is there is another version's.
+    pub(crate) async fn start(disk: Arc<dyn Disk>, life: u64) -> io::Result<(Journal, AbortHandle)> {
+        let run = disk.machine_run();
+        let past = Past::read(&disk.read_journal().await?, life, run)?;
+        let mut writer = Writer::new(disk, life, run, &past);
+        writer.rewrite().await?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "jobs are bounded by the calls in progress, and whoever ends a call cannot wait"
+        )]
+        let (queue, jobs) = mpsc::unbounded_channel();
+        let task = tokio::spawn(writer.run(jobs));
+        let past = Arc::new(Mutex::new(Some(past)));
+        Ok((Journal { life, calls: Arc::default(), past, queue }, task.abort_handle()))
+    }
+
+    /// A number for a call.
+    pub fn next_call(&self) -> CallId {
+        CallId { life: self.life, number: self.calls.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+
+    /// Notes that a call begins. It may be sent to a replica once that is written. `opened` is made when it is: callers are in a hurry.
+    pub fn open(&self, opened: impl FnOnce() -> OpenedCall + Send + 'static) -> Written {
+        self.append(move || Note::Opened(opened()))
+    }
+
+    /// Notes that a call has ended: before anybody else gets what it held, because whoever does is noted after it.
+    pub fn end(&self, ended: EndedCall) -> Written {
+        self.append(|| Note::Ended(ended))
+    }
+
+    /// Notes what a batch says. It may be proposed once that is written.
+    pub fn tell(&self, sequence: u64, parts: Vec<CallPart>) -> Written {
+        let life = self.life;
+        self.append(move || Note::Told { life, sequence, parts })
+    }
+
+    /// The ledger has the batch: what it says need not be kept.
+    pub fn confirm(&self, sequence: u64) {
+        self.send(Job::Confirm(sequence));
+    }
+
+    /// What earlier lives left, as long as the ledger has not been told.
+    pub fn past(&self) -> Option<Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The ledger has all that earlier lives left, but for what is `unknown`.
+    pub fn forget_past(&self, unknown: Vec<Unknown>) {
+        *self.past.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.send(Job::Forget(unknown));
+    }
+
+    fn append(&self, note: impl FnOnce() -> Note + Send + 'static) -> Written {
+        let (done, written) = oneshot::channel();
+        self.send(Job::Append { note: Box::new(note), done });
+        Written(written)
+    }
+
+    /// A writer that has gone answers nobody: whoever waits is told that the node is stopping.
+    fn send(&self, job: Job) {
+        let _ = self.queue.send(job);
+    }
+}
+
+fn encode(note: &Note) -> Vec<u8> {
+    codec::encode(note)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! The one writer of the journal: appends what is queued in one write, and writes the file anew when most of it is no longer needed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::past::Past;
+use super::{CallId, CallPart, Job, JournalError, Note, Unknown, encode};
+use crate::storage::Disk;
+
+/// Jobs of one write.
+const BATCH: usize = 256;
+/// A file is written anew when it is larger than this, and three times as large as what is needed of it.
+const REWRITE_AT: usize = 4 << 20;
+
+pub(super) struct Writer {
+    disk: Arc<dyn Disk>,
+    life: u64,
+    run: Option<u128>,
+    is_whole: bool,
+    unknown: Vec<Unknown>,
+    /// What the ledger may not know.
+    calls: BTreeMap<CallId, Kept>,
+    /// Batches that are not confirmed, those of earlier lives among them.
+    told: BTreeMap<(u64, u64), Vec<CallPart>>,
+    size: usize,
+}
+
+/// A call in the file.
+struct Kept {
+    bytes: Vec<u8>,
+    /// Those that the ledger does not have.
+    parts: Vec<u8>,
+}
+
+impl Writer {
+    pub(super) fn new(disk: Arc<dyn Disk>, life: u64, run: Option<u128>, past: &Past) -> Writer {
+        let (is_whole, unknown) = (past.is_whole, past.unknown.clone());
+        let mut writer =
+            Writer { disk, life, run, is_whole, unknown, calls: BTreeMap::new(), told: BTreeMap::new(), size: 0 };
+        past.notes().for_each(|note| writer.keep(&note, &encode(&note)));
+        writer
+    }
+
+    /// Ends when nobody can queue anything any more.
+    pub(super) async fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) {
+        let mut broken: Option<JournalError> = None;
+        let mut batch = Vec::new();
+        while jobs.recv_many(&mut batch, BATCH).await > 0 {
+            let mut bytes = Vec::new();
+            let mut waiting = Vec::new();
+            let mut must_rewrite = false;
+            for job in batch.drain(..) {
+                match job {
+                    Job::Append { note, done } => {
+                        let note = note();
+                        let record = encode(&note);
+                        self.keep(&note, &record);
+                        bytes.extend_from_slice(&record);
+                        waiting.push(done);
+                    }
+                    Job::Confirm(sequence) => self.confirm(sequence),
+                    Job::Forget(unknown) => {
+                        self.forget(unknown);
+                        must_rewrite = true;
+                    }
+                }
+            }
+            if broken.is_none()
+                && let Err(error) = self.write(bytes, must_rewrite).await
+            {
+                // What is in the file now nobody knows; writing on would hide it.
+                tracing::error!(%error, "the usage journal failed: this node stops");
+                broken = Some(JournalError(error.to_string().into()));
+            }
+            for done in waiting {
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(broken.clone().map_or(Ok(()), Err));
+            }
+        }
+    }
+
+    async fn write(&mut self, bytes: Vec<u8>, must_rewrite: bool) -> io::Result<()> {
+        self.size += bytes.len();
+        let needed: usize = self.calls.values().map(|kept| kept.bytes.len()).sum();
+        if must_rewrite || self.size > REWRITE_AT.max(3 * needed) {
+            return self.rewrite().await;
+        }
+        if bytes.is_empty() { Ok(()) } else { self.disk.append_journal(bytes.into()).await }
+    }
+
+    /// Puts what is needed in the place of the file.
+    pub(super) async fn rewrite(&mut self) -> io::Result<()> {
+        let mut bytes = encode(&Note::Life { life: self.life, run: self.run, is_whole: self.is_whole });
+        if !self.unknown.is_empty() {
+            bytes.extend_from_slice(&encode(&Note::Unknown(self.unknown.clone())));
+        }
+        self.calls.values().for_each(|kept| bytes.extend_from_slice(&kept.bytes));
+        for ((life, sequence), parts) in &self.told {
+            let told = Note::Told { life: *life, sequence: *sequence, parts: parts.clone() };
+            bytes.extend_from_slice(&encode(&told));
+        }
+        self.size = bytes.len();
+        self.disk.replace_journal(Bytes::from(bytes)).await
+    }
+
+    fn keep(&mut self, note: &Note, record: &[u8]) {
+        match note {
+            Note::Life { .. } | Note::Unknown(_) => {}
+            Note::Opened(opened) => {
+                let mut parts: Vec<u8> = opened.holds.iter().map(|hold| hold.part).collect();
+                parts.dedup();
+                self.calls.insert(opened.call, Kept { bytes: record.to_vec(), parts });
+            }
+            // Nothing will be told of it.
+            Note::Ended(ended) if ended.sum.is_none() => drop(self.calls.remove(&ended.call)),
+            Note::Ended(ended) => {
+                if let Some(kept) = self.calls.get_mut(&ended.call) {
+                    kept.bytes.extend_from_slice(record);
+                }
+            }
+            Note::Told { life, sequence, parts } => drop(self.told.insert((*life, *sequence), parts.clone())),
+        }
+    }
+
+    fn confirm(&mut self, sequence: u64) {
+        for (call, part) in self.told.remove(&(self.life, sequence)).unwrap_or_default() {
+            let Some(kept) = self.calls.get_mut(&call) else { continue };
+            kept.parts.retain(|kept| *kept != part);
+            if kept.parts.is_empty() {
+                self.calls.remove(&call);
+            }
+        }
+    }
+
+    fn forget(&mut self, unknown: Vec<Unknown>) {
+        let life = self.life;
+        self.calls.retain(|call, _| call.life == life);
+        self.told.retain(|(of, _), _| *of == life);
+        (self.unknown, self.is_whole) = (unknown, true);
+    }
+}
