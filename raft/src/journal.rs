@@ -22,7 +22,7 @@ use crate::codec::{self, Record};
 use crate::state::{MeterId, UsageLabels, UsageSum};
 use crate::storage::Disk;
 
-pub use past::{Past, PastCall};
+pub use past::{Past, PastCall, Untold};
 use writer::Writer;
 
 /// Names a call, in all lives of a node.
@@ -112,12 +112,20 @@ impl Record for Note {
     const VERSION: u16 = 1;
 }
 
+/// How many calls' ends this life has noted, and how many of earlier lives it could not tell of.
+#[derive(Default)]
+struct Counts {
+    written: AtomicU64,
+    lost: AtomicU64,
+}
+
 /// The handle. Cloning is cheap.
 #[derive(Clone)]
 pub struct Journal {
     life: u64,
+    counts: Arc<Counts>,
     calls: Arc<AtomicU64>,
-    past: Arc<Mutex<Option<Past>>>,
+    past: Arc<Mutex<Option<Arc<Past>>>>,
     queue: mpsc::UnboundedSender<Job>,
 }
 
@@ -156,7 +164,8 @@ impl Journal {
     pub(crate) async fn start(disk: Arc<dyn Disk>, life: u64) -> io::Result<(Journal, AbortHandle)> {
         let run = disk.machine_run();
         let past = Past::read(&disk.read_journal().await?, life, run)?;
-        let mut writer = Writer::new(disk, life, run, &past);
+        let counts = Arc::new(Counts::default());
+        let mut writer = Writer::new(disk, life, run, &past, counts.clone());
         writer.rewrite().await?;
         #[expect(
             clippy::disallowed_methods,
@@ -164,8 +173,8 @@ impl Journal {
         )]
         let (queue, jobs) = mpsc::unbounded_channel();
         let task = tokio::spawn(writer.run(jobs));
-        let past = Arc::new(Mutex::new(Some(past)));
-        Ok((Journal { life, calls: Arc::default(), past, queue }, task.abort_handle()))
+        let past = Arc::new(Mutex::new(Some(Arc::new(past))));
+        Ok((Journal { life, counts, calls: Arc::default(), past, queue }, task.abort_handle()))
     }
 
     /// A number for a call.
@@ -195,7 +204,7 @@ impl Journal {
     }
 
     /// What earlier lives left, as long as the ledger has not been told.
-    pub fn past(&self) -> Option<Past> {
+    pub fn past(&self) -> Option<Arc<Past>> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -203,6 +212,21 @@ impl Journal {
     pub fn forget_past(&self, unknown: Vec<Unknown>) {
         *self.past.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.send(Job::Forget(unknown));
+    }
+
+    /// The ledger may have so many calls of earlier lives, and nobody knows whether it does.
+    pub fn note_lost(&self, calls: usize) {
+        self.counts.lost.fetch_add(calls as u64, Ordering::Relaxed);
+    }
+
+    /// How many ended calls were noted since this life began.
+    pub fn written(&self) -> u64 {
+        self.counts.written.load(Ordering::Relaxed)
+    }
+
+    /// How many calls of earlier lives could not be told of: they are in usage only if they had been told before.
+    pub fn lost(&self) -> u64 {
+        self.counts.lost.load(Ordering::Relaxed)
     }
 
     fn append(&self, note: impl FnOnce() -> Note + Send + 'static) -> Written {

@@ -7,6 +7,7 @@ use raft::Cluster;
 use raft::command::{EarlierEntry, EarlierLives};
 use raft::journal::{Past, PastCall, Unknown};
 use raft::state::{MeterId, UsageLabels, UsageRow, UsageSum};
+use tracing::warn;
 
 use super::batch::{self, Draft};
 use super::tally;
@@ -50,13 +51,21 @@ impl Replay {
 
     /// Goes on if what was told is counted: no batch is in flight. Whether there is something to tell.
     pub(super) fn advance(&mut self, cluster: &Cluster, moment: &Moment) -> bool {
-        let Some(past) = cluster.journal().past() else { return false };
+        let Some(past) = cluster.journal().past().filter(|_| !self.is_done()) else { return false };
         if let Replay::Waiting = self {
             let ledger = moment.view.nodes.get(&moment.node);
             let Some(ledger) = ledger.filter(|ledger| ledger.incarnation == cluster.incarnation()) else {
                 return false;
             };
-            *self = Replay::Calls(past.untold(ledger).into());
+            let untold = past.untold(ledger);
+            if untold.lost > 0 {
+                warn!(
+                    calls = untold.lost,
+                    "the journal lost its end in a power cut: calls of the last moments may be missing in usage"
+                );
+                cluster.journal().note_lost(untold.lost);
+            }
+            *self = Replay::Calls(untold.calls.into());
         }
         if let Replay::Calls(calls) = self
             && calls.is_empty()

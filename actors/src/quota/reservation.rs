@@ -83,6 +83,11 @@ impl Reservation {
         Charge { amount, is_absurd: charge.is_absurd || amount != charge.amount, ..charge }
     }
 
+    /// For whom.
+    pub fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
     /// What is held.
     pub fn need(&self) -> Amount {
         self.need

@@ -22,6 +22,7 @@ mod estimate;
 mod pick;
 mod progress;
 mod proxy;
+mod record;
 mod refusal;
 mod request;
 mod reserve;
@@ -54,6 +55,7 @@ use dialect::Dialect;
 use endpoint::Endpoint;
 use pick::Shape;
 use proxy::proxy;
+use record::Record;
 use refusal::Refusal;
 use request::{ModelPath, Target};
 use reserve::reserve;
@@ -126,7 +128,8 @@ impl Inner {
         let permit = authorize(context, caller, path.as_ref(), body.model.as_deref(), &head.headers)?;
         known.note(&permit);
         let prompt = estimate::prompt(&body, self.settings.image_tokens_max);
-        let mut bill = reserve(context, &self.counter, &permit, endpoint, &body, prompt).await?;
+        let record = Record::open(id, endpoint.path);
+        let mut bill = reserve(context, &self.counter, &permit, endpoint, &body, prompt, record).await?;
         let shape = Shape::of(&permit, &body, prompt);
         let request = proxy::outgoing(
             endpoint,

@@ -11,6 +11,7 @@ use super::body::CallBody;
 use super::count::Counter;
 use super::endpoint::Endpoint;
 use super::estimate::PromptEstimate;
+use super::record::Record;
 use super::refusal::Refusal;
 use super::settle::Bill;
 use crate::Context;
@@ -26,10 +27,11 @@ pub(super) async fn reserve(
     endpoint: &Endpoint,
     body: &CallBody,
     prompt: PromptEstimate,
+    record: Record,
 ) -> Result<Bill, Refusal> {
     let call = context.metrics.of(permit, &context.cluster.view());
     if !endpoint.is_metered() {
-        return Ok(Bill::open(context.metrics.clone(), call, None, 0, None));
+        return Ok(Bill::open(context.metrics.clone(), call, record, None, 0, None));
     }
     let is_hard = is_hard(permit) && endpoint.generates();
     let output = output(context, permit, endpoint, body, is_hard);
@@ -42,7 +44,7 @@ pub(super) async fn reserve(
     match held {
         Ok(Held { reservation, prompt_tokens }) => {
             let output_max = is_hard.then(|| reservation.need().output / body.choices.max(1));
-            Ok(Bill::open(context.metrics.clone(), call, Some(reservation), prompt_tokens, output_max))
+            Ok(Bill::open(context.metrics.clone(), call, record, Some(reservation), prompt_tokens, output_max))
         }
         Err(Short { refusal, tokens }) => {
             let reason = match &refusal {

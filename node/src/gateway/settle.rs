@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 
 use actors::Reservation;
 use actors::quota::{Amount, Charge, LimitStanding, Limits, Source};
-use tracing::debug;
 
+use super::record::Record;
 use super::usage::Usage;
 use crate::observability::{CallMetrics, Metrics};
 
@@ -14,6 +14,7 @@ use crate::observability::{CallMetrics, Metrics};
 pub(super) struct Bill {
     metrics: Metrics,
     call: Arc<CallMetrics>,
+    record: Record,
     /// Gone once settled; absent for calls that cost nothing.
     reservation: Option<Reservation>,
     /// Here once settled.
@@ -29,6 +30,7 @@ impl Bill {
     pub(super) fn open(
         metrics: Metrics,
         call: Arc<CallMetrics>,
+        record: Record,
         reservation: Option<Reservation>,
         prompt_guess: u64,
         output_max: Option<u64>,
@@ -38,7 +40,7 @@ impl Bill {
         if let Some(reservation) = &reservation {
             call.reserved.inc_by(reservation.need().total());
         }
-        Bill { metrics, call, reservation, limits: None, prompt_guess, output_max }
+        Bill { metrics, call, record, reservation, limits: None, prompt_guess, output_max }
     }
 
     /// How many tokens each choice may have at most, if that is bounded.
@@ -128,7 +130,9 @@ impl Bill {
         self.call.settled.inc_by(tokens);
         self.call.released.inc_by(reserved.saturating_sub(tokens));
         self.metrics.settled_by(source);
-        debug!(tokens, reserved, source, is_absurd = charge.is_absurd, "settled");
+        if charge != Charge::default() {
+            self.record.write(reservation.permit(), &charge, reserved);
+        }
     }
 }
 

@@ -108,7 +108,7 @@ async fn usage_adds_up_whichever_node_is_killed_in_the_middle_of_calls() {
     for (node, pid) in (1..).zip(dev.pids()) {
         tokio::time::sleep(Duration::from_secs(2)).await;
         signal("KILL", pid);
-        dev.wait_for_output(&format!("Node {node} ended")).await;
+        dev.wait_for_output(&format!("node-{node}/tollgate.toml")).await;
         brought_back.push(bring_back(&dev, node));
         wait_until_ready(&dev, node).await;
     }

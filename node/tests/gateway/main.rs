@@ -8,6 +8,7 @@ mod counts;
 mod edges;
 mod endings;
 mod hard;
+mod records;
 mod refusals;
 mod scripted;
 mod world;

@@ -23,6 +23,15 @@ pub struct Past {
     told: BTreeMap<(u64, u64), Vec<CallPart>>,
 }
 
+/// Calls of earlier lives of which the ledger does not know everything.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Untold {
+    /// Those that can be told, oldest first.
+    pub calls: Vec<PastCall>,
+    /// How many cannot be told, because the ledger may have them.
+    pub lost: usize,
+}
+
 /// A call of an earlier life of which the ledger does not know everything.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PastCall {
@@ -67,8 +76,8 @@ impl Past {
         opened.chain(ended).chain(told)
     }
 
-    /// What the ledger does not know, by what it says of the node, oldest first.
-    pub fn untold(&self, ledger: &NodeLedger) -> Vec<PastCall> {
+    /// What the ledger does not know, by what it says of the node.
+    pub fn untold(&self, ledger: &NodeLedger) -> Untold {
         let counted = |(life, sequence): (u64, u64)| match ledger.last_of(life) {
             Some(last) => sequence <= last,
             None => life < ledger.lives_from,
@@ -82,8 +91,9 @@ impl Past {
         // A batch that is not noted may have told of calls of its own life and of every earlier one.
         let known_from = ledger.lives.iter().filter(is_unknown).map(|(life, _)| life + 1).max().unwrap_or(0);
         let known_from = known_from.max(ledger.lives_from);
-        let calls = self.opened.range(CallId { life: known_from, number: 0 }..).map(|(_, opened)| opened);
-        calls.filter_map(|opened| self.rest_of(opened, &told)).collect()
+        let rest = self.opened.values().filter_map(|opened| self.rest_of(opened, &told));
+        let (calls, lost): (Vec<PastCall>, Vec<PastCall>) = rest.partition(|call| call.call.life >= known_from);
+        Untold { calls, lost: lost.len() }
     }
 
     /// What is to be told of a call.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::past::Past;
-use super::{CallId, CallPart, Job, JournalError, Note, Unknown, encode};
+use super::{CallId, CallPart, Counts, Job, JournalError, Note, Unknown, encode};
 use crate::storage::Disk;
 
 /// Jobs of one write.
@@ -27,6 +28,7 @@ pub(super) struct Writer {
     /// Batches that are not confirmed, those of earlier lives among them.
     told: BTreeMap<(u64, u64), Vec<CallPart>>,
     size: usize,
+    counts: Arc<Counts>,
 }
 
 /// A call in the file.
@@ -37,10 +39,19 @@ struct Kept {
 }
 
 impl Writer {
-    pub(super) fn new(disk: Arc<dyn Disk>, life: u64, run: Option<u128>, past: &Past) -> Writer {
+    pub(super) fn new(disk: Arc<dyn Disk>, life: u64, run: Option<u128>, past: &Past, counts: Arc<Counts>) -> Writer {
         let (is_whole, unknown) = (past.is_whole, past.unknown.clone());
-        let mut writer =
-            Writer { disk, life, run, is_whole, unknown, calls: BTreeMap::new(), told: BTreeMap::new(), size: 0 };
+        let mut writer = Writer {
+            disk,
+            life,
+            run,
+            is_whole,
+            unknown,
+            calls: BTreeMap::new(),
+            told: BTreeMap::new(),
+            size: 0,
+            counts,
+        };
         past.notes().for_each(|note| writer.keep(&note, &encode(&note)));
         writer
     }
@@ -52,6 +63,7 @@ impl Writer {
         while jobs.recv_many(&mut batch, BATCH).await > 0 {
             let mut bytes = Vec::new();
             let mut waiting = Vec::new();
+            let mut ended = 0;
             let mut must_rewrite = false;
             for job in batch.drain(..) {
                 match job {
@@ -59,6 +71,7 @@ impl Writer {
                         let note = note();
                         let record = encode(&note);
                         self.keep(&note, &record);
+                        ended += u64::from(matches!(note, Note::Ended(_)));
                         bytes.extend_from_slice(&record);
                         waiting.push(done);
                     }
@@ -75,6 +88,9 @@ impl Writer {
                 // What is in the file now nobody knows; writing on would hide it.
                 tracing::error!(%error, "the usage journal failed: this node stops");
                 broken = Some(JournalError(error.to_string().into()));
+            }
+            if broken.is_none() {
+                self.counts.written.fetch_add(ended, Ordering::Relaxed);
             }
             for done in waiting {
                 // Whoever asked may have stopped waiting.

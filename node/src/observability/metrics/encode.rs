@@ -16,6 +16,7 @@ impl Metrics {
         let mut text = self.counters();
         raft_gauges(context, &mut text);
         endpoint_gauges(context, &mut text);
+        usage_counters(context, &mut text);
         text
     }
 
@@ -81,14 +82,26 @@ fn endpoint_gauges(context: &Context, text: &mut String) {
     gauge(text, "tollgate_endpoint_metrics_age_seconds", "age of the replica's numbers", &age);
 }
 
-/// Appends a family of gauges: labels with their braces, and values.
+fn usage_counters(context: &Context, text: &mut String) {
+    let journal = context.cluster.journal();
+    let (written, lost) = (journal.written() as f64, journal.lost() as f64);
+    family(text, "counter", "tollgate_usage_records_written_total", "ended calls in the journal", &[("", written)]);
+    let help = "calls before a power cut that may be missing in usage";
+    family(text, "counter", "tollgate_usage_records_lost_total", help, &[("{reason=\"power_cut\"}", lost)]);
+}
+
 fn gauge<L: AsRef<str>>(text: &mut String, name: &str, help: &str, samples: &[(L, f64)]) {
+    family(text, "gauge", name, help, samples);
+}
+
+/// Appends a family: labels with their braces, and values.
+fn family<L: AsRef<str>>(text: &mut String, kind: &str, name: &str, help: &str, samples: &[(L, f64)]) {
     if samples.is_empty() {
         return;
     }
     let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("writing to memory does not fail");
     line(format_args!("# HELP {name} {help}"));
-    line(format_args!("# TYPE {name} gauge"));
+    line(format_args!("# TYPE {name} {kind}"));
     for (labels, value) in samples {
         line(format_args!("{name}{} {value}", labels.as_ref()));
     }
