@@ -142,8 +142,11 @@ impl Writer {
         }
     }
 
+    /// What was told need not be kept. That it was is: a journal without its last batch looks as if it had lost it.
     fn confirm(&mut self, sequence: u64) {
-        for (call, part) in self.told.remove(&(self.life, sequence)).unwrap_or_default() {
+        let life = self.life;
+        self.told.retain(|(of, told), _| (*of, *told) >= (life, sequence) || *of < life);
+        for (call, part) in self.told.insert((life, sequence), Vec::new()).unwrap_or_default() {
             let Some(kept) = self.calls.get_mut(&call) else { continue };
             kept.parts.retain(|kept| *kept != part);
             if kept.parts.is_empty() {
