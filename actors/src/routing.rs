@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::Cluster;
-use raft::resources::{MeteringMetadata, TokenRateLimit};
+use raft::resources::{Limit, MeteringMetadata};
 use tokio::task::JoinSet;
 
 use crate::auth::Caller;
@@ -100,7 +100,7 @@ pub struct SubscriptionAccess {
     /// The MaaSSubscription.
     pub id: Name,
     /// Every one of them must hold, each for whom its scope says.
-    pub limits: Vec<TokenRateLimit>,
+    pub limits: Vec<Limit>,
     /// What usage is accounted under.
     pub metadata: MeteringMetadata,
     /// The pair it stands for.

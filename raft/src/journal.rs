@@ -59,7 +59,7 @@ pub struct CallHold {
     pub meter: MeterId,
     /// Its window.
     pub window: u64,
-    /// How much, in the limit's unit.
+    /// How much, in the limit's unit; nothing of what comes back with the end of the call, however that ends.
     pub held: u64,
 }
 

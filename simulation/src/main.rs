@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use plan::{Plan, Planned};
+use plan::{Aim, Plan, Planned};
 use properties::Violation;
 use runs::Campaign;
 use world::Tally;
@@ -54,6 +54,9 @@ struct Options {
     /// Begin no run after so long: `90s`, `10m`. Without --seeds the seeds are new ones.
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     within: Option<Duration>,
+    /// At what plans are aimed.
+    #[arg(long, value_enum, default_value_t)]
+    aim: Aim,
     /// Run every seed, or every scenario, twice, and compare the hashes of everything that happened.
     #[arg(long)]
     twice: bool,
@@ -104,7 +107,7 @@ fn by_seed(seed: Option<u64>, options: &Options) -> std::io::Result<ExitCode> {
     match seed {
         Some(seed) if options.shrink => shrink(seed, options),
         Some(seed) => {
-            let again = format!("--seed {seed}{}{}", faults(&options.fault), no_faults(options));
+            let again = format!("--seed {seed}{}{}{}", aim(options.aim), faults(&options.fault), no_faults(options));
             Ok(one(&plan(seed, options)?, &again, |_| true, options))
         }
         None => many(options),
@@ -150,7 +153,10 @@ fn all_scenarios(options: &Options) -> std::io::Result<ExitCode> {
 
 /// The plan of a seed, with the faults that were asked for. Errors: one of them can happen to nobody.
 fn plan(seed: u64, options: &Options) -> std::io::Result<Plan> {
-    let mut plan = Plan::draw(seed);
+    let mut plan = match options.aim {
+        Aim::Everything => Plan::draw(seed),
+        Aim::Ledger => Plan::draw_for_ledger(seed),
+    };
     if !options.fault.is_empty() || options.no_faults {
         plan.faults = options.fault.clone();
     }
@@ -185,6 +191,13 @@ fn one(plan: &Plan, again: &str, happened: impl Fn(&Tally) -> bool, options: &Op
     ExitCode::FAILURE
 }
 
+fn aim(aim: Aim) -> &'static str {
+    match aim {
+        Aim::Everything => "",
+        Aim::Ledger => " --aim ledger",
+    }
+}
+
 fn no_faults(options: &Options) -> &'static str {
     if options.no_faults { " --no-faults" } else { "" }
 }
@@ -201,6 +214,7 @@ fn many(options: &Options) -> std::io::Result<ExitCode> {
     let seeds = options.seeds.clone().unwrap_or_else(fresh);
     let campaign = Campaign {
         seeds: seeds.clone(),
+        arguments: aim(options.aim).split_whitespace().map(str::to_owned).collect(),
         within: options.within,
         twice: options.twice,
         until_failure: options.until_failure,
@@ -235,9 +249,10 @@ fn fresh() -> Range<u64> {
 }
 
 fn shrink(seed: u64, options: &Options) -> std::io::Result<ExitCode> {
-    let left = runs::shrink(seed, plan(seed, options)?.faults)?;
+    let arguments = aim(options.aim).split_whitespace().map(str::to_owned).collect();
+    let left = runs::shrink(seed, arguments, plan(seed, options)?.faults)?;
     let left = if left.is_empty() { " --no-faults".to_owned() } else { faults(&left) };
-    println!("it still fails with: cargo run -p simulation --release -- --seed {seed}{left}");
+    println!("it still fails with: cargo run -p simulation --release -- --seed {seed}{}{left}", aim(options.aim));
     Ok(ExitCode::FAILURE)
 }
 

@@ -10,6 +10,7 @@
 //! | SAME | two nodes that applied equally many entries have equal states |
 //! | LOG | an applied entry is the same on every node, for ever |
 //! | QUOTA | no meter admits beyond its limit in any window, hard ones owe nothing, and windows do not overlap |
+//! | USABLE | where nothing breaks, all of a limit can be used, from any node |
 //! | USAGE | what engines produced is in the ledger, and no more; usage adds up to what was charged |
 //! | BOOK | a node's book never has more than the ledger granted to that node |
 //! | ENDS | every reservation ends exactly once |
@@ -34,6 +35,7 @@ mod log;
 mod quota;
 mod revoked;
 mod same;
+mod usable;
 mod usage;
 mod view;
 
@@ -85,7 +87,7 @@ impl Properties {
             self.same.check(&seen),
             self.log.check(shared, &seen),
             self.quota.check(shared, &seen),
-            ends::check(shared, &seen),
+            ends::check(&seen),
             book::check(&seen),
         ];
         for violation in checks.into_iter().filter_map(Result::err) {
@@ -106,6 +108,7 @@ impl Properties {
             revoked::check(shared),
             linear::check(shared, self.live.state()),
             usage::check(shared, self.live.state()),
+            usable::check(shared, self.live.state()),
         ];
         for violation in checks.into_iter().filter_map(Result::err) {
             shared.violate(violation);
@@ -115,6 +118,11 @@ impl Properties {
     /// How often a node went past log entries that it never had.
     pub(crate) fn jumps(&self) -> u64 {
         self.log.jumps()
+    }
+
+    /// How many limits were used up in a run in which all of a limit can be used.
+    pub(crate) fn used_up(&self, shared: &Shared) -> usize {
+        self.live.state().map_or(0, |state| usable::used_up(shared, &state).len())
     }
 
     /// How many terms somebody led.

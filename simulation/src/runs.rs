@@ -11,6 +11,8 @@ use crate::plan::Planned;
 pub(crate) struct Campaign {
     /// The seeds, in order.
     pub(crate) seeds: std::ops::Range<u64>,
+    /// What each run is told beside its seed.
+    pub(crate) arguments: Vec<String>,
     /// No new run begins after this.
     pub(crate) within: Option<Duration>,
     /// Each seed twice, and the hashes must be equal.
@@ -71,7 +73,8 @@ pub(crate) fn run(campaign: &Campaign) -> io::Result<Outcome> {
         for _ in 0..campaign.jobs.max(1) {
             scope.spawn(|| {
                 while let Some(seed) = take() {
-                    let judged = judge(&["--seed".to_owned(), seed.to_string()], campaign.twice);
+                    let arguments = [&["--seed".to_owned(), seed.to_string()], &*campaign.arguments].concat();
+                    let judged = judge(&arguments, campaign.twice);
                     let mut outcome = lock(&outcome);
                     match (&mut *outcome, judged) {
                         (Ok(outcome), Ok(judged)) => outcome.add(seed, judged),
@@ -129,9 +132,9 @@ fn one(arguments: &[String]) -> io::Result<Report> {
 
 /// Drops faults from a failing run for as long as it fails in the same way. Returns what is left.
 /// Errors: the run could not be started, or does not fail.
-pub(crate) fn shrink(seed: u64, faults: Vec<Planned>) -> io::Result<Vec<Planned>> {
+pub(crate) fn shrink(seed: u64, arguments: Vec<String>, faults: Vec<Planned>) -> io::Result<Vec<Planned>> {
     let fails_by = |faults: &[Planned]| {
-        let mut arguments = vec!["--seed".to_owned(), seed.to_string()];
+        let mut arguments = [vec!["--seed".to_owned(), seed.to_string()], arguments.clone()].concat();
         if faults.is_empty() {
             arguments.push("--no-faults".to_owned());
         }

@@ -94,6 +94,7 @@ impl Scenario {
             users: 3,
             limit: UNLIMITED,
             window_seconds: 3600,
+            is_skewed: false,
             snapshot_every: 40,
             serving_lease: LEASE,
             has_many_limits: true,

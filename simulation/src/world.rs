@@ -31,7 +31,7 @@ pub(crate) use clock::wall;
 pub(crate) use engine::EngineSlot;
 pub(crate) use gateway::{NodeSlot, Observation, Size};
 pub(crate) use operator::{AdminCall, AdminOp, AdminOutcome, FIRST_VALUE, GROUPS};
-pub(crate) use setup::{group_name, username};
+pub(crate) use setup::{PRICE, group_name, username};
 
 use crate::chance::Chance;
 use crate::plan::Plan;
@@ -178,6 +178,8 @@ pub(crate) struct Tally {
     pub(crate) failed_disks: usize,
     pub(crate) stalled_disks: usize,
     pub(crate) terms: u64,
+    /// Limits of which all could be used, and was.
+    pub(crate) used_up: usize,
     /// Calls that broke off, or had no answer.
     pub(crate) broken: usize,
     /// Calls refused with a status of 5xx.
@@ -206,7 +208,7 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "calls: {} answered, {} limited, {} unserved, {} hung up; admin: {} answered, {} unknown; {} lives, {} terms; disks: {} writes lost, {} errors, {} stalls",
+            "calls: {} answered, {} limited, {} unserved, {} hung up; admin: {} answered, {} unknown; {} lives, {} terms; {} limits used up; disks: {} writes lost, {} errors, {} stalls",
             self.answered,
             self.limited,
             self.unserved,
@@ -215,6 +217,7 @@ impl fmt::Display for Tally {
             self.admin_unknown,
             self.lives,
             self.terms,
+            self.used_up,
             self.writes_lost,
             self.disk_errors,
             self.disk_stalls
@@ -401,6 +404,7 @@ impl World<'_> {
     fn tally(&self) -> Tally {
         let mut tally = Tally {
             terms: self.properties.terms(),
+            used_up: self.properties.used_up(&self.shared),
             jumps: self.properties.jumps(),
             bytes_lost: net::bytes_lost(),
             in_flight: self.faults.in_flight(),

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use raft::resources::Unit;
+use raft::resources::{Price, Unit};
 
 use super::decide;
 
@@ -29,14 +29,20 @@ impl Amount {
         self.input.saturating_add(self.output)
     }
 
-    /// As a limit of this unit counts it.
-    pub fn in_unit(self, unit: Unit) -> u64 {
+    /// What a call that needs it holds of a limit of this unit, tokens at `price`.
+    pub fn held_of(self, unit: Unit, price: Price) -> u64 {
         match unit {
             Unit::Total => self.total(),
             Unit::Input => self.input,
             Unit::Output => self.output,
-            Unit::Requests => self.requests,
+            Unit::Requests | Unit::InProgress => self.requests,
+            Unit::Cost => price.of(self.input, self.output),
         }
+    }
+
+    /// What is gone of such a limit once a call has used it and ended.
+    pub fn used_of(self, unit: Unit, price: Price) -> u64 {
+        if unit == Unit::InProgress { 0 } else { self.held_of(unit, price) }
     }
 }
 
@@ -79,13 +85,16 @@ impl Rate {
         }
     }
 
-    /// As a limit of this unit counts it.
-    pub(super) fn in_unit(self, unit: Unit) -> f64 {
+    /// As a limit of this unit counts it, tokens at `price`.
+    pub(super) fn of(self, unit: Unit, price: Price) -> f64 {
         match unit {
             Unit::Total => self.input + self.output,
             Unit::Input => self.input,
             Unit::Output => self.output,
             Unit::Requests => self.requests,
+            // However many begin in a second, what matters is how many there are at once.
+            Unit::InProgress => 0.0,
+            Unit::Cost => self.input * price.input as f64 + self.output * price.output as f64,
         }
     }
 }

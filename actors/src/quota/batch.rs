@@ -136,7 +136,7 @@ fn draws(tended: &Tended, slots: &[Slot], moment: &Moment, gives_all: bool) -> V
     let Some(first) = tended.waiters.front() else {
         let top_up = |(slot, reading): (&Slot, &decide::Reading)| {
             let is_spared = slot.meter.number == 0 || moment.view.recalled.contains(&slot.rule.id);
-            if is_spared { None } else { reading.top_up(tended.rate().in_unit(slot.unit()), sharers) }
+            if is_spared { None } else { reading.top_up(slot.rate(tended.rate()), sharers) }
         };
         return slots.iter().zip(&readings).map(top_up).collect();
     };
@@ -149,7 +149,7 @@ fn draws(tended: &Tended, slots: &[Slot], moment: &Moment, gives_all: bool) -> V
         // A wish that the ledger has noted is kept up as long as somebody waits: an entry without a draw would end it.
         let kept = if note.is_wanting { readings[at].short(slot.share_of(first.need)) } else { 0 };
         let need = wished[at].max(kept);
-        (need > 0).then(|| Draw { need, extra: decide::extra(tended.rate().in_unit(slot.unit())) })
+        (need > 0).then(|| Draw { need, extra: decide::extra(slot.rate(tended.rate())) })
     };
     (0..slots.len()).map(draw).collect()
 }
@@ -180,7 +180,7 @@ pub(super) fn take_answer(tended: &mut Tended, moment: &Moment, entry: &QuotaEnt
         let slots = tended.set.slots.load_full();
         let meter = &slots.slots[at].meter;
         meter.grant(grant.granted);
-        meter.set_low_water(decide::low_water(meter.free(), tended.rate().in_unit(slots.slots[at].unit())));
+        meter.set_low_water(decide::low_water(meter.free(), slots.slots[at].rate(tended.rate())));
         let was_refused = sent.draw.is_some() && grant.granted == 0;
         let note = &mut tended.notes[at];
         note.is_wanting = was_refused;

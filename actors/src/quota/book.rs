@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use raft::Timestamp;
-use raft::resources::{Enforcement, LimitScope, TokenRateLimit, Unit};
+use raft::resources::{Enforcement, Limit, LimitScope, Price, Unit};
 use raft::state::{MeterId, Subject};
 
 use super::Holding;
 use super::actor::QuotaMessage;
-use super::amount::{Amount, Sum};
+use super::amount::{Amount, Rate, Sum};
 use super::estimate::OutputSize;
 use super::ledger::InFlight;
 use super::meter::Meter;
@@ -46,6 +46,20 @@ pub(super) struct Rule {
     pub(super) window: String,
     /// Nothing may ever be used beyond it.
     pub(super) is_hard: bool,
+    /// Of tokens, if it counts money.
+    pub(super) price: Price,
+}
+
+impl Rule {
+    /// What the limit counts.
+    pub(super) fn unit(&self) -> Unit {
+        self.id.limit.unit
+    }
+
+    /// How much of it is gone once a call has used `amount` and ended.
+    pub(super) fn used_of(&self, amount: Amount) -> u64 {
+        amount.used_of(self.unit(), self.price)
+    }
 }
 
 impl Slot {
@@ -56,13 +70,13 @@ impl Slot {
 
     /// How much of it a call takes that needs `need`: a call larger than the whole limit takes the whole limit, unless that is hard.
     pub(super) fn share_of(&self, need: Amount) -> u64 {
-        let share = need.in_unit(self.unit());
+        let share = need.held_of(self.rule.unit(), self.rule.price);
         if self.rule.is_hard { share } else { share.min(self.rule.limit) }
     }
 
-    /// What the limit counts.
-    pub(super) fn unit(&self) -> Unit {
-        self.rule.id.limit.unit
+    /// So much a second, as the limit counts it.
+    pub(super) fn rate(&self, rate: Rate) -> f64 {
+        rate.of(self.rule.unit(), self.rule.price)
     }
 
     /// Whether `need` cannot be had before the window ends, whatever comes back: so much is really spent.
@@ -82,13 +96,13 @@ impl Slot {
 #[derive(Default, Debug)]
 pub(super) struct Slots {
     /// All limits that the subscription said, these slots' among them. `None`: the subscription or the model is gone.
-    pub(super) limits: Option<Vec<TokenRateLimit>>,
+    pub(super) limits: Option<Vec<Limit>>,
     pub(super) slots: Vec<Slot>,
 }
 
 impl Slots {
     /// Slots of a party under `limits`; meters of `before` that go on being limits, as high as before or higher, are kept.
-    pub(super) fn of(key: &AccessKey, party: &Party, limits: Option<Vec<TokenRateLimit>>, before: &Slots) -> Slots {
+    pub(super) fn of(key: &AccessKey, party: &Party, limits: Option<Vec<Limit>>, before: &Slots) -> Slots {
         let mut slots: Vec<Slot> = Vec::new();
         for limit in limits.iter().flatten().filter(|limit| limit.scope == party.scope) {
             let id = MeterId {
@@ -98,7 +112,8 @@ impl Slots {
                 subject: party.subject.clone(),
             };
             let is_hard = limit.enforcement == Enforcement::Hard;
-            let rule = Arc::new(Rule { id, limit: limit.limit, window: limit.window.clone(), is_hard });
+            let (window, price) = (limit.window.clone(), limit.price);
+            let rule = Arc::new(Rule { id, limit: limit.limit, window, is_hard, price });
             // Two limits of one kind are one: the smaller, or of two alike the hard one.
             if let Some(slot) = slots.iter_mut().find(|slot| slot.rule.id == rule.id) {
                 if (rule.limit, !rule.is_hard) < (slot.rule.limit, !slot.rule.is_hard) {
@@ -116,7 +131,7 @@ impl Slots {
     }
 
     /// Whether a permit under `limits` may take from these slots.
-    pub(super) fn stand_for(&self, limits: &[TokenRateLimit]) -> bool {
+    pub(super) fn stand_for(&self, limits: &[Limit]) -> bool {
         self.limits.as_deref() == Some(limits)
     }
 
@@ -136,7 +151,7 @@ impl Slots {
     /// Ends a reservation of `need` of which (or beyond which) `used` was used.
     pub(super) fn settle(&self, need: Amount, used: Amount) {
         for slot in &self.slots {
-            slot.meter.settle(slot.share_of(need), used.in_unit(slot.unit()));
+            slot.meter.settle(slot.share_of(need), slot.rule.used_of(used));
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use raft::command::{Draw, QuotaBatch};
 use raft::journal::CallPart;
-use raft::resources::{Kind, ObjectKey, Spec, TokenRateLimit, is_usable_reference};
+use raft::resources::{Kind, Limit, ObjectKey, Spec, is_usable_reference};
 use raft::state::{Meter as LedgerMeter, MeterWindow};
 use raft::{NodeId, Timestamp, View};
 use tokio::time::Instant;
@@ -48,7 +48,7 @@ pub(super) struct LastRefusal {
 }
 
 /// What the subscription says of the model now; `None` if either is gone.
-pub(super) fn limits_in(view: &View, key: &AccessKey) -> Option<Vec<TokenRateLimit>> {
+pub(super) fn limits_in(view: &View, key: &AccessKey) -> Option<Vec<Limit>> {
     let AccessKey { subscription, model } = key;
     if !is_usable_reference(view, &model.namespace, &model.name) {
         return None;

@@ -183,10 +183,7 @@ pub struct Holding {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum QuotaRefusal {
     /// A limit is used up, or held by calls in progress.
-    #[error(
-        "limit of {limit} {noun} per {window} of subscription `{subscription}` reached: {used} used, {reserved} reserved by calls in progress, {needed} needed",
-        limit = standing.limit, noun = standing.unit.noun(), window = standing.window, used = standing.used, reserved = standing.reserved, subscription = subscription.name
-    )]
+    #[error("{}", standing.refusal(subscription, *needed))]
     Exhausted {
         /// Whose limit.
         subscription: Name,

@@ -121,7 +121,7 @@ fn tell(calls: &VecDeque<PastCall>, draft: &mut Draft, moment: &Moment) -> PastS
             break;
         }
         told += 1;
-        for hold in &call.used {
+        for hold in call.used.iter().filter(|hold| hold.held > 0) {
             draft.add_bytes(batch::size(&hold.meter));
             let sum = spent.entry((hold.meter.clone(), hold.window)).or_default();
             *sum = sum.saturating_add(hold.held);

@@ -69,15 +69,15 @@ impl Reservation {
 
     /// Under a hard limit nothing is used beyond what is held: a replica that says otherwise was told to stop before.
     fn believed(&self, charge: Charge) -> Charge {
-        let hard = |units: [Unit; 2]| {
+        let hard = |counts: fn(Unit) -> bool| {
             let limits = &self.permit.subscription().limits;
-            limits.iter().any(|limit| limit.enforcement == Enforcement::Hard && units.contains(&limit.unit))
+            limits.iter().any(|limit| limit.enforcement == Enforcement::Hard && counts(limit.unit))
         };
         let mut amount = charge.amount;
-        if hard([Unit::Total, Unit::Input]) {
+        if hard(Unit::counts_input) {
             amount.input = amount.input.min(self.need.input);
         }
-        if hard([Unit::Total, Unit::Output]) {
+        if hard(Unit::counts_output) {
             amount.output = amount.output.min(self.need.output);
         }
         Charge { amount, is_absurd: charge.is_absurd || amount != charge.amount, ..charge }
@@ -110,7 +110,7 @@ impl Reservation {
         }
         let (call, sum) = (self.call, self.charge.sum());
         let slots = self.holds.iter().flat_map(|hold| &hold.slots.slots);
-        let used = slots.map(|slot| self.charge.amount.in_unit(slot.unit())).collect();
+        let used = slots.map(|slot| slot.rule.used_of(self.charge.amount)).collect();
         let noted = self.shared.cluster.journal().end(EndedCall { call, sum, used });
         for (part, hold) in (0..).zip(self.holds.drain(..)) {
             let set = hold.set.clone();
@@ -180,7 +180,7 @@ fn opened(call: CallId, permit: &Permit, slots: &[Arc<Slots>], need: Amount) -> 
             part,
             meter: slot.rule.id.clone(),
             window: slot.meter.number,
-            held: slot.share_of(need),
+            held: if slot.rule.id.is_in_progress() { 0 } else { slot.share_of(need) },
         };
         slots.slots.iter().map(hold).collect::<Vec<_>>()
     };

@@ -1,12 +1,11 @@
 //! Where a limit stands, as callers see it in headers and refusals.
 
-use std::time::Duration;
-
 use raft::Timestamp;
-use raft::resources::{LimitKind, LimitScope, Unit};
+use raft::resources::{LimitKind, LimitScope, Price, Unit};
 
 use super::amount::Amount;
 use super::book::Slot;
+use crate::routing::Name;
 
 /// One limit as a caller sees it, in its unit.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,9 +18,11 @@ pub struct LimitStanding {
     pub is_hard: bool,
     /// The limit.
     pub limit: u64,
-    /// The window as written in the subscription: `1h`.
+    /// Of tokens, if it counts money.
+    pub price: Price,
+    /// The window as written in the subscription: `1h`; `month` for a budget; nothing for calls in progress.
     pub window: String,
-    /// The window's length in seconds.
+    /// The window's length in seconds; 0 for what has no windows of one length.
     pub window_seconds: u32,
     /// Spent in this window (this node's newest knowledge).
     pub used: u64,
@@ -30,9 +31,36 @@ pub struct LimitStanding {
     /// `limit - used - reserved`.
     pub remaining: u64,
     /// Until the window ends; the whole window if none is open.
-    pub resets_in: Duration,
+    pub resets_in: std::time::Duration,
     /// When it ends, by the state clock.
     pub resets_at: Timestamp,
+}
+
+impl LimitStanding {
+    /// Why a call of this subscription was refused that needs so much.
+    pub(super) fn refusal(&self, subscription: &Name, needed: u64) -> String {
+        let (limit, name) = (self.unit.written(self.limit), &subscription.name);
+        let amount = |amount: u64| match self.unit {
+            Unit::Cost => self.unit.written(amount),
+            _ => amount.to_string(),
+        };
+        let (used, reserved, needed) = (amount(self.used), amount(self.reserved), amount(needed));
+        let window = &self.window;
+        match self.unit {
+            Unit::InProgress => format!("limit of {limit} of subscription `{name}` reached: {reserved} are"),
+            Unit::Cost => format!(
+                "budget of {limit} per {window} of subscription `{name}` used up: {used} used, {reserved} reserved by calls in progress, {needed} needed"
+            ),
+            Unit::Total | Unit::Input | Unit::Output | Unit::Requests => format!(
+                "limit of {limit} per {window} of subscription `{name}` reached: {used} used, {reserved} reserved by calls in progress, {needed} needed"
+            ),
+        }
+    }
+
+    /// What a call of that size needs of it.
+    pub fn share_of(&self, need: Amount) -> u64 {
+        need.held_of(self.unit, self.price)
+    }
 }
 
 /// Every limit at `now`, the tightest first. `own` of what is held counts as used.
@@ -57,12 +85,13 @@ pub(super) fn of(slot: &Slot, own: Amount, now: Timestamp) -> LimitStanding {
     let reserved = reserved.min(limit - used);
     let resets_at = match is_open {
         true => slot.meter.ends,
-        false => now.plus(Duration::from_secs(window_seconds.into())),
+        false => slot.rule.id.limit.window_end(now),
     };
     LimitStanding {
         unit,
         scope,
         is_hard: slot.rule.is_hard,
+        price: slot.rule.price,
         limit,
         window: slot.rule.window.clone(),
         window_seconds,

@@ -260,7 +260,7 @@ impl Tended {
         let rate = self.rate();
         for (slot, note) in slots.slots.iter().zip(&mut self.notes) {
             note.lowest = note.lowest.min(slot.meter.free());
-            slot.meter.set_low_water(decide::low_water(slot.meter.free(), rate.in_unit(slot.unit())));
+            slot.meter.set_low_water(decide::low_water(slot.meter.free(), slot.rate(rate)));
         }
         if moment.instant - self.watched_since >= shared.settings.idle_return {
             if !self.was_used {
@@ -268,7 +268,7 @@ impl Tended {
             }
             let rate = self.rate();
             for (slot, note) in slots.slots.iter().zip(&mut self.notes) {
-                note.surplus = decide::surplus(note.lowest, rate.in_unit(slot.unit()));
+                note.surplus = decide::surplus(note.lowest, slot.rate(rate));
                 has_news |= note.surplus > 0;
                 note.lowest = u64::MAX;
             }
@@ -348,7 +348,7 @@ impl Tended {
         let slots = self.set.slots.load();
         let (rate, readings) = (self.rate(), self.readings(moment));
         let wants = |(slot, reading): (&Slot, &Reading)| {
-            slot.meter.number != 0 && reading.top_up(rate.in_unit(slot.unit()), sharers).is_some()
+            slot.meter.number != 0 && reading.top_up(slot.rate(rate), sharers).is_some()
         };
         self.waiters.is_empty() && !self.is_drawing && slots.slots.iter().zip(&readings).any(wants)
     }

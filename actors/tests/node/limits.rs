@@ -1,9 +1,12 @@
 //! What limits count, whom they count together, and how strictly.
 
+use std::sync::Arc;
+
 use actors::quota::Amount;
 use actors::{Permit, QuotaRefusal};
-use raft::resources::{LimitScope, Unit};
-use raft::state::Meter;
+use raft::View;
+use raft::resources::{Kind, LimitScope, ObjectKey, Unit};
+use raft::state::{Meter, MeterId};
 use serde_json::json;
 
 use crate::support::{Node, charge, charged};
@@ -62,6 +65,92 @@ async fn limits_count_what_and_whom_they_say() {
         ((Unit::Requests, LimitScope::Key), (2, 0)),
     ];
     assert_eq!(meters, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_in_progress_has_its_place_until_it_ends() {
+    let node = Node::start().await;
+    node.prepare(&[(1, "1h")]).await;
+    let windows = json!([{"limit": 1_000_000, "window": "1h"}]);
+    let reference = json!({"tokenRateLimits": windows, "concurrency": {"user": 2, "subscription": 3}});
+    node.subscribe_to("dev", "qwen", reference).await;
+    let mut permits = Vec::new();
+    for user in ["ann", "bob"] {
+        let (_, key) = node.key(user, "dev").await;
+        permits.push(node.permit(&key, "qwen"));
+    }
+    let [ann, bob] = &permits[..] else { unreachable!() };
+    let begin = async |permit: &Permit| node.actors.quota.reserve(permit, Amount::of_call(10, 10)).await;
+    let refused = async |permit: &Permit| match begin(permit).await.unwrap_err() {
+        QuotaRefusal::Exhausted { standing, retry_after, .. } => {
+            assert!(retry_after.as_secs() <= 1, "a place may come free at any time: {retry_after:?}");
+            (standing.unit, standing.scope, standing.reserved, standing.limit)
+        }
+        other => panic!("{other:?}"),
+    };
+
+    let mut of_ann = vec![begin(ann).await.unwrap(), begin(ann).await.unwrap()];
+    assert_eq!(refused(ann).await, (Unit::InProgress, LimitScope::User, 2, 2));
+    let of_bob = begin(bob).await.unwrap();
+    assert_eq!(refused(bob).await, (Unit::InProgress, LimitScope::Subscription, 3, 3));
+
+    // A place is free as soon as a call has ended, however it did, and whatever it cost.
+    of_ann.pop().unwrap().settle(charged(Amount::of_call(10, 500)), Some(500));
+    drop(of_bob);
+    let (again, of_bob) = (begin(ann).await.unwrap(), begin(bob).await.unwrap());
+    assert_eq!(refused(ann).await, (Unit::InProgress, LimitScope::User, 2, 2));
+
+    // The ledger knows of no place that nobody has.
+    drop((of_ann, again, of_bob));
+    node.actors.drain().await;
+    let is_open = |(id, _): &(&MeterId, &Arc<Meter>)| id.is_in_progress();
+    assert_eq!(node.cluster.view().meters.iter().filter(is_open).count(), 0);
+}
+
+#[tokio::test]
+async fn a_budget_is_spent_at_the_price_of_prompts_and_answers() {
+    let node = Node::start().await;
+    node.prepare(&[(1, "1h")]).await;
+    let reference = |enforcement: &str| {
+        json!({
+            "tokenRateLimits": [{"limit": 1_000_000, "window": "1h"}],
+            "billingRate": {"perInputToken": "0.001", "perOutputToken": "0.01"},
+            "budget": {"limit": "2.50", "enforcement": enforcement},
+        })
+    };
+    node.subscribe_to("dev", "qwen", reference("hard")).await;
+    let mut permits = Vec::new();
+    for user in ["ann", "bob"] {
+        let (_, key) = node.key(user, "dev").await;
+        permits.push(node.permit(&key, "qwen"));
+    }
+    let [ann, bob] = &permits[..] else { unreachable!() };
+    let quota = &node.actors.quota;
+    // 500 tokens of prompt and 150 of answer are 2.00; all share what is left.
+    let whole = Amount::of_call(500, 150);
+    quota.reserve(ann, whole).await.unwrap().settle(charged(whole), None);
+    let refusal = quota.reserve(bob, Amount::of_call(500, 1)).await.unwrap_err();
+    let expected = "budget of 2.50 per month of subscription `dev` used up: 2.00 used, 0.00 reserved by calls in progress, 0.51 needed";
+    assert_eq!(refusal.to_string(), expected);
+
+    // A replica that produces more than it was told to is not believed.
+    let mut reservation = quota.reserve(bob, Amount::of_call(300, 20)).await.unwrap();
+    reservation.observe(charged(Amount::of_call(300, 90)));
+    assert_eq!(reservation.charge().amount, Amount::of_call(300, 20));
+    drop(reservation);
+    assert_eq!(quota.reserve(ann, Amount::of_call(1, 0)).await.unwrap_err().to_string().split(':').count(), 2);
+
+    // Unless it is to be: then the rest is owed.
+    node.subscribe_to("dev", "qwen", reference("reserve")).await;
+    node.actors.drain().await;
+    let status = |view: &View| {
+        let key = ObjectKey::new(Kind::Subscription, "models-as-a-service", "dev");
+        let status = raft::resources::status(view.object(&key).unwrap(), view, &node.actors.pools);
+        let alert = status.conditions.iter().find(|condition| condition.kind == "BudgetAlert").cloned().unwrap();
+        (alert.status, alert.message)
+    };
+    let message = "llm/qwen: 2.50 used of 2.50 per month for all users together (100 %)";
+    assert_eq!(status(&node.cluster.view()), ("True", message.to_owned()));
 }
 
 #[tokio::test]

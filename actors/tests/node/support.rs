@@ -278,10 +278,13 @@ impl Node {
 
     /// The same with limits as they are written.
     pub(crate) async fn subscribe_under(&self, name: &str, model: &str, limits: Value) {
-        let spec = json!({"spec": {
-            "owner": {"groups": [{"name": "team"}]},
-            "modelRefs": [{"name": model, "namespace": "llm", "tokenRateLimits": limits}],
-        }});
+        self.subscribe_to(name, model, json!({"tokenRateLimits": limits})).await;
+    }
+
+    /// The same with all fields of the reference to the model.
+    pub(crate) async fn subscribe_to(&self, name: &str, model: &str, mut reference: Value) {
+        (reference["name"], reference["namespace"]) = (json!(model), json!("llm"));
+        let spec = json!({"spec": {"owner": {"groups": [{"name": "team"}]}, "modelRefs": [reference]}});
         self.apply(Kind::Subscription, "models-as-a-service", name, spec).await;
     }
 

@@ -66,20 +66,23 @@ fn shown(answer: &Value) -> String {
     let mut rows = vec![["LIMIT", "FOR", "USED", "HELD", "FREE", "DEBT", "RESETS", "NODES"].map(str::to_owned)];
     for limit in answer["limits"].as_array().into_iter().flatten() {
         let node = |node: &Value| {
-            let stranded = node["stranded"].as_u64().filter(|stranded| *stranded > 0);
+            let stranded = node["stranded"].as_f64().filter(|stranded| *stranded > 0.0);
             let stranded = stranded.map(|stranded| format!(" and {stranded} stranded")).unwrap_or_default();
             format!("{}: {}{stranded}", node["node"], node["granted"])
         };
         let is_hard = if limit["enforcement"] == "hard" { ", hard" } else { "" };
         let nodes: Vec<String> = limit["nodes"].as_array().into_iter().flatten().map(node).collect();
+        let otherwise = if limit["unit"] == "in_progress" { "as calls end" } else { "when used" };
+        let per = limit["window"].as_str().filter(|window| !window.is_empty());
+        let per = per.map(|window| format!(" per {window}")).unwrap_or_default();
         rows.push([
-            format!("{} {} per {}{is_hard}", limit["limit"], text(&limit["unit"]), text(&limit["window"])),
+            format!("{} {}{per}{is_hard}", limit["limit"], text(&limit["unit"])),
             text(&limit["subject"]),
             limit["used"].to_string(),
             limit["held"].to_string(),
             limit["free"].to_string(),
             limit["debt"].to_string(),
-            limit["resets"].as_str().unwrap_or("when used").to_owned(),
+            limit["resets"].as_str().unwrap_or(otherwise).to_owned(),
             if nodes.is_empty() { "-".to_owned() } else { nodes.join(", ") },
         ]);
     }
@@ -117,15 +120,22 @@ mod tests {
             "limits": [
                 limit("total", "hard", 469, json!("2026-11-22T12:40:00Z"), nodes),
                 limit("requests", "reserve", 0, Value::Null, json!([])),
+                json!({"limit": 8, "unit": "in_progress", "enforcement": "hard", "scope": "user", "subject": "ann", "window": "", "used": 0, "held": 2,
+                    "free": 6, "debt": 0, "resets": Value::Null, "nodes": [{"node": 2, "granted": 2, "stranded": 0}]}),
+                json!({"limit": 500.0, "unit": "cost", "enforcement": "reserve", "scope": "subscription", "subject": "everybody", "window": "month",
+                    "used": 12.5, "held": 0.25, "free": 487.25, "debt": 0.0, "resets": "2026-12-01T00:00:00Z",
+                    "nodes": [{"node": 1, "granted": 0.25, "stranded": 0.0}]}),
             ],
         });
         let page = "\
 key k-1 of ann, active, through subscription dev, model llm/qwen
 at 2026-11-22T12:00:00Z
 
-LIMIT                   FOR  USED  HELD  FREE  DEBT  RESETS                NODES
-500 total per 1h, hard  ann  469   30    1     0     2026-11-22T12:40:00Z  1: 20, 3: 0 and 10 stranded
-500 requests per 1h     ann  0     30    1     0     when used             -
+LIMIT                   FOR        USED  HELD  FREE    DEBT  RESETS                NODES
+500 total per 1h, hard  ann        469   30    1       0     2026-11-22T12:40:00Z  1: 20, 3: 0 and 10 stranded
+500 requests per 1h     ann        0     30    1       0     when used             -
+8 in_progress, hard     ann        0     2     6       0     as calls end          2: 2
+500.0 cost per month    everybody  12.5  0.25  487.25  0.0   2026-12-01T00:00:00Z  1: 0.25
 ";
         assert_eq!(shown(&answer), page);
     }

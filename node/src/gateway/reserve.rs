@@ -5,7 +5,7 @@
 
 use actors::quota::Amount;
 use actors::{Permit, QuotaRefusal, Reservation};
-use raft::resources::{Enforcement, TokenRateLimit, Unit};
+use raft::resources::{Enforcement, Limit, Unit};
 
 use super::body::CallBody;
 use super::count::Counter;
@@ -154,10 +154,9 @@ fn could_fit(refusal: &QuotaRefusal, prompt_guess: u64, output: u64) -> bool {
     let QuotaRefusal::Exhausted { standing, retry_after, .. } = refusal else { return false };
     // Else calls in progress hold the tokens, and the same call can be expected to pass soon.
     let is_spent = *retry_after >= standing.resets_in;
-    let least = Amount::of_call(prompt_guess / 2, output).in_unit(standing.unit);
+    let least = standing.share_of(Amount::of_call(prompt_guess / 2, output));
     // A count of the prompt changes nothing for a limit that does not count prompts.
-    let counts_prompts = matches!(standing.unit, Unit::Total | Unit::Input);
-    is_spent && counts_prompts && standing.limit.saturating_sub(standing.used) >= least
+    is_spent && standing.unit.counts_input() && standing.limit.saturating_sub(standing.used) >= least
 }
 
 /// What output there is room for in the hard limit that refused a call, beside its prompt.
@@ -166,15 +165,17 @@ fn room(refusal: &QuotaRefusal, prompt_max: u64) -> Option<u64> {
     match standing.unit {
         Unit::Total if standing.is_hard => Some(standing.remaining.saturating_sub(prompt_max)),
         Unit::Output if standing.is_hard => Some(standing.remaining),
-        Unit::Total | Unit::Output | Unit::Input | Unit::Requests => None,
+        Unit::Cost if standing.is_hard => {
+            let prompt = standing.share_of(Amount::of_call(prompt_max, 0));
+            Some(standing.remaining.saturating_sub(prompt).checked_div(standing.price.output).unwrap_or(u64::MAX))
+        }
+        Unit::Total | Unit::Output | Unit::Input | Unit::Requests | Unit::InProgress | Unit::Cost => None,
     }
 }
 
 /// Whether a limit that counts outputs must never be passed.
 fn is_hard(permit: &Permit) -> bool {
-    let is_hard = |limit: &TokenRateLimit| {
-        limit.enforcement == Enforcement::Hard && matches!(limit.unit, Unit::Total | Unit::Output)
-    };
+    let is_hard = |limit: &Limit| limit.enforcement == Enforcement::Hard && limit.unit.counts_output();
     permit.subscription().limits.iter().any(is_hard)
 }
 
@@ -202,7 +203,7 @@ mod tests {
     use actors::quota::LimitStanding;
     use actors::routing::Name;
     use raft::Timestamp;
-    use raft::resources::LimitScope;
+    use raft::resources::{LimitScope, Price};
 
     use super::*;
 
@@ -211,6 +212,7 @@ mod tests {
             unit: Unit::Total,
             scope: LimitScope::User,
             is_hard: false,
+            price: Price::default(),
             limit: 1000,
             window: "1h".to_owned(),
             window_seconds: 3600,

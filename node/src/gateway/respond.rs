@@ -59,8 +59,14 @@ pub(super) fn add_limits(standing: &[LimitStanding], dialect: Dialect, headers: 
         dialect.limit_headers(limit, headers);
         let (name, unit) = (policy_name(limit), unit_name(limit.unit));
         let seconds = limit.resets_in.as_millis().div_ceil(1000);
-        policy.push_str(&format!("\"{name}\";q={};w={};maas-unit=\"{unit}\"", limit.limit, limit.window_seconds));
-        limits.push_str(&format!("\"{name}\";r={};t={seconds};maas-unit=\"{unit}\"", limit.remaining));
+        let (most, remaining) = (in_headers(limit.unit, limit.limit), in_headers(limit.unit, limit.remaining));
+        let (window, reset) = match (limit.window_seconds, limit.unit) {
+            (_, Unit::InProgress) => (";qu=\"concurrent-requests\"".to_owned(), String::new()),
+            (0, _) => (String::new(), format!(";t={seconds}")),
+            (window, _) => (format!(";w={window}"), format!(";t={seconds}")),
+        };
+        policy.push_str(&format!("\"{name}\";q={most}{window};maas-unit=\"{unit}\""));
+        limits.push_str(&format!("\"{name}\";r={remaining}{reset};maas-unit=\"{unit}\""));
     }
     // Windows are digits and a unit, so these are valid header values.
     if let (Ok(policy), Ok(limits)) = (HeaderValue::try_from(policy), HeaderValue::try_from(limits)) {
@@ -76,6 +82,8 @@ fn policy_name(limit: &LimitStanding) -> String {
         Unit::Input => "-input",
         Unit::Output => "-output",
         Unit::Requests => "-requests",
+        Unit::InProgress => "in-progress",
+        Unit::Cost => "-budget",
     };
     let scope = match limit.scope {
         LimitScope::User => "",
@@ -92,7 +100,16 @@ fn unit_name(unit: Unit) -> &'static str {
         Unit::Input => "input-tokens",
         Unit::Output => "output-tokens",
         Unit::Requests => "requests",
+        Unit::InProgress => "calls-in-progress",
+        Unit::Cost => "cost-micros",
     }
+}
+
+/// An amount as headers say it: they have integers only, so money is in millionths.
+fn in_headers(unit: Unit, amount: u64) -> u64 {
+    /// Money is counted in trillionths.
+    const MICRO: u64 = 1_000_000;
+    if unit == Unit::Cost { amount / MICRO } else { amount }
 }
 
 /// The list of one model, at its own prefix.
@@ -116,6 +133,7 @@ mod tests {
     use std::time::Duration;
 
     use raft::Timestamp;
+    use raft::resources::Price;
 
     use super::*;
 
@@ -126,6 +144,7 @@ mod tests {
             is_hard: false,
             limit: 1000,
             window: window.to_owned(),
+            price: Price::default(),
             window_seconds: 3600,
             used: 1000 - remaining,
             reserved: 0,
@@ -160,6 +179,27 @@ mod tests {
         let standing = [limit("1h", 10), limit("24h", 20)];
         assert_eq!(headers(Dialect::OpenAi, &standing), [&standard[..], &openai[..]].concat());
         assert_eq!(headers(Dialect::Anthropic, &standing), [&anthropic[..], &standard[..]].concat());
+    }
+
+    #[test]
+    fn calls_in_progress_and_money_are_in_the_standard_headers_only() {
+        let calls = LimitStanding { unit: Unit::InProgress, window_seconds: 0, ..limit("", 3) };
+        let trillionths = |units: u64| units * 1_000_000_000_000;
+        let budget = LimitStanding {
+            unit: Unit::Cost,
+            scope: LimitScope::Subscription,
+            limit: trillionths(500),
+            remaining: trillionths(12),
+            window_seconds: 0,
+            ..limit("month", 0)
+        };
+        let expected = [
+            r#"ratelimit-policy: "in-progress";q=1000;qu="concurrent-requests";maas-unit="calls-in-progress", "month-budget-subscription";q=500000000;maas-unit="cost-micros""#,
+            r#"ratelimit: "in-progress";r=3;maas-unit="calls-in-progress", "month-budget-subscription";r=12000000;t=2;maas-unit="cost-micros""#,
+        ];
+        let standing = [calls, budget];
+        assert_eq!(headers(Dialect::OpenAi, &standing), expected);
+        assert_eq!(headers(Dialect::Anthropic, &standing), expected);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::client::Client;
+use crate::nodes::{bring_back, leader, wait_until_ready};
 use crate::run::{CHAT, Dev, chat, signal};
 
 const GROUPS: &str = "/apis/user.openshift.io/v1/groups";
@@ -41,7 +42,7 @@ async fn the_leader_may_be_killed_while_calls_go_on() {
 
     // The printed command brings it back, and everything is there.
     dev.wait_for_output(&format!("node-{leader}/tollgate.toml")).await;
-    let _brought_back = bring_back(&dev, leader);
+    let _brought_back = bring_back(&dev, leader, &[]);
     dev.wait_for_output(&format!("Node {leader} is back")).await;
     wait_until_ready(&dev, leader).await;
     for name in ["made-on-1", "made-after-the-kill"] {
@@ -70,7 +71,7 @@ async fn settled_usage_is_exact_after_all_three_were_killed() {
     for node in 1..=3 {
         dev.wait_for_output(&format!("node-{node}/tollgate.toml")).await;
     }
-    let _brought_back: Vec<_> = (1..=3).map(|node| bring_back(&dev, node)).collect();
+    let _brought_back: Vec<_> = (1..=3).map(|node| bring_back(&dev, node, &[])).collect();
     for node in 1..=3 {
         wait_until_ready(&dev, node).await;
     }
@@ -109,7 +110,7 @@ async fn usage_adds_up_whichever_node_is_killed_in_the_middle_of_calls() {
         tokio::time::sleep(Duration::from_secs(2)).await;
         signal("KILL", pid);
         dev.wait_for_output(&format!("node-{node}/tollgate.toml")).await;
-        brought_back.push(bring_back(&dev, node));
+        brought_back.push(bring_back(&dev, node, &[]));
         wait_until_ready(&dev, node).await;
     }
     stop.store(true, Ordering::Relaxed);
@@ -235,36 +236,4 @@ fn group(name: &str) -> serde_json::Value {
 async fn create_group(dev: &Dev, node: u16, name: &str) {
     let made = dev.admin(node).post(GROUPS, &group(name)).await.unwrap();
     assert_eq!(made.status, 201, "{}", made.text);
-}
-
-/// Who leads, as the nodes' metrics say.
-async fn leader(dev: &Dev) -> u16 {
-    for node in 1..=3 {
-        let metrics = dev.admin(node).get("/metrics").await.unwrap().text;
-        let leads = metrics.lines().any(|line| line.starts_with("tollgate_raft_is_leader") && line.ends_with(" 1"));
-        if leads {
-            return node;
-        }
-    }
-    panic!("nobody leads");
-}
-
-/// Runs the command that was printed for this node.
-fn bring_back(dev: &Dev, node: u16) -> tokio::process::Child {
-    let output = dev.output();
-    let (_, after) = output.rsplit_once(&format!("Node {node} ended")).expect("it ended");
-    let command = after.lines().nth(1).expect("the command").trim();
-    assert!(command.contains("serve --config"), "{command}");
-    tokio::process::Command::new("sh").args(["-c", &format!("exec {command}")]).kill_on_drop(true).spawn().unwrap()
-}
-
-async fn wait_until_ready(dev: &Dev, node: u16) {
-    let started = Instant::now();
-    loop {
-        match dev.admin(node).get("/readyz").await {
-            Ok(answer) if answer.status == 200 => return,
-            answer => assert!(started.elapsed() < Duration::from_secs(60), "node {node} is not ready: {answer:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }

@@ -3,8 +3,12 @@
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod nodes;
+#[cfg(test)]
 mod run;
 
+#[cfg(test)]
+mod cluster_overload;
 #[cfg(test)]
 mod cluster_quota;
 #[cfg(test)]

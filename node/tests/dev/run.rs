@@ -104,7 +104,12 @@ impl Dev {
 
     /// A client of node `number`'s gateway with the API key.
     pub(crate) fn gateway(&self, number: u16) -> Client {
-        Client::plain(&format!("http://127.0.0.1:{}", self.gateway_port + number - 1), &self.exports()["API_KEY"])
+        self.gateway_as(number, &self.exports()["API_KEY"])
+    }
+
+    /// The same with another key.
+    pub(crate) fn gateway_as(&self, number: u16, key: &str) -> Client {
+        Client::plain(&format!("http://127.0.0.1:{}", self.gateway_port + number - 1), key)
     }
 
     /// A client of node `number`'s admin API with `token`.

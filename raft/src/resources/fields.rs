@@ -4,12 +4,12 @@
 //! absent, as in Kubernetes.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::FieldError;
+use super::{FieldError, money};
 
 /// What was found wrong or unknown while reading one body.
 #[derive(Default)]
@@ -151,6 +151,18 @@ impl<'a> Fields<'a> {
         None
     }
 
+    /// An amount of money above zero, at most `max`: digits with or without a point, as a string or a number.
+    pub(super) fn money(&self, name: &str, max: u64) -> Option<u64> {
+        let value = self.get(name)?;
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let amount = money::parse(&text).filter(|amount| (1..=max).contains(amount));
+        if amount.is_none() {
+            let most = money::written(max);
+            self.wrong(name, &format!("an amount like \"12.50\", above zero and at most {most}"), value);
+        }
+        amount
+    }
+
     /// A boolean.
     pub(super) fn flag(&self, name: &str) -> Option<bool> {
         let value = self.get(name)?;
@@ -194,6 +206,18 @@ impl<'a> Fields<'a> {
             }
         }
         texts
+    }
+
+    /// A list of percentages, 1 to 100, in ascending order.
+    pub(super) fn percents(&self, name: &str) -> Vec<u8> {
+        let mut percents = BTreeSet::new();
+        for (path, item) in self.list(name) {
+            match item.as_u64().and_then(|number| u8::try_from(number).ok()).filter(|part| (1..=100).contains(part)) {
+                Some(part) => drop(percents.insert(part)),
+                None => self.report.error(path, format!("must be a percentage, 1 to 100, not {}", shown(item))),
+            }
+        }
+        percents.into_iter().collect()
     }
 
     /// A map of strings; empty if absent.

@@ -1,17 +1,16 @@
 //! MaaSSubscription: which groups and users may spend how many tokens on which models.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::fields::Fields;
 use super::kind::Column;
+use super::limit::{self, Limit, LimitKind, Unit};
 use super::model_ref;
+use super::money::{self, Price};
 use super::status::{self, Phase, Status};
 use super::{Condition, Kind, MeteringMetadata, Object, Spec, Subjects};
+use crate::ids::Timestamp;
 use crate::state::State;
-
-/// The longest window: 366 days.
-const WINDOW_SECONDS_MAX: u32 = 366 * 24 * 3600;
 
 /// A parsed MaaSSubscription.
 #[derive(Clone, PartialEq, Debug)]
@@ -33,139 +32,10 @@ pub struct SubscriptionModel {
     pub namespace: String,
     /// The MaaSModelRef's name.
     pub name: String,
-    /// `tokenRateLimits`: at least one; every one of them must hold.
-    pub limits: Vec<TokenRateLimit>,
-    /// `billingRate.perToken`, as written. Displayed only.
+    /// `tokenRateLimits`, at least one; `concurrency`; `budget`. Every one of them must hold.
+    pub limits: Vec<Limit>,
+    /// `billingRate.perToken`, as written.
     pub per_token: Option<String>,
-}
-
-/// So much in so long a window.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TokenRateLimit {
-    /// Of its unit, 1 to 1,000,000,000.
-    pub limit: u64,
-    /// The window as written: `60s`, `1h`.
-    pub window: String,
-    /// The window in seconds, at least 1.
-    pub window_seconds: u32,
-    /// What is counted.
-    pub unit: Unit,
-    /// Who is counted together.
-    pub scope: LimitScope,
-    /// What becomes of an answer that would pass it.
-    pub enforcement: Enforcement,
-}
-
-impl TokenRateLimit {
-    /// `300 tokens per 1h for each user`.
-    fn written(&self) -> String {
-        let (limit, noun, window) = (self.limit, self.unit.noun(), &self.window);
-        let whose = match self.scope {
-            LimitScope::User => "for each user",
-            LimitScope::Key => "for each key",
-            LimitScope::Subscription => "for all users together",
-        };
-        let hard = if self.enforcement == Enforcement::Hard { ", hard" } else { "" };
-        format!("{limit} {noun} per {window} {whose}{hard}")
-    }
-
-    /// Which of the limits on a model it is. Two of one kind are one: the smaller.
-    pub fn kind(&self) -> LimitKind {
-        LimitKind { window_seconds: self.window_seconds, unit: self.unit, scope: self.scope }
-    }
-}
-
-/// What tells the limits on a model apart.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct LimitKind {
-    /// The length of its windows.
-    pub window_seconds: u32,
-    /// What is counted.
-    pub unit: Unit,
-    /// Who is counted together.
-    pub scope: LimitScope,
-}
-
-/// What a limit counts.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
-pub enum Unit {
-    /// Tokens of prompts and of answers.
-    #[default]
-    Total,
-    /// Tokens of prompts.
-    Input,
-    /// Tokens of answers.
-    Output,
-    /// Calls that reached a replica.
-    Requests,
-}
-
-impl Unit {
-    /// As a limit's `unit` says it.
-    pub const NAMES: [(&str, Unit); 4] =
-        [("total", Unit::Total), ("input", Unit::Input), ("output", Unit::Output), ("requests", Unit::Requests)];
-
-    /// As a limit's `unit` says it.
-    pub fn name(self) -> &'static str {
-        name_of(&Unit::NAMES, self)
-    }
-
-    /// As texts say it: `300 tokens`.
-    pub fn noun(self) -> &'static str {
-        match self {
-            Unit::Total => "tokens",
-            Unit::Input => "input tokens",
-            Unit::Output => "output tokens",
-            Unit::Requests => "requests",
-        }
-    }
-}
-
-/// Who shares a limit.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
-pub enum LimitScope {
-    /// Nobody: every user has it.
-    #[default]
-    User,
-    /// Every key has it. What is not called with a key is counted by user.
-    Key,
-    /// All users of the subscription share it.
-    Subscription,
-}
-
-impl LimitScope {
-    /// As a limit's `scope` says it.
-    pub const NAMES: [(&str, LimitScope); 3] =
-        [("user", LimitScope::User), ("key", LimitScope::Key), ("subscription", LimitScope::Subscription)];
-
-    /// As a limit's `scope` says it.
-    pub fn name(self) -> &'static str {
-        name_of(&LimitScope::NAMES, self)
-    }
-}
-
-/// What becomes of an answer that would pass a limit.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub enum Enforcement {
-    /// It is finished. What it used beyond its reservation and nothing free covers is debt: the next window has so much less.
-    #[default]
-    Reserve,
-    /// It ends there, as one ends that reaches its `max_tokens`.
-    Hard,
-}
-
-impl Enforcement {
-    /// As a limit's `enforcement` says it.
-    pub const NAMES: [(&str, Enforcement); 2] = [("reserve", Enforcement::Reserve), ("hard", Enforcement::Hard)];
-
-    /// As a limit's `enforcement` says it.
-    pub fn name(self) -> &'static str {
-        name_of(&Enforcement::NAMES, self)
-    }
-}
-
-fn name_of<T: PartialEq>(names: &[(&'static str, T)], wanted: T) -> &'static str {
-    names.iter().find(|(_, meaning)| *meaning == wanted).map_or("", |(name, _)| name)
 }
 
 impl SubscriptionSpec {
@@ -188,11 +58,13 @@ pub(super) const COLUMNS: &[Column] = &[
     Column::AGE,
 ];
 
+const MODEL_FIELDS: [&str; 6] = ["name", "namespace", "tokenRateLimits", "concurrency", "billingRate", "budget"];
+
 /// Reads the body `{"spec": {…}}`.
 pub(super) fn parse(body: &Fields<'_>) -> Option<SubscriptionSpec> {
     let spec = body.required_object("spec", &["owner", "modelRefs", "tokenMetadata", "priority"])?;
     let owner = spec.object("owner", &Subjects::FIELDS);
-    let models = spec.some_objects("modelRefs", &["name", "namespace", "tokenRateLimits", "billingRate"]);
+    let models = spec.some_objects("modelRefs", &MODEL_FIELDS);
     let priority = spec.integer("priority", i64::from(i32::MIN)..=i64::from(i32::MAX)).unwrap_or(0);
     Some(SubscriptionSpec {
         owner: owner.map(|owner| Subjects::parse(&owner)).unwrap_or_default(),
@@ -204,56 +76,32 @@ pub(super) fn parse(body: &Fields<'_>) -> Option<SubscriptionSpec> {
 
 fn parse_model(model: &Fields<'_>) -> Option<SubscriptionModel> {
     let target = model_ref::parse_target(model);
-    let limits = model.some_objects("tokenRateLimits", &["limit", "window", "unit", "scope", "enforcement"]);
-    let billing = model.object("billingRate", &["perToken"]);
-    let limits = limits.iter().filter_map(parse_limit).collect();
+    let windows = model.some_objects("tokenRateLimits", &limit::WINDOW_FIELDS);
+    let mut limits: Vec<Limit> = windows.iter().filter_map(limit::parse_window).collect();
+    if let Some(concurrency) = model.object("concurrency", &limit::CONCURRENCY_FIELDS) {
+        limits.extend(limit::parse_concurrency(&concurrency));
+    }
+    let billing = model.object("billingRate", &["perToken", "perInputToken", "perOutputToken"]);
+    if let Some(budget) = model.object("budget", &limit::BUDGET_FIELDS) {
+        let price = billing.as_ref().and_then(parse_price);
+        if price.is_none() {
+            model.error("budget", BUDGET_WITHOUT_PRICE);
+        }
+        limits.extend(limit::parse_budget(&budget, price.unwrap_or_default()));
+    }
     let (namespace, name) = target?;
     let per_token = billing.and_then(|billing| billing.text("perToken").map(str::to_owned));
     Some(SubscriptionModel { namespace, name, limits, per_token })
 }
 
-fn parse_limit(limit: &Fields<'_>) -> Option<TokenRateLimit> {
-    if !limit.has("limit") {
-        limit.error("limit", "is required");
-    }
-    let tokens = limit.integer("limit", 1..=1_000_000_000);
-    let unit = limit.one_of("unit", &Unit::NAMES).unwrap_or_default();
-    let scope = limit.one_of("scope", &LimitScope::NAMES).unwrap_or_default();
-    let enforcement = limit.one_of("enforcement", &Enforcement::NAMES).unwrap_or_default();
-    let window = limit.required_text("window", 0..=64)?;
-    match window_seconds(window) {
-        Some(seconds) if seconds <= WINDOW_SECONDS_MAX => Some(TokenRateLimit {
-            limit: u64::try_from(tokens?).ok()?,
-            window: window.to_owned(),
-            window_seconds: seconds,
-            unit,
-            scope,
-            enforcement,
-        }),
-        Some(_) => {
-            limit.error("window", format!("\"{window}\" is too long: use at most 8784h (366 days)"));
-            None
-        }
-        None => {
-            limit.error("window", format!("\"{window}\" is not a window: use 1 to 9999 followed by s, m or h"));
-            None
-        }
-    }
-}
+const BUDGET_WITHOUT_PRICE: &str = "needs a price above zero: set billingRate.perToken, or perInputToken and perOutputToken, to a \
+     decimal number like \"0.000002\"";
 
-/// `90s`, `5m`, `1h` in seconds: 1 to 9999 of a unit.
-fn window_seconds(text: &str) -> Option<u32> {
-    let unit = text.chars().next_back()?;
-    let digits = text.strip_suffix(unit)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        _ => return None,
-    };
-    let written =
-        (1..=4).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
-    written.then(|| digits.parse::<u32>().ok()).flatten().map(|count| count * seconds)
+/// What tokens cost by a `billingRate`. Upstream only displays it, so that it is no number matters only to a budget.
+fn parse_price(billing: &Fields<'_>) -> Option<Price> {
+    let rate = |name| billing.text(name).or_else(|| billing.text("perToken")).map(money::parse_price);
+    let price = Price { input: rate("perInputToken")??, output: rate("perOutputToken")?? };
+    (!price.is_free()).then_some(price)
 }
 
 /// Active when every model reference names a MaaSModelRef, Degraded when only some do, Failed when none does.
@@ -285,7 +133,8 @@ pub(super) fn status(object: &Object, spec: &SubscriptionSpec, state: &State) ->
     let phase = phase(spec, state);
     let targets = spec.model_refs.iter().map(|model| (model.namespace.as_str(), model.name.as_str()));
     let ready = model_ref::references_condition(phase, targets, state, since);
-    let conditions = vec![ready, priority_condition(object, spec, state)];
+    let mut conditions = vec![ready, priority_condition(object, spec, state)];
+    conditions.extend(budget_condition(object, spec, state));
     status::assemble(
         object,
         Some(phase),
@@ -295,7 +144,7 @@ pub(super) fn status(object: &Object, spec: &SubscriptionSpec, state: &State) ->
 }
 
 fn written_limits(model: &SubscriptionModel) -> String {
-    let limits: Vec<String> = model.limits.iter().map(TokenRateLimit::written).collect();
+    let limits: Vec<String> = model.limits.iter().map(Limit::written).collect();
     limits.join(", ")
 }
 
@@ -324,6 +173,63 @@ fn priority_condition(object: &Object, spec: &SubscriptionSpec, state: &State) -
         }
     };
     Condition { kind: "SpecPriorityDuplicate", status, reason, message, since }
+}
+
+/// Says which budgets are used up to one of their alerts; `None` if there are no budgets.
+fn budget_condition(object: &Object, spec: &SubscriptionSpec, state: &State) -> Option<Condition> {
+    let uses = budget_uses(state, object, spec, state.time);
+    let alerting =
+        |budget: &BudgetUse<'_>| budget.limit.alerts.iter().any(|alert| budget.percent() >= f64::from(*alert));
+    let written: Vec<String> = uses.iter().filter(|budget| alerting(budget)).map(BudgetUse::written).collect();
+    let (status, reason, message) = match (uses.is_empty(), written.is_empty()) {
+        (true, _) => return None,
+        (false, true) => ("False", "BelowAlerts", "no budget is used up to one of its alerts".to_owned()),
+        (false, false) => ("True", "AlertReached", written.join("; ")),
+    };
+    Some(Condition { kind: "BudgetAlert", status, reason, message, since: object.updated })
+}
+
+/// How far a model's budget is used.
+pub struct BudgetUse<'a> {
+    /// The model.
+    pub model: &'a SubscriptionModel,
+    /// The budget.
+    pub limit: &'a Limit,
+    /// Used this month: by the one who used the most, if each user or key has a budget. In the unit of the limit.
+    pub used: u64,
+}
+
+impl BudgetUse<'_> {
+    /// How much of it is used: 1 is all.
+    pub fn ratio(&self) -> f64 {
+        self.used as f64 / self.limit.limit.max(1) as f64
+    }
+
+    fn percent(&self) -> f64 {
+        self.ratio() * 100.0
+    }
+
+    fn written(&self) -> String {
+        let (budget, used) = (self.limit.written(), self.limit.unit.written(self.used));
+        format!("{}/{}: {used} used of {budget} ({:.0} %)", self.model.namespace, self.model.name, self.percent())
+    }
+}
+
+/// The budgets of a subscription's models at `time`.
+pub fn budget_uses<'a>(
+    state: &State,
+    object: &Object,
+    spec: &'a SubscriptionSpec,
+    time: Timestamp,
+) -> Vec<BudgetUse<'a>> {
+    let mut uses = Vec::new();
+    for model in &spec.model_refs {
+        for limit in model.limits.iter().filter(|limit| limit.unit == Unit::Cost) {
+            let used = state.most_used(&object.key, (&model.namespace, &model.name), limit, time);
+            uses.push(BudgetUse { model, limit, used });
+        }
+    }
+    uses
 }
 
 pub(super) fn cells(spec: Option<&SubscriptionSpec>, status: &Status) -> Vec<Value> {

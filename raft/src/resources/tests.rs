@@ -80,6 +80,65 @@ fn subscriptions_are_checked_field_by_field() {
 }
 
 #[test]
+fn concurrency_and_budgets_are_checked_field_by_field() {
+    let with = |more: Value| {
+        let mut body = limited(json!(5), json!("1h"));
+        body["spec"]["modelRefs"][0].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let rate = json!({ "perToken": "0.000002" });
+    let budget = "spec.modelRefs[0].budget";
+    let price = format!(
+        "{budget}: needs a price above zero: set billingRate.perToken, or perInputToken and perOutputToken, to a decimal number like \"0.000002\""
+    );
+    let amount = "must be an amount like \"12.50\", above zero and at most 10000000.00";
+    check(
+        Kind::Subscription,
+        "team",
+        &[
+            (with(json!({ "concurrency": { "user": 8, "key": 4, "subscription": 1_000_000 } })), ""),
+            (with(json!({ "billingRate": { "perToken": "cheap" } })), ""),
+            (with(json!({ "billingRate": rate, "budget": { "limit": "500.00" } })), ""),
+            (
+                with(
+                    json!({ "billingRate": rate, "budget": { "limit": 500, "scope": "user", "enforcement": "hard", "alerts": [50] } }),
+                ),
+                "",
+            ),
+            (
+                with(
+                    json!({ "billingRate": { "perInputToken": "0.1", "perOutputToken": "0" }, "budget": { "limit": 0.5 } }),
+                ),
+                "",
+            ),
+            (
+                with(json!({ "concurrency": { "user": 0, "subscription": "many" } })),
+                "spec.modelRefs[0].concurrency.user: is 0: use 1 to 1000000\n\
+                 spec.modelRefs[0].concurrency.subscription: must be an integer, not \"many\"",
+            ),
+            (with(json!({ "budget": { "limit": "5" } })), &price),
+            (with(json!({ "billingRate": { "perToken": "cheap" }, "budget": { "limit": "5" } })), &price),
+            (with(json!({ "billingRate": { "perToken": "0" }, "budget": { "limit": "5" } })), &price),
+            (with(json!({ "billingRate": { "perInputToken": "1" }, "budget": { "limit": "5" } })), &price),
+            (with(json!({ "billingRate": rate, "budget": {} })), &format!("{budget}.limit: is required")),
+            (
+                with(json!({ "billingRate": rate, "budget": { "limit": "0" } })),
+                &format!("{budget}.limit: {amount}, not \"0\""),
+            ),
+            (
+                with(json!({ "billingRate": rate, "budget": { "limit": -3, "scope": "team", "alerts": [0, 101] } })),
+                &format!(
+                    "{budget}.limit: {amount}, not -3\n\
+                     {budget}.scope: is \"team\": use user, key, subscription\n\
+                     {budget}.alerts[0]: must be a percentage, 1 to 100, not 0\n\
+                     {budget}.alerts[1]: must be a percentage, 1 to 100, not 101"
+                ),
+            ),
+        ],
+    );
+}
+
+#[test]
 fn of_two_limits_of_one_kind_the_smaller_holds() {
     let limits = json!([
         { "limit": 7, "window": "60s" },

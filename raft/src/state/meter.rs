@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::State;
 use crate::ids::{NodeId, Timestamp};
-use crate::resources::{LimitKind, LimitScope};
+use crate::resources::{LimitKind, LimitScope, Unit};
 
 /// Names a meter: one limit of one subscription on one model, and who is counted.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub enum Subject {
 }
 
 impl Subject {
+    /// None comes before it.
+    pub(crate) const FIRST: Subject = Subject::User(String::new());
+
     /// Whom a limit of this scope counts when `user` calls with `key`. Who shows no key is counted like a key of that user.
     pub fn of(scope: LimitScope, user: &str, key: Option<Uuid>) -> Subject {
         match (scope, key) {
@@ -70,9 +73,9 @@ impl fmt::Display for Subject {
 }
 
 impl MeterId {
-    /// The length of its windows, at least a second.
-    pub fn window(&self) -> Duration {
-        Duration::from_secs(u64::from(self.limit.window_seconds.max(1)))
+    /// Whether what a call takes of it comes back when the call ends: nothing is ever spent, and the end of a node ends what its calls hold.
+    pub fn is_in_progress(&self) -> bool {
+        self.limit.unit == Unit::InProgress
     }
 }
 
@@ -134,6 +137,10 @@ impl MeterWindow {
         sum(&self.granted)
     }
 
+    fn is_unused(&self) -> bool {
+        self.settled == 0 && self.granted.is_empty() && self.stranded.is_empty() && self.wanted.is_empty()
+    }
+
     /// Tokens that are neither settled nor free: outstanding and stranded.
     pub fn held(&self) -> u64 {
         self.outstanding().saturating_add(sum(&self.stranded))
@@ -172,7 +179,7 @@ impl Meter {
         if self.window.is_some() || self.debt == 0 {
             return;
         }
-        let length = id.window().as_millis();
+        let length = id.limit.window().as_millis();
         let passed = u64::try_from(time.since(self.idle_since).as_millis() / length).unwrap_or(u64::MAX);
         if passed > 0 {
             self.debt = self.debt.saturating_sub(limit.map_or(u64::MAX, |limit| limit.saturating_mul(passed)));
@@ -190,7 +197,7 @@ impl Meter {
     fn due(&self, id: &MeterId) -> Timestamp {
         match &self.window {
             Some(window) => window.ends,
-            None => self.idle_since.plus(id.window()),
+            None => self.idle_since.plus(id.limit.window()),
         }
     }
 
@@ -201,7 +208,9 @@ impl Meter {
 
 impl State {
     /// Stores a meter, or forgets it if it is blank, and keeps what is derived in step.
-    pub(super) fn put_meter(&mut self, id: &MeterId, meter: Meter) {
+    pub(super) fn put_meter(&mut self, id: &MeterId, mut meter: Meter) {
+        // Where nothing is ever spent, a window that nobody uses says nothing, and would never end.
+        meter.window.take_if(|window| id.is_in_progress() && window.is_unused());
         let due = (!meter.is_blank()).then(|| meter.due(id));
         let due_before = self.meters.get(id).map(|before| before.due(id));
         if due != due_before {

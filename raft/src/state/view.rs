@@ -3,9 +3,9 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::{ApiKey, Meter, MeterId, MeterReading, State, Token};
+use super::{ApiKey, Meter, MeterId, MeterReading, State, Subject, Token};
 use crate::ids::Timestamp;
-use crate::resources::{DEFAULT_TENANT, Kind, Object, ObjectKey, Spec, TENANT_NAMESPACE, TenantSpec};
+use crate::resources::{DEFAULT_TENANT, Kind, Limit, Object, ObjectKey, Spec, TENANT_NAMESPACE, TenantSpec};
 
 /// The state at one moment. Reads never wait and never see half a change.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +84,31 @@ impl State {
             Spec::Subscription(spec) => spec.limit(&id.model.0, &id.model.1, id.limit),
             _ => None,
         }
+    }
+
+    /// What the one of those whom `limit` counts has used at `time` that has used the most.
+    pub(crate) fn most_used(
+        &self,
+        subscription: &ObjectKey,
+        model: (&str, &str),
+        limit: &Limit,
+        time: Timestamp,
+    ) -> u64 {
+        let first = MeterId {
+            subscription: (subscription.namespace.clone(), subscription.name.clone()),
+            model: (model.0.to_owned(), model.1.to_owned()),
+            limit: limit.kind(),
+            subject: Subject::FIRST,
+        };
+        let is_same =
+            |id: &MeterId| (&id.subscription, &id.model, id.limit) == (&first.subscription, &first.model, first.limit);
+        let of_limit = self.meters.range(first.clone()..).take_while(|(id, _)| is_same(id));
+        let used = |(id, meter): (&MeterId, &Arc<Meter>)| {
+            let mut meter = Meter::clone(meter);
+            meter.pass_time(id, time, Some(limit.limit));
+            meter.reading(limit.limit).used
+        };
+        of_limit.map(used).max().unwrap_or(0)
     }
 
     /// Where a meter stands at `now` (the state clock), whether or not anything was drawn from it; `None` if it has no limit.

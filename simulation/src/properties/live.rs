@@ -102,7 +102,7 @@ pub(super) fn served(shared: &Shared) -> Result<(), Violation> {
         let failed = match &call.ended {
             Some((_, Ended::Broken(_))) | None => true,
             Some((_, Ended::Refused(403))) => shared.keys.borrow()[call.key].revoking.is_none(),
-            Some((_, Ended::Refused(429))) => shared.plan.limit == UNLIMITED,
+            Some((_, Ended::Refused(429))) => shared.plan.limit == UNLIMITED && !shared.plan.has_many_limits,
             Some((_, Ended::Refused(_))) => true,
             Some((_, Ended::Answered { .. } | Ended::HungUp)) => false,
         };

@@ -17,7 +17,11 @@ pub(super) struct Windows(BTreeMap<MeterId, (u64, Timestamp)>);
 impl Windows {
     pub(super) fn check(&mut self, shared: &Shared, seen: &Observation) -> Result<(), Violation> {
         for (id, meter) in &seen.view.meters {
-            let is_hard = shared.plan.is_hard && (id.limit.unit, id.limit.scope) == (Unit::Total, LimitScope::User);
+            let is_hard = match (id.limit.unit, id.limit.scope) {
+                (Unit::InProgress, _) => true,
+                (Unit::Total, LimitScope::User) | (Unit::Cost, _) => shared.plan.is_hard,
+                _ => false,
+            };
             if is_hard && meter.debt > 0 {
                 let text = format!("{} owes {} tokens of a hard limit", id.subject, meter.debt);
                 return Err(Violation::new("QUOTA", text));
@@ -26,8 +30,8 @@ impl Windows {
             let taken = window.settled + window.held();
             if taken > limit {
                 let text = format!(
-                    "of {limit} {} of {} in window {} there are {} settled and {} held",
-                    id.limit.unit.noun(),
+                    "of {} of {} in window {} there are {} settled and {} held",
+                    id.limit.unit.written(limit),
                     id.subject,
                     window.number,
                     window.settled,
@@ -39,8 +43,8 @@ impl Windows {
             if window.number <= last.0 {
                 continue;
             }
-            // The next window begins at the end of this one, or later, and is as long.
-            if window.ends < last.1.plus(id.window()) {
+            // The next window begins at the end of this one, or later, and is as long. There are no ends where nothing is ever spent.
+            if !id.is_in_progress() && window.ends < id.limit.window_end(last.1) {
                 let text =
                     format!("window {} of {} began before window {} had ended", window.number, id.subject, last.0);
                 return Err(Violation::new("QUOTA", text));

@@ -12,10 +12,9 @@ use raft::{Timestamp, View};
 use sim_vllm::Outcome;
 
 use super::Violation;
-use crate::world::{Ended, Shared};
+use crate::plan::WHOLE_RUN;
+use crate::world::{Ended, PRICE, Shared};
 
-/// Seconds; longer than any run.
-const WHOLE_RUN: u64 = 3600;
 /// What a call that broke off may be charged at most, beyond what its engine says: its reservation.
 const BROKEN_OFF_MAX: u64 = 2_000;
 /// What a call whose caller left may be charged beyond what its engine says: its prompt is guessed until the engine has told.
@@ -29,7 +28,7 @@ struct Expected {
 }
 
 pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Violation> {
-    let Some(state) = state.filter(|_| shared.plan.window_seconds >= WHOLE_RUN) else { return Ok(()) };
+    let Some(state) = state.filter(|_| shared.plan.is_one_window()) else { return Ok(()) };
     // What an engine does not report is counted by the gateway as well as that goes.
     let is_reported = shared.plan.usage_is_true();
     let journals_are_whole = shared.plan.journals_are_whole();
@@ -37,7 +36,13 @@ pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Vio
     if is_reported {
         check_told(shared)?;
     }
+    if is_reported && journals_are_whole {
+        check_estimated(shared, &state)?;
+    }
     check_rows(&state)?;
+    if journals_are_whole {
+        check_cost(&state)?;
+    }
     for (user, expected) in expected(shared) {
         let meter = state.meters.iter().find(|(id, _)| is_of(id, &user)).map(|(_, meter)| meter);
         let (mut charged, mut held) = (0, 0);
@@ -83,6 +88,21 @@ fn check_rows(state: &View) -> Result<(), Violation> {
     Ok(())
 }
 
+/// What a budget was charged is what usage says, at the price of prompts and answers.
+fn check_cost(state: &View) -> Result<(), Violation> {
+    let all = state.usage.between(Timestamp(0), Timestamp(u64::MAX));
+    let used: u64 = all.map(|(_, _, _, sum)| sum.input * PRICE.0 + sum.output * PRICE.1).sum();
+    for (id, meter) in state.meters.iter().filter(|(id, _)| id.limit.unit == Unit::Cost) {
+        let charged = id.limit.unit.written(meter.debt + meter.window.as_ref().map_or(0, |window| window.settled));
+        let expected = format!("{}.{:03}", used / 1000, used % 1000);
+        if charged.trim_end_matches('0') != expected.trim_end_matches('0') {
+            let text = format!("a budget was charged {charged}, and usage says {expected}");
+            return Err(Violation::new("USAGE", text));
+        }
+    }
+    Ok(())
+}
+
 /// The meter of a user's tokens.
 fn is_of(id: &MeterId, user: &str) -> bool {
     (id.limit.unit, id.limit.scope) == (Unit::Total, LimitScope::User) && id.subject == Subject::User(user.to_owned())
@@ -99,6 +119,31 @@ fn check_told(shared: &Shared) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// What a killed process noted of a call that had ended is what the call used: only calls that broke off are charged by their reservation.
+fn check_estimated(shared: &Shared, state: &View) -> Result<(), Violation> {
+    let keys = shared.keys.borrow();
+    let mut estimated: BTreeMap<&str, u64> = BTreeMap::new();
+    for (_, _, labels, sum) in state.usage.between(Timestamp(0), Timestamp(u64::MAX)) {
+        *estimated.entry(&labels.user).or_default() += sum.estimated_calls;
+    }
+    for call in shared.calls.borrow().iter() {
+        if !matches!(call.ended, Some((_, Ended::Answered { .. }))) {
+            let user = crate::world::username(keys[call.key].user);
+            if let Some(calls) = estimated.get_mut(user.as_str()) {
+                *calls = calls.saturating_sub(1);
+            }
+        }
+    }
+    match estimated.into_iter().find(|(_, calls)| *calls > 0) {
+        Some((user, calls)) => {
+            let text =
+                format!("{calls} calls of {user} were charged by their reservation, and had been answered whole");
+            Err(Violation::new("USAGE", text))
+        }
+        None => Ok(()),
+    }
 }
 
 /// By username.

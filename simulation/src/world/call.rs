@@ -10,6 +10,8 @@ pub(crate) struct Call {
     /// Which of `Shared::keys` it used.
     pub(crate) key: usize,
     pub(crate) node: usize,
+    /// There are no smaller ones.
+    pub(crate) is_smallest: bool,
     pub(crate) began: Duration,
     pub(crate) ended: Option<(Duration, Ended)>,
 }

@@ -106,7 +106,7 @@ pub(crate) fn objects(plan: &Plan, groups: usize) -> Vec<(String, Value)> {
         "sim",
         json!({
             "owner": {"users": users},
-            "modelRefs": [{"name": "sim", "namespace": "llm", "tokenRateLimits": limits(plan)}],
+            "modelRefs": [limited(plan)],
         }),
     ));
     objects.push(maas(
@@ -122,6 +122,24 @@ pub(crate) fn objects(plan: &Plan, groups: usize) -> Vec<(String, Value)> {
     objects
 }
 
+/// What tokens cost, in thousandths of the currency: of prompts, of answers.
+pub(crate) const PRICE: (u64, u64) = (1, 2);
+
+/// The model with its limits.
+fn limited(plan: &Plan) -> Value {
+    let mut reference = json!({"name": "sim", "namespace": "llm", "tokenRateLimits": limits(plan)});
+    if plan.has_many_limits {
+        reference["concurrency"] = json!({"user": 3, "subscription": 2 * plan.users});
+        let price = |thousandths: u64| format!("0.{thousandths:03}");
+        reference["billingRate"] = json!({"perInputToken": price(PRICE.0), "perOutputToken": price(PRICE.1)});
+        // What all users together may use costs as much, if half of it are answers.
+        let thousandths = plan.limit * plan.users as u64 * (PRICE.0 + PRICE.1) / 2;
+        let limit = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
+        reference["budget"] = json!({"limit": limit, "enforcement": if plan.is_hard { "hard" } else { "reserve" }});
+    }
+    reference
+}
+
 /// What can be used up by itself before the limit of tokens is, and after.
 fn limits(plan: &Plan) -> Vec<Value> {
     let window = format!("{}s", plan.window_seconds);
@@ -132,7 +150,7 @@ fn limits(plan: &Plan) -> Vec<Value> {
     if plan.has_many_limits {
         limits.extend([
             json!({"limit": plan.limit / 2, "window": window, "unit": "input"}),
-            json!({"limit": plan.limit / 50, "window": window, "unit": "requests", "scope": "key"}),
+            json!({"limit": (plan.limit / 50).max(1), "window": window, "unit": "requests", "scope": "key"}),
             json!({"limit": plan.limit, "window": window, "unit": "output", "scope": "subscription"}),
         ]);
     }

@@ -31,7 +31,11 @@ pub(crate) fn name(number: usize) -> String {
 pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
     let net = Rc::new(SimNet::of(&name(number), shared.plan.seed));
     let mut chance = Chance::of(shared.plan.seed, &name(number));
-    let hands = chance.between(1, 4);
+    let hands = match (shared.plan.is_skewed, number) {
+        (false, _) => chance.between(1, 4),
+        (true, 1) => 6,
+        (true, _) => 1,
+    };
     let mut calling = tokio::task::JoinSet::new();
     for hand in 1..=hands {
         let chance = Chance::of(shared.plan.seed, &format!("{} hand {hand}", name(number)));
@@ -73,13 +77,17 @@ async fn call_on(shared: Rc<Shared>, net: Rc<SimNet>, user: usize, hand: u64, mu
         let key = *chance.pick(&keys);
         let node = choose_node(&shared, &mut chance);
         let id = format!("u{user}h{hand}c{calls}");
+        // They find out whether what is left of a limit can be used.
+        let is_smallest =
+            shared.plan.is_skewed && hand == 1 && (shared.phase.get() == Phase::Calm || chance.percent(20));
         let at = {
             let mut history = shared.calls.borrow_mut();
-            let call = Call { id: id.clone(), key, node, began: trace::now(), ended: None };
+            let call = Call { id: id.clone(), key, node, is_smallest, began: trace::now(), ended: None };
             history.push(call);
             history.len() - 1
         };
-        let ended = call(&shared, &mut client, &mut chance, key, node, &id).await;
+        let text = if is_smallest { Text::smallest() } else { Text::draw(&mut chance, &id) };
+        let ended = call(&shared, &mut client, &mut chance, key, node, &id, text).await;
         trace::event(&name(user), &format!("{id} with key {key} on node {node}: {ended:?}"));
         // Some ask again at once when they were refused.
         pause = match ended {
@@ -100,18 +108,46 @@ fn choose_node(shared: &Shared, chance: &mut Chance) -> usize {
     }
 }
 
-async fn call(shared: &Shared, client: &mut Client, chance: &mut Chance, key: usize, node: usize, id: &str) -> Ended {
+/// What is asked, and how.
+struct Text {
+    content: String,
+    max_tokens: Option<u64>,
+    streams: bool,
+    hang_up_after: Option<usize>,
+}
+
+impl Text {
+    fn draw(chance: &mut Chance, id: &str) -> Text {
+        let streams = chance.percent(50);
+        let hang_up_after = chance.percent(15).then(|| chance.between(0, 8) as usize);
+        let words = "word ".repeat(chance.between(1, 60) as usize);
+        let max_tokens = chance.percent(80).then(|| chance.between(1, 80));
+        Text { content: format!("{id} {words}"), max_tokens, streams, hang_up_after }
+    }
+
+    fn smallest() -> Text {
+        Text { content: "x".to_owned(), max_tokens: Some(1), streams: false, hang_up_after: None }
+    }
+}
+
+async fn call(
+    shared: &Shared,
+    client: &mut Client,
+    chance: &mut Chance,
+    key: usize,
+    node: usize,
+    id: &str,
+    text: Text,
+) -> Ended {
     let secret = shared.keys.borrow()[key].secret.clone();
-    let streams = chance.percent(50);
-    let hang_up_after = chance.percent(15).then(|| chance.between(0, 8) as usize);
-    let words = "word ".repeat(chance.between(1, 60) as usize);
+    let Text { content, max_tokens, streams, hang_up_after } = text;
     let mut body = json!({
         "model": "sim",
-        "messages": [{"role": "user", "content": format!("{id} {words}")}],
+        "messages": [{"role": "user", "content": content}],
         "stream": streams,
     });
-    if chance.percent(80) {
-        body["max_tokens"] = chance.between(1, 80).into();
+    if let Some(tokens) = max_tokens {
+        body["max_tokens"] = tokens.into();
     }
     if streams && chance.percent(50) {
         body["stream_options"] = json!({"include_usage": true, "continuous_usage_stats": true});

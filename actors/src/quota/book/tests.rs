@@ -6,8 +6,9 @@ fn tokens(input: u64) -> Amount {
     Amount::of_call(input, 0)
 }
 
-fn written(limit: u64, window: &str, window_seconds: u32, unit: Unit, scope: LimitScope) -> TokenRateLimit {
-    TokenRateLimit { limit, window: window.to_owned(), window_seconds, unit, scope, enforcement: Enforcement::Reserve }
+fn written(limit: u64, window: &str, window_seconds: u32, unit: Unit, scope: LimitScope) -> Limit {
+    let (window, enforcement) = (window.to_owned(), Enforcement::Reserve);
+    Limit { limit, window, window_seconds, unit, scope, enforcement, price: Price::default(), alerts: Vec::new() }
 }
 
 fn slot(limit: u64, granted: u64) -> Slot {
@@ -19,7 +20,10 @@ fn slot(limit: u64, granted: u64) -> Slot {
     };
     let meter = Meter::new(1, Timestamp(1000));
     meter.grant(granted);
-    Slot { meter: Arc::new(meter), ..Slot::new(Arc::new(Rule { id, limit, window: "60s".to_owned(), is_hard: false })) }
+    Slot {
+        meter: Arc::new(meter),
+        ..Slot::new(Arc::new(Rule { id, limit, window: "60s".to_owned(), is_hard: false, price: Price::default() }))
+    }
 }
 
 /// (free, held, unreported, excess).

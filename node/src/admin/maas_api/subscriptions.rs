@@ -4,8 +4,8 @@ use axum::response::Response;
 use http::StatusCode;
 use raft::View;
 use raft::resources::{
-    Enforcement, Kind, LimitScope, Object, ObjectKey, Phase, Spec, SubscriptionModel, SubscriptionSpec, TokenRateLimit,
-    Unit, reference_phase,
+    Enforcement, Kind, Limit, LimitScope, Object, ObjectKey, Phase, Spec, SubscriptionModel, SubscriptionSpec, Unit,
+    reference_phase,
 };
 use serde_json::{Map, Value, json};
 
@@ -77,16 +77,31 @@ fn model(view: &View, reference: &SubscriptionModel) -> Value {
             entry.insert("source".to_owned(), json!(source));
         }
     }
-    let limits = reference.limits.iter().map(shown_limit);
-    entry.insert("token_rate_limits".to_owned(), limits.collect());
+    let of_windows = reference.limits.iter().filter(|limit| limit.window_seconds > 0);
+    entry.insert("token_rate_limits".to_owned(), of_windows.map(shown_limit).collect());
+    // What upstream does not know is not there unless it was set.
+    let concurrency: Map<String, Value> =
+        of_unit(reference, Unit::InProgress).map(|limit| (limit.scope.name().to_owned(), json!(limit.limit))).collect();
+    if !concurrency.is_empty() {
+        entry.insert("concurrency".to_owned(), concurrency.into());
+    }
+    if let Some(budget) = of_unit(reference, Unit::Cost).next() {
+        let shown =
+            json!({"limit": budget.unit.number(budget.limit), "scope": budget.scope.name(), "window": budget.window});
+        entry.insert("budget".to_owned(), shown);
+    }
     if let Some(per_token) = &reference.per_token {
         entry.insert("billing_rate".to_owned(), json!({"per_token": per_token}));
     }
     Value::Object(entry)
 }
 
+fn of_unit(reference: &SubscriptionModel, unit: Unit) -> impl Iterator<Item = &Limit> {
+    reference.limits.iter().filter(move |limit| limit.unit == unit)
+}
+
 /// As upstream shows it; what upstream does not know only where it is not as usual.
-fn shown_limit(limit: &TokenRateLimit) -> Value {
+fn shown_limit(limit: &Limit) -> Value {
     let mut shown = json!({"limit": limit.limit, "window": limit.window});
     if limit.unit != Unit::default() {
         shown["unit"] = json!(limit.unit.name());

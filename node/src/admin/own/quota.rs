@@ -11,7 +11,7 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use axum::routing::get;
 use http::{HeaderMap, StatusCode};
-use raft::resources::{Kind, LimitKind, ObjectKey, Spec, SubscriptionModel, TENANT_NAMESPACE, TokenRateLimit};
+use raft::resources::{Kind, Limit, LimitKind, ObjectKey, Spec, SubscriptionModel, TENANT_NAMESPACE};
 use raft::state::{ApiKey, KeyStatus, MeterId, Subject};
 use raft::{NodeId, Timestamp, View};
 use serde::Deserialize;
@@ -91,8 +91,8 @@ fn find_model<'a>(view: &'a View, key: &ApiKey, name: &str) -> Result<&'a Subscr
 }
 
 /// Of two limits of one kind the smaller.
-fn by_kind(limits: &[TokenRateLimit]) -> BTreeMap<LimitKind, &TokenRateLimit> {
-    let mut kinds: BTreeMap<LimitKind, &TokenRateLimit> = BTreeMap::new();
+fn by_kind(limits: &[Limit]) -> BTreeMap<LimitKind, &Limit> {
+    let mut kinds: BTreeMap<LimitKind, &Limit> = BTreeMap::new();
     for limit in limits {
         let smallest = kinds.entry(limit.kind()).or_insert(limit);
         if limit.limit < smallest.limit {
@@ -102,13 +102,7 @@ fn by_kind(limits: &[TokenRateLimit]) -> BTreeMap<LimitKind, &TokenRateLimit> {
     kinds
 }
 
-fn explain_limit(
-    view: &View,
-    key: &ApiKey,
-    model: &SubscriptionModel,
-    limit: &TokenRateLimit,
-    now: Timestamp,
-) -> Option<Value> {
+fn explain_limit(view: &View, key: &ApiKey, model: &SubscriptionModel, limit: &Limit, now: Timestamp) -> Option<Value> {
     let subject = Subject::of(limit.scope, &key.username, Some(key.id));
     let id = MeterId {
         subscription: (TENANT_NAMESPACE.to_owned(), key.subscription.clone()),
@@ -123,22 +117,23 @@ fn explain_limit(
         window.granted.iter().for_each(|(node, amount)| nodes.entry(*node).or_default().0 += amount);
         window.stranded.iter().for_each(|(node, amount)| nodes.entry(*node).or_default().1 += amount);
     }
+    let amount = |amount| limit.unit.number(amount);
     let nodes: Vec<Value> = nodes
         .into_iter()
-        .map(|(node, (granted, stranded))| json!({"node": node.0, "granted": granted, "stranded": stranded}))
+        .map(|(node, (granted, stranded))| json!({"node": node.0, "granted": amount(granted), "stranded": amount(stranded)}))
         .collect();
     Some(json!({
-        "limit": reading.limit,
+        "limit": amount(reading.limit),
         "unit": limit.unit.name(),
         "scope": limit.scope.name(),
         "enforcement": limit.enforcement.name(),
         "subject": subject.to_string(),
         "window": limit.window,
-        "used": reading.used,
-        "held": reading.held,
-        "free": reading.free,
-        "debt": reading.debt,
-        "resets": reading.ends.map(|ends| ends.to_string()),
+        "used": amount(reading.used),
+        "held": amount(reading.held),
+        "free": amount(reading.free),
+        "debt": amount(reading.debt),
+        "resets": reading.ends.filter(|_| !id.is_in_progress()).map(|ends| ends.to_string()),
         "nodes": nodes,
     }))
 }

@@ -59,6 +59,7 @@ pub(super) fn limit_headers(limit: &LimitStanding, headers: &mut HeaderMap) {
             "anthropic-ratelimit-requests-remaining",
             "anthropic-ratelimit-requests-reset",
         ],
+        Unit::InProgress | Unit::Cost => return,
     };
     if headers.contains_key(most) {
         return;

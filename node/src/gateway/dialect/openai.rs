@@ -38,14 +38,16 @@ pub(super) fn error_body(refusal: &Refusal) -> Bytes {
     if let Refusal::Quota(quota) = refusal
         && let QuotaRefusal::Exhausted { subscription, standing, needed, retry_after } = &**quota
     {
+        let amount = |amount| standing.unit.number(amount);
         error["quota"] = json!({
             "subscription": format!("{}/{}", subscription.namespace, subscription.name),
-            "limit": standing.limit,
+            "limit": amount(standing.limit),
+            "unit": standing.unit.name(),
             "window": standing.window,
-            "used": standing.used,
-            "reserved": standing.reserved,
-            "needed": needed,
-            "resets_at": standing.resets_at.to_string(),
+            "used": amount(standing.used),
+            "reserved": amount(standing.reserved),
+            "needed": amount(*needed),
+            "resets_at": (standing.unit != Unit::InProgress).then(|| standing.resets_at.to_string()),
             "retry_after_ms": u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX),
         });
     }
@@ -71,6 +73,7 @@ pub(super) fn limit_headers(limit: &LimitStanding, headers: &mut HeaderMap) {
         Unit::Total | Unit::Input | Unit::Output => {
             ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]
         }
+        Unit::InProgress | Unit::Cost => return,
     };
     if headers.contains_key(most) {
         return;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use prometheus::TextEncoder;
+use raft::resources::{Kind, Spec, budget_uses};
 
 use super::Metrics;
 use crate::Context;
@@ -17,6 +18,7 @@ impl Metrics {
         raft_gauges(context, &mut text);
         endpoint_gauges(context, &mut text);
         usage_counters(context, &mut text);
+        budget_gauges(context, &mut text);
         text
     }
 
@@ -88,6 +90,24 @@ fn usage_counters(context: &Context, text: &mut String) {
     family(text, "counter", "tollgate_usage_records_written_total", "ended calls in the journal", &[("", written)]);
     let help = "calls before a power cut that may be missing in usage";
     family(text, "counter", "tollgate_usage_records_lost_total", help, &[("{reason=\"power_cut\"}", lost)]);
+}
+
+fn budget_gauges(context: &Context, text: &mut String) {
+    let view = context.cluster.view();
+    let now = view.time.max(context.doors.clock.wall());
+    let mut ratios = Vec::new();
+    for object in view.objects_of(Kind::Subscription) {
+        let Spec::Subscription(spec) = &object.spec else { continue };
+        for budget in budget_uses(&view, object, spec, now) {
+            let (subscription, model) = (escaped(&object.key.name), escaped(&budget.model.name));
+            let scope = budget.limit.scope.name();
+            let labels = format!("{{subscription=\"{subscription}\",model=\"{model}\",scope=\"{scope}\"}}");
+            ratios.push((labels, budget.ratio()));
+        }
+    }
+    let help =
+        "how much of this month's budget is used, 1 is all; of a budget of each user or key, by whoever used the most";
+    gauge(text, "tollgate_budget_used_ratio", help, &ratios);
 }
 
 fn gauge<L: AsRef<str>>(text: &mut String, name: &str, help: &str, samples: &[(L, f64)]) {

@@ -64,7 +64,8 @@ impl State {
             if let Some(window) = &mut meter.window {
                 window.wanted.remove(&node);
                 let amount = window.granted.remove(&node).unwrap_or(0);
-                if amount > 0 {
+                // Calls in progress ended with the node.
+                if amount > 0 && !id.is_in_progress() {
                     let before = window.stranded.get(&node).copied().unwrap_or(0);
                     window.stranded.insert(node, before.saturating_add(amount));
                 }
@@ -98,7 +99,7 @@ impl State {
         let granted = match (draw, limit) {
             (Some(draw), Some(limit)) => {
                 let sharers = self.sharers();
-                let opening = Opening { number: index, ends: self.time.plus(id.window()) };
+                let opening = Opening { number: index, ends: id.limit.window_end(self.time) };
                 meter.draw(node, draw, limit, sharers, opening)
             }
             (Some(_), None) | (None, _) => {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::command::{Command, Draw, EarlierLives, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply};
+use crate::resources::{LimitKind, LimitScope, Unit};
 use crate::state::testing::{Log, meter, subscription};
 
 /// Runs a table against one meter of `limit` tokens per minute.
@@ -317,4 +318,44 @@ fn a_reading_needs_no_meter_and_sees_a_window_end_without_a_command() {
     assert_eq!(log.state.reading(&id, log.time), Some(open));
     assert_eq!(log.state.reading(&id, ends), Some(fresh));
     assert_eq!(log.state.reading(&meter("ann", 61), log.time), None);
+}
+
+#[test]
+fn places_of_calls_in_progress_end_with_their_node_and_leave_nothing_behind() {
+    let mut log = Log::default();
+    let mut object = subscription(100, "60s");
+    object.body = object.body.replace(r#""name":"granite","#, r#""name":"granite","concurrency":{"user":8},"#);
+    log.create(object);
+    let limit = LimitKind { window_seconds: 0, unit: Unit::InProgress, scope: LimitScope::User };
+    let id = MeterId { limit, ..meter("ann", 60) };
+    let entry = |window, returned, draw: Option<u64>| QuotaEntry {
+        meter: id.clone(),
+        window,
+        spent: 0,
+        returned,
+        excess: 0,
+        draw: draw.map(|need| Draw { need, extra: 0 }),
+    };
+    let mut tell = |node, incarnation, sequence, entry| {
+        let batch = QuotaBatch {
+            node: NodeId(node),
+            incarnation,
+            sequence,
+            entries: vec![entry],
+            usage: Vec::new(),
+            earlier: EarlierLives::default(),
+        };
+        let Reply::Quota(grants) = log.reply(Command::Quota(batch)) else { panic!("no grants") };
+        let held = log.state.meters.get(&id).map(|meter| meter.window.as_ref().map_or(0, MeterWindow::held));
+        (grants[0], held)
+    };
+    let (first, held) = tell(1, 1, 1, entry(0, 0, Some(5)));
+    assert_eq!((first.granted, held), (5, Some(5)));
+    assert_eq!(tell(2, 1, 1, entry(0, 0, Some(4))).0.granted, 0, "only three are free");
+    // The node dies with its calls, and its next life says so with its first batch.
+    let (second, held) = tell(1, 2, 1, entry(0, 0, Some(8)));
+    assert_eq!((second.granted, held), (8, Some(8)));
+    // Nobody waits any more, and then nobody calls.
+    assert_eq!(tell(2, 1, 2, entry(0, 0, None)).1, Some(8));
+    assert_eq!(tell(1, 2, 2, entry(second.window, 8, None)).1, None, "a meter that nobody uses is forgotten");
 }
