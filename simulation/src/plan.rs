@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) serving_lease: Duration,
     /// One user calls much more than the others, and ever so small calls go on when a limit is nearly used up.
     pub(crate) is_skewed: bool,
+    /// Nobody calls a node that was restarted, as long as there are others.
+    pub(crate) shuns_restarted: bool,
     /// Beside the limit of tokens of each user there are limits of other units and scopes, of calls in progress, and a budget.
     pub(crate) has_many_limits: bool,
     /// No answer may pass the limit of tokens.
@@ -89,6 +91,7 @@ impl Plan {
             snapshot_every: *chance.pick(&[SNAPSHOT_OFTEN, 100, 5000]),
             serving_lease: LEASE,
             is_skewed: false,
+            shuns_restarted: false,
             has_many_limits: false,
             is_hard: false,
             breaks_early: false,
@@ -116,6 +119,7 @@ impl Plan {
             plan.faults.push(Planned { at, lasts, fault });
             plan.faults.sort_by_key(|planned| planned.at);
         }
+        plan.shuns_restarted = chance.percent(20);
         plan
     }
 
@@ -198,12 +202,14 @@ impl fmt::Display for Plan {
             self.snapshot_every,
             self.serving_lease.as_millis(),
             self.chaos.as_millis(),
-            match (self.breaks_early, self.is_skewed) {
-                (false, false) => "",
-                (true, false) => " from the beginning",
-                (false, true) => ", uneven demand",
-                (true, true) => " from the beginning, uneven demand",
-            }
+            [
+                (self.breaks_early, " from the beginning"),
+                (self.is_skewed, ", uneven demand"),
+                (self.shuns_restarted, ", restarted nodes are shunned"),
+            ]
+            .iter()
+            .filter_map(|(is_so, text)| is_so.then_some(*text))
+            .collect::<String>()
         )?;
         self.faults.iter().try_for_each(|planned| writeln!(f, "  {planned}"))
     }

@@ -95,6 +95,7 @@ impl Scenario {
             limit: UNLIMITED,
             window_seconds: 3600,
             is_skewed: false,
+            shuns_restarted: false,
             snapshot_every: 40,
             serving_lease: LEASE,
             has_many_limits: true,

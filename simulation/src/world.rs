@@ -136,6 +136,11 @@ impl Shared {
         *chance.pick(&self.front.borrow())
     }
 
+    /// Those of them that have never been restarted.
+    pub(crate) fn steady_nodes(&self) -> Vec<usize> {
+        self.front.borrow().iter().copied().filter(|node| self.nodes[*node - 1].lives.get() == 1).collect()
+    }
+
     /// One of them that nobody knows to be lost.
     pub(crate) fn some_living_node(&self, chance: &mut Chance) -> usize {
         let front = self.front.borrow();

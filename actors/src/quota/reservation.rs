@@ -83,6 +83,13 @@ impl Reservation {
         Charge { amount, is_absurd: charge.is_absurd || amount != charge.amount, ..charge }
     }
 
+    /// How much more would be charged of a hard limit than is held of it: nothing, or something here is wrong. In the unit of the limit.
+    pub fn overshoot(&self) -> u64 {
+        let slots = self.holds.iter().flat_map(|hold| &hold.slots.slots).filter(|slot| slot.rule.is_hard);
+        let beyond = |slot: &Slot| slot.rule.used_of(self.charge.amount).saturating_sub(slot.share_of(self.need));
+        slots.map(beyond).max().unwrap_or(0)
+    }
+
     /// For whom.
     pub fn permit(&self) -> &Permit {
         &self.permit

@@ -42,6 +42,8 @@ pub(super) struct CallBody {
     stream_options: Option<Span>,
     /// The endpoint's own among the fields that bound the output.
     bounds: Vec<Span>,
+    /// Bytes of the prompt that a replica reads more than once, as often as it reads them again.
+    pub(super) repeated: u64,
     /// The parts of the prompt in the order in which chat templates render them.
     prompt: Vec<Span>,
 }
@@ -111,6 +113,7 @@ impl CallBody {
             wants_usage: fields.stream_options.as_ref().is_some_and(|span| include_usage(&bytes[span.clone()])),
             max_tokens: fields.max_tokens,
             choices: fields.n.max(1).saturating_mul(prompts(&bytes, &fields, endpoint)),
+            repeated: repeated(&bytes, &fields, endpoint),
             salt: fields.salt,
             inside: brace + 1,
             is_empty: fields.is_empty,
@@ -217,7 +220,7 @@ struct Fields {
 }
 
 /// Fields that become part of the prompt, in the order in which chat templates render them.
-const PROMPT_FIELDS: [&str; 12] = [
+const PROMPT_FIELDS: [&str; 14] = [
     "tools",
     "system",
     "instructions",
@@ -230,7 +233,16 @@ const PROMPT_FIELDS: [&str; 12] = [
     "text_1",
     "text_2",
     "texts",
+    "data_1",
+    "data_2",
 ];
+
+impl Fields {
+    fn prompt_field(&self, name: &str) -> Option<Span> {
+        let place = PROMPT_FIELDS.iter().position(|known| *known == name)?;
+        self.prompt[place].clone()
+    }
+}
 
 struct Scan<'a> {
     body: &'a [u8],
@@ -323,14 +335,30 @@ fn prompts(body: &[u8], fields: &Fields, endpoint: &Endpoint) -> u64 {
         Kind::ChatBatch => "messages",
         Kind::Chat | Kind::Responses | Kind::Messages | Kind::Encode | Kind::Tokens => return 1,
     };
-    let place = PROMPT_FIELDS.iter().position(|name| *name == field);
-    let Some(span) = place.and_then(|place| fields.prompt[place].clone()) else { return 1 };
+    let Some(span) = fields.prompt_field(field) else { return 1 };
     let Ok(items) = serde_json::from_slice::<Vec<&RawValue>>(&body[span]) else { return 1 };
     // A list of numbers is one prompt of tokens.
     if items.first().is_some_and(|item| item.get().starts_with(|c: char| c.is_ascii_digit())) {
         return 1;
     }
     items.len().max(1) as u64
+}
+
+/// Where one text is compared with several, it is read with each of them: how many bytes that makes beyond those of the body.
+fn repeated(body: &[u8], fields: &Fields, endpoint: &Endpoint) -> u64 {
+    /// What stands between and around the two texts of a pair.
+    const PAIR_TOKENS: u64 = 8;
+    let found = |names: &[&str]| names.iter().find_map(|name| fields.prompt_field(name));
+    let (Some(one), Some(several)) =
+        (found(&["query", "queries", "text_1", "data_1"]), found(&["documents", "text_2", "data_2"]))
+    else {
+        return 0;
+    };
+    if !endpoint.compares() {
+        return 0;
+    }
+    let pairs = serde_json::from_slice::<Vec<&RawValue>>(&body[several]).map_or(1, |items| items.len() as u64);
+    pairs.saturating_sub(1) * one.len() as u64 + pairs * PAIR_TOKENS
 }
 
 /// `message at line 1 column 2` without its end: for messages of our own.

@@ -71,6 +71,15 @@ impl Endpoint {
         }
     }
 
+    /// What OpenTelemetry calls such a call.
+    pub(super) fn operation(&self) -> &'static str {
+        match self.kind {
+            Kind::Chat | Kind::ChatBatch | Kind::Responses | Kind::Messages => "chat",
+            Kind::Completions => "text_completion",
+            Kind::Encode | Kind::Tokens => "embeddings",
+        }
+    }
+
     /// Whether calls cost tokens.
     pub(super) fn is_metered(&self) -> bool {
         self.kind != Kind::Tokens
@@ -79,6 +88,11 @@ impl Endpoint {
     /// Whether calls generate text, so that an output has to be reserved.
     pub(super) fn generates(&self) -> bool {
         !matches!(self.kind, Kind::Encode | Kind::Tokens)
+    }
+
+    /// Whether one text is compared with others, each pair of them read as one.
+    pub(super) fn compares(&self) -> bool {
+        self.path.ends_with("/score") || self.path.ends_with("/rerank")
     }
 
     /// The fields that bound what a call generates, for each of its choices; the first one is added where none is there.

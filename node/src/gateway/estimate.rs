@@ -24,7 +24,7 @@ pub(super) struct PromptEstimate {
 
 /// Judges the prompt of a body. `image_tokens_max` bounds one picture.
 pub(super) fn prompt(body: &CallBody, image_tokens_max: u64) -> PromptEstimate {
-    let mut bytes = body.len() as u64;
+    let mut bytes = body.len() as u64 + body.repeated;
     let (mut text, mut counted) = (0, 0);
     for field in body.prompt_fields() {
         match token_ids(field) {
@@ -39,7 +39,9 @@ pub(super) fn prompt(body: &CallBody, image_tokens_max: u64) -> PromptEstimate {
     bytes = bytes.saturating_sub(pictures.bytes);
     PromptEstimate {
         bound: bytes + counted + pictures.count * image_tokens_max + TEMPLATE_TOKENS,
-        guess: text.saturating_sub(pictures.bytes).div_ceil(4) + counted + pictures.count * (image_tokens_max / 16),
+        guess: (text + body.repeated).saturating_sub(pictures.bytes).div_ceil(4)
+            + counted
+            + pictures.count * (image_tokens_max / 16),
     }
 }
 
@@ -111,12 +113,18 @@ fn picture_bytes(picture: &Value) -> u64 {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
     use crate::gateway::endpoint::Endpoint;
 
     fn estimate(json: &str) -> PromptEstimate {
-        let endpoint = Endpoint::at("/v1/chat/completions").unwrap();
+        estimate_at("/v1/chat/completions", json)
+    }
+
+    fn estimate_at(path: &str, json: &str) -> PromptEstimate {
+        let endpoint = Endpoint::at(path).unwrap();
         prompt(&CallBody::scan(Bytes::copy_from_slice(json.as_bytes()), endpoint).unwrap(), 1600)
     }
 
@@ -139,11 +147,65 @@ mod tests {
                 68 + 1600 + 128,
                 14 + 100,
             ),
+            // What is no comparison repeats nothing.
+            (r#"{"query":"12","documents":["3","4"]}"#.to_owned(), 36 + 128, 4),
             // A text about pictures is text.
             (r#"{"messages":[{"type":"text","text":"data:image/png;base64,AAAA"}]}"#.to_owned(), 66 + 128, 14),
         ];
         for (json, bound, guess) in table {
             assert_eq!(estimate(&json), PromptEstimate { bound, guess }, "{}", &json[..60.min(json.len())]);
+        }
+    }
+    /// Texts of every script, of whatever tokenizers cut badly, and of what looks like their own marks.
+    fn text() -> impl Strategy<Value = String> {
+        let marks =
+            prop::sample::select(vec!["<|im_start|>", "<|end|>", "\u{200b}", "👩‍👩‍👧", "\t\n", "\\\"", "Ω≈ç", "\u{fffd}"]);
+        prop_oneof![
+            4 => any::<String>(),
+            2 => "[a-zA-Z ,.]{0,200}",
+            1 => "[\\u{4e00}-\\u{9fff}\\u{0600}-\\u{06ff}]{0,60}",
+            1 => prop::collection::vec(marks, 0..30).prop_map(|marks| marks.concat()),
+            1 => "[0-9a-f]{0,200}",
+        ]
+    }
+
+    fn body() -> impl Strategy<Value = (&'static str, Value)> {
+        let role = prop::sample::select(vec!["system", "user", "assistant"]);
+        let message = (role, text()).prop_map(|(role, text)| json!({"role": role, "content": text}));
+        let texts = || prop::collection::vec(text(), 1..6);
+        let chat = prop::collection::vec(message, 1..8).prop_map(|messages| json!({"messages": messages}));
+        prop_oneof![
+            chat.prop_map(|body| ("/v1/chat/completions", body)),
+            texts().prop_map(|texts| ("/v1/completions", json!({"prompt": texts}))),
+            (text(), texts()).prop_map(|(query, texts)| ("/v1/rerank", json!({"query": query, "documents": texts}))),
+        ]
+    }
+
+    /// Of all strings in a body, read once for each document where they are compared.
+    fn tokens_of(body: &Value, count: &impl Fn(&str) -> usize) -> usize {
+        match body {
+            Value::String(text) => count(text),
+            Value::Array(items) => items.iter().map(|item| tokens_of(item, count)).sum(),
+            Value::Object(fields) => match (fields.get("query"), fields.get("documents").and_then(Value::as_array)) {
+                (Some(query), Some(documents)) => {
+                    documents.iter().map(|document| tokens_of(query, count) + tokens_of(document, count)).sum()
+                }
+                _ => fields.values().map(|value| tokens_of(value, count)).sum(),
+            },
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_prompt_has_more_tokens_than_its_bound((path, body) in body()) {
+            let bound = estimate_at(path, &body.to_string()).bound as usize;
+            let simulated = sim_vllm::prompt_tokens(&body).unwrap();
+            prop_assert!(simulated <= bound, "the simulated replica counts {} of {}", simulated, bound);
+            // What gpt-oss and its like cut texts with; its template's own tokens are in the bound.
+            let real = tiktoken_rs::o200k_harmony_singleton();
+            let real = tokens_of(&body, &|text| real.encode_ordinary(text).len()) + TEMPLATE_TOKENS as usize;
+            prop_assert!(real <= bound, "o200k_harmony counts {} of {}", real, bound);
         }
     }
 }

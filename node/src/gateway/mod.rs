@@ -128,7 +128,7 @@ impl Inner {
         let permit = authorize(context, caller, path.as_ref(), body.model.as_deref(), &head.headers)?;
         known.note(&permit);
         let prompt = estimate::prompt(&body, self.settings.image_tokens_max);
-        let record = Record::open(id, endpoint.path);
+        let record = Record::open(id, endpoint);
         let mut bill = reserve(context, &self.counter, &permit, endpoint, &body, prompt, record).await?;
         let shape = Shape::of(&permit, &body, prompt);
         let request = proxy::outgoing(

@@ -1,4 +1,4 @@
-//! A record of each call that was charged: one line in the log under the target `usage`, for whoever keeps them. It is off unless
+//! What is told of each call that was charged: metrics, and one line in the log under the target `usage`, for whoever keeps them. It is off unless
 //! `log.filter` has `usage=info`. Tokens have the names that OpenTelemetry gives them for generative AI.
 
 use actors::Permit;
@@ -7,26 +7,45 @@ use http::HeaderValue;
 use tokio::time::Instant;
 use tracing::info;
 
+use super::endpoint::Endpoint;
+use crate::observability::{Metrics, Took};
+
 /// What is known of a call before it is charged.
 pub(super) struct Record {
     id: HeaderValue,
-    route: &'static str,
+    endpoint: &'static Endpoint,
     began: Instant,
+    /// When the first tokens of a streamed answer were here.
+    first_token: Option<Instant>,
 }
 
 impl Record {
     /// Of the call `id`, which begins now.
-    pub(super) fn open(id: &HeaderValue, route: &'static str) -> Record {
-        Record { id: id.clone(), route, began: Instant::now() }
+    pub(super) fn open(id: &HeaderValue, endpoint: &'static Endpoint) -> Record {
+        Record { id: id.clone(), endpoint, began: Instant::now(), first_token: None }
     }
 
-    /// Writes it. Nothing of what was asked or answered is in it, and no credential: a key is there by its id.
-    pub(super) fn write(&self, permit: &Permit, charge: &Charge, reserved: u64) {
+    /// A stream has brought tokens.
+    pub(super) fn streamed(&mut self) {
+        if self.first_token.is_none() {
+            self.first_token = Some(Instant::now());
+        }
+    }
+
+    /// Counts it, and writes it down. Nothing of what was asked or answered is in it, and no credential: a key is there by its id.
+    pub(super) fn write(&self, metrics: &Metrics, permit: &Permit, charge: &Charge, reserved: u64) {
+        let now = Instant::now();
+        let took = Took {
+            in_all: now - self.began,
+            to_first_token: self.first_token.map(|first| first - self.began),
+            from_first_token: self.first_token.map(|first| now - first),
+        };
+        metrics.generated(self.endpoint.operation(), &permit.model().served_name, charge, took);
         let (caller, access, model) = (permit.caller(), permit.subscription(), permit.model());
         info!(
             target: "usage",
             id = self.id.to_str().unwrap_or_default(),
-            route = self.route,
+            route = self.endpoint.path,
             user = caller.user(),
             key = caller.key_id().map(|key| key.to_string()),
             subscription = %access.id,
@@ -41,7 +60,7 @@ impl Record {
             source = charge.source.name(),
             is_absurd = charge.is_absurd,
             reserved,
-            milliseconds = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            milliseconds = u64::try_from(took.in_all.as_millis()).unwrap_or(u64::MAX),
             "call"
         );
     }

@@ -75,6 +75,9 @@ impl Bill {
 
     /// So many output tokens were produced so far. `reported` replaces what is guessed of the prompt.
     pub(super) fn produced(&mut self, output: u64, reported: Option<Usage>) {
+        if output > 0 {
+            self.record.streamed();
+        }
         self.observe(reported.map_or(self.counted(output), Usage::charge));
     }
 
@@ -130,8 +133,9 @@ impl Bill {
         self.call.settled.inc_by(tokens);
         self.call.released.inc_by(reserved.saturating_sub(tokens));
         self.metrics.settled_by(source);
+        self.call.overshoot.inc_by(reservation.overshoot());
         if charge != Charge::default() {
-            self.record.write(reservation.permit(), &charge, reserved);
+            self.record.write(&self.metrics, reservation.permit(), &charge, reserved);
         }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use actors::Permit;
+use actors::quota::Charge;
 use actors::routing::{Model, SubscriptionAccess};
 use prometheus::core::Collector;
 use prometheus::{
@@ -39,6 +40,12 @@ struct Inner {
     settlements: IntCounterVec,
     upstream_failures: IntCounterVec,
     prompt_counts: IntCounterVec,
+    overshoot: IntCounterVec,
+    token_usage: HistogramVec,
+    tokens: IntCounterVecs,
+    request_duration: HistogramVec,
+    first_token: HistogramVec,
+    output_token: HistogramVec,
     handles: RwLock<Handles>,
 }
 
@@ -70,6 +77,35 @@ const COMPATIBLE_LABELS: [&str; 7] =
 const OVERHEAD_BUCKETS: [f64; 12] =
     [0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 2.5];
 
+/// Labels of what OpenTelemetry defines for generative AI, with dots as underscores.
+const GENERATION_LABELS: [&str; 3] = ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"];
+/// By OpenTelemetry's conventions, 1.41.
+const TOKEN_BUCKETS: [f64; 14] = [
+    1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0,
+    67108864.0,
+];
+const DURATION_BUCKETS: [f64; 14] =
+    [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+const OUTPUT_TOKEN_BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 1.0];
+/// In the order of [`Metrics::generated`].
+const TOKEN_KINDS: [(&str, &str); 4] = [
+    ("input_tokens", "tokens of prompts"),
+    ("output_tokens", "tokens of answers"),
+    ("cache_read_input_tokens", "tokens of prompts that the replica had in its cache"),
+    ("reasoning_output_tokens", "tokens of answers that were reasoning"),
+];
+type IntCounterVecs = [IntCounterVec; TOKEN_KINDS.len()];
+
+/// How long a call took.
+#[derive(Clone, Copy)]
+pub(crate) struct Took {
+    pub(crate) in_all: Duration,
+    /// Of streams that brought any.
+    pub(crate) to_first_token: Option<Duration>,
+    /// Until the end.
+    pub(crate) from_first_token: Option<Duration>,
+}
+
 /// The counters of one subscription, model and, if captured, user.
 pub(crate) struct CallMetrics {
     /// Tokens charged.
@@ -86,6 +122,8 @@ pub(crate) struct CallMetrics {
     pub(crate) settled: IntCounter,
     /// Tokens held and not charged.
     pub(crate) released: IntCounter,
+    /// Tokens charged of a hard limit beyond what was held.
+    pub(crate) overshoot: IntCounter,
     _kept_alive: (Arc<SubscriptionAccess>, Arc<Model>),
 }
 
@@ -101,6 +139,9 @@ impl Metrics {
         let registry = Registry::new();
         let counters = |name, help, labels| register(&registry, IntCounterVec::new(Opts::new(name, help), labels));
         let quota = ["subscription", "model"];
+        let histograms = |name, help, buckets: &[f64], labels: &[&str]| {
+            register(&registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+        };
         let inner = Inner {
             authorized_hits: counters("authorized_hits", "tokens charged", &COMPATIBLE_LABELS),
             authorized_calls: counters("authorized_calls", "calls admitted", &COMPATIBLE_LABELS),
@@ -145,6 +186,39 @@ impl Metrics {
                 "tollgate_prompt_counts_total",
                 "exact counts of prompts wanted of replicas at the end of a limit",
                 &["model", "result"],
+            ),
+            overshoot: counters(
+                "tollgate_quota_overshoot_tokens_total",
+                "tokens charged of a hard limit beyond what was held of it; stays 0",
+                &quota,
+            ),
+            token_usage: histograms(
+                "gen_ai_client_token_usage",
+                "tokens of one call",
+                &TOKEN_BUCKETS,
+                &[&GENERATION_LABELS[..], &["gen_ai_token_type"]].concat(),
+            ),
+            tokens: TOKEN_KINDS.map(|(kind, help)| {
+                let name = format!("gen_ai_client_inference_usage_{kind}_total");
+                register(&registry, IntCounterVec::new(Opts::new(name, help), &GENERATION_LABELS))
+            }),
+            request_duration: histograms(
+                "gen_ai_server_request_duration_seconds",
+                "from a call's head to the end of its answer",
+                &DURATION_BUCKETS,
+                &GENERATION_LABELS,
+            ),
+            first_token: histograms(
+                "gen_ai_server_time_to_first_token_seconds",
+                "from a call's head to the first token of its stream",
+                &DURATION_BUCKETS,
+                &GENERATION_LABELS,
+            ),
+            output_token: histograms(
+                "gen_ai_server_time_per_output_token_seconds",
+                "between two tokens of a stream, after the first",
+                &OUTPUT_TOKEN_BUCKETS,
+                &GENERATION_LABELS,
             ),
             handles: RwLock::default(),
             registry: registry.clone(),
@@ -199,6 +273,27 @@ impl Metrics {
         self.0.settlements.with_label_values(&[source]).inc();
     }
 
+    /// Counts a charged call as OpenTelemetry wants it. Replicas are vLLM.
+    pub(crate) fn generated(&self, operation: &str, model: &str, charge: &Charge, took: Took) {
+        let labels = [operation, "vllm", model];
+        let (input, output) = (charge.amount.input, charge.amount.output);
+        for (kind, tokens) in [("input", input), ("output", output)] {
+            let labels = [labels[0], labels[1], labels[2], kind];
+            self.0.token_usage.with_label_values(&labels).observe(tokens as f64);
+        }
+        for (counter, tokens) in self.0.tokens.iter().zip([input, output, charge.cached, charge.reasoning]) {
+            counter.with_label_values(&labels).inc_by(tokens);
+        }
+        self.0.request_duration.with_label_values(&labels).observe(took.in_all.as_secs_f64());
+        if let (Some(first), Some(rest)) = (took.to_first_token, took.from_first_token) {
+            self.0.first_token.with_label_values(&labels).observe(first.as_secs_f64());
+            if output > 1 {
+                let each = rest.as_secs_f64() / (output - 1) as f64;
+                self.0.output_token.with_label_values(&labels).observe(each);
+            }
+        }
+    }
+
     /// Counts a call that a replica failed, by when it did.
     pub(crate) fn upstream_failed(&self, model: &str, stage: &str) {
         self.0.upstream_failures.with_label_values(&[model, stage]).inc();
@@ -238,6 +333,7 @@ impl Inner {
             reserved: self.reserved.with_label_values(&quota),
             settled: self.settled.with_label_values(&quota),
             released: self.released.with_label_values(&quota),
+            overshoot: self.overshoot.with_label_values(&quota),
             _kept_alive: (subscription.clone(), model.clone()),
         }
     }

@@ -4,5 +4,5 @@ pub mod logging;
 
 mod metrics;
 
-pub(crate) use metrics::CallMetrics;
 pub use metrics::Metrics;
+pub(crate) use metrics::{CallMetrics, Took};

@@ -71,6 +71,11 @@ impl Connection {
         }
     }
 
+    /// Reads until there are so many bytes, or the answer is over.
+    pub(crate) async fn read_at_least(&mut self, bytes: usize) {
+        while self.read.len() < bytes && !self.read.ends_with(b"0\r\n\r\n") && self.more().await {}
+    }
+
     /// Waits until the server closes the connection; whether it does so within `time`.
     pub(crate) async fn closes_within(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, async { while self.more().await {} }).await.is_ok()

@@ -41,5 +41,6 @@ pub use crate::{
     config::{ApiKey, Config, EngineParams, FrontEnd, Kind, Timing},
     engine::records::{Outcome, RequestRecord, Stats},
     fault::{Fault, FaultKind, Lie},
+    http::prompt_tokens,
     replica::Replica,
 };

@@ -102,10 +102,11 @@ async fn call_on(shared: Rc<Shared>, net: Rc<SimNet>, user: usize, hand: u64, mu
 fn choose_node(shared: &Shared, chance: &mut Chance) -> usize {
     let was_there = |node: &usize| shared.nodes[*node - 1].is_unwanted.get() && !shared.nodes[*node - 1].is_lost.get();
     let left: Vec<usize> = (1..=shared.plan.nodes).filter(was_there).collect();
-    match !left.is_empty() && chance.percent(20) {
-        true => *chance.pick(&left),
-        false => shared.some_node(chance),
+    if !left.is_empty() && chance.percent(20) {
+        return *chance.pick(&left);
     }
+    let steady = if shared.plan.shuns_restarted { shared.steady_nodes() } else { Vec::new() };
+    if steady.is_empty() { shared.some_node(chance) } else { *chance.pick(&steady) }
 }
 
 /// What is asked, and how.

@@ -29,6 +29,8 @@ mod tools;
 mod usage;
 pub(crate) mod wire;
 
+pub use self::models::prompt_tokens;
+
 use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode, request::Parts};

@@ -6,6 +6,7 @@ use super::{
     Reply,
     call::Call,
     errors::ApiError,
+    fields::Fields,
     template::{read_messages, render},
 };
 use crate::{
@@ -48,6 +49,20 @@ pub(crate) fn version() -> Value {
 /// `GET /load`: calls in progress, where they are counted.
 pub(crate) fn load(shared: &Shared) -> Value {
     json!({"server_load": if shared.config.enable_server_load_tracking { shared.engine.open() } else { 0 }})
+}
+
+/// The tokens of the prompt of a body (`messages`, `prompt`, or `query` with `documents`), as a replica counts them; `None` if it is none.
+pub fn prompt_tokens(body: &Value) -> Option<usize> {
+    let fields = Fields(body.as_object()?);
+    if let Some(query) = fields.text("query").ok()? {
+        let documents = fields.texts("documents").ok()?;
+        return Some(documents.iter().map(|document| encode(query).len() + encode(document).len()).sum());
+    }
+    if fields.get("prompt").is_some() {
+        return Some(fields.texts("prompt").ok()?.iter().map(|prompt| encode(prompt).len()).sum());
+    }
+    let messages = read_messages(fields, "").ok()?;
+    Some(render(&messages, fields.get("tools"), false).len())
 }
 
 /// `POST /tokenize`: a prompt, or messages under the chat template.
