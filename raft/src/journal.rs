@@ -182,7 +182,8 @@ impl Journal {
         CallId { life: self.life, number: self.calls.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 
-    /// Notes that a call begins. It may be sent to a replica once that is written. `opened` is made when it is: callers are in a hurry.
+    /// Notes that a call begins, or that it holds less than was noted before. It may be sent to a replica once that is written.
+    /// `opened` is made when it is: callers are in a hurry.
     pub fn open(&self, opened: impl FnOnce() -> OpenedCall + Send + 'static) -> Written {
         self.append(move || Note::Opened(opened()))
     }

@@ -155,6 +155,13 @@ impl Slots {
         }
     }
 
+    /// Gives back what a reservation of `before` holds beyond one of `after`.
+    pub(super) fn give_back(&self, before: Amount, after: Amount) {
+        for slot in &self.slots {
+            slot.meter.put_back(slot.share_of(before) - slot.share_of(after));
+        }
+    }
+
     fn is_low(&self) -> bool {
         self.slots.iter().any(|slot| slot.meter.is_low())
     }

@@ -48,7 +48,7 @@ impl Meter {
         taken
     }
 
-    /// Undoes a [`Meter::take`].
+    /// Undoes a [`Meter::take`], or a part of it.
     pub(super) fn put_back(&self, tokens: u64) {
         self.free.fetch_add(tokens, Ordering::AcqRel);
         self.held.fetch_sub(tokens, Ordering::AcqRel);

@@ -34,12 +34,10 @@ pub struct Reservation {
 impl Reservation {
     /// Has it noted that `holds` of `need` are held.
     pub(super) fn new(shared: &Arc<Shared>, permit: Permit, holds: Vec<Hold>, need: Amount) -> Reservation {
-        let journal = shared.cluster.journal();
-        let call = journal.next_call();
-        let slots: Vec<Arc<Slots>> = holds.iter().map(|hold| hold.slots.clone()).collect();
-        let whose = permit.clone();
-        let noted = Some(journal.open(move || opened(call, &whose, &slots, need)));
-        Reservation { shared: shared.clone(), permit, holds, need, charge: Charge::default(), call, noted }
+        let (call, charge) = (shared.cluster.journal().next_call(), Charge::default());
+        let mut reservation = Reservation { shared: shared.clone(), permit, holds, need, charge, call, noted: None };
+        reservation.noted = Some(reservation.note_open());
+        reservation
     }
 
     /// Waits until it is noted what the call holds, so that it is known even if this process is killed: only then may it be sent to a
@@ -81,6 +79,29 @@ impl Reservation {
             amount.output = amount.output.min(self.need.output);
         }
         Charge { amount, is_absurd: charge.is_absurd || amount != charge.amount, ..charge }
+    }
+
+    /// Lets go what was held for a prompt beyond its `input` tokens, now that these are known. Returns how many tokens that was.
+    pub fn know_input(&mut self, input: u64) -> u64 {
+        let before = self.need;
+        if input >= before.input {
+            return 0;
+        }
+        self.need.input = input;
+        // Noted first: whoever gets what comes free is noted later.
+        self.note_open();
+        for hold in &mut self.holds {
+            hold.slots.give_back(before, self.need);
+            hold.need = self.need;
+            self.shared.book.mark(&hold.set);
+        }
+        before.total() - self.need.total()
+    }
+
+    fn note_open(&self) -> Written {
+        let (call, whose, need) = (self.call, self.permit.clone(), self.need);
+        let slots: Vec<Arc<Slots>> = self.holds.iter().map(|hold| hold.slots.clone()).collect();
+        self.shared.cluster.journal().open(move || opened(call, &whose, &slots, need))
     }
 
     /// How much more would be charged of a hard limit than is held of it: nothing, or something here is wrong. In the unit of the limit.

@@ -8,7 +8,7 @@ use raft::state::UsageSum;
 use raft::storage::Disk;
 
 use crate::quota::{LATER, SOON, ledger, reserve};
-use crate::support::{Node, charge};
+use crate::support::{Node, charge, charged};
 
 /// All usage, in one sum.
 fn used(node: &Node) -> UsageSum {
@@ -75,4 +75,18 @@ async fn a_call_that_was_never_sent_is_nothing_to_anybody() {
     let next = Node::start_on(node.disk.copy(1)).await;
     tokio::time::sleep(LATER).await;
     assert_eq!((ledger(&next, 3600), used(&next).calls), ((0, 0), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_prompt_was_known_is_charged_what_it_held_then() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(1000, "1h")]).await;
+    let mut call = node.actors.quota.reserve(&permit, Amount::of_call(400, 50)).await.unwrap();
+    call.noted().await.unwrap();
+    call.observe(charged(Amount::of_call(100, 3)));
+    assert_eq!(call.know_input(100), 300);
+    tokio::time::sleep(LATER).await;
+    let next = Node::start_on(node.disk.copy(1)).await;
+    tokio::time::sleep(LATER).await;
+    assert_eq!((ledger(&next, 3600), used(&next).estimated), ((150, 0), 150));
 }

@@ -9,6 +9,7 @@ use raft::resources::{Kind, LimitScope, ObjectKey, Unit};
 use raft::state::{Meter, MeterId};
 use serde_json::json;
 
+use crate::quota::ledger;
 use crate::support::{Node, charge, charged};
 
 #[tokio::test]
@@ -151,6 +152,23 @@ async fn a_budget_is_spent_at_the_price_of_prompts_and_answers() {
     };
     let message = "llm/qwen: 2.50 used of 2.50 per month for all users together (100 %)";
     assert_eq!(status(&node.cluster.view()), ("True", message.to_owned()));
+}
+
+#[tokio::test]
+async fn what_is_held_beyond_a_prompts_tokens_is_free_once_these_are_known() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(1000, "1h")]).await;
+    let quota = &node.actors.quota;
+    let mut first = quota.reserve(&permit, Amount::of_call(900, 50)).await.unwrap();
+    assert!(quota.reserve(&permit, Amount::of_call(500, 0)).await.is_err());
+    // A replica says that it has read 100. Saying more later changes nothing.
+    first.observe(charged(Amount::of_call(100, 0)));
+    assert_eq!((first.know_input(100), first.know_input(700)), (800, 0));
+    let second = quota.reserve(&permit, Amount::of_call(500, 0)).await.unwrap();
+    first.settle(charged(Amount::of_call(100, 50)), None);
+    second.settle(charged(Amount::of_call(500, 0)), None);
+    node.actors.drain().await;
+    assert_eq!(ledger(&node, 3600), (650, 0));
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::endpoint::{Endpoint, Kind};
+use super::progress::HiddenUsage;
 use super::refusal::Refusal;
 use crate::accept;
 
@@ -29,6 +30,8 @@ pub(super) struct CallBody {
     pub(super) streams: bool,
     /// The caller wants the usage chunk of a stream.
     pub(super) wants_usage: bool,
+    /// And usage in every other chunk, too.
+    pub(super) wants_running_usage: bool,
     /// `max_tokens`, `max_completion_tokens` or `max_output_tokens`: the largest, per choice.
     pub(super) max_tokens: Option<u64>,
     /// How many answers are generated: prompts times `n` or `best_of`.
@@ -107,10 +110,13 @@ impl CallBody {
             })?
         };
         let model = fields.model.as_ref().map(|span| model_name(&bytes[span.clone()])).transpose()?.flatten();
+        let options =
+            fields.stream_options.as_ref().map(|span| stream_options(&bytes[span.clone()])).unwrap_or_default();
         Ok(CallBody {
             model,
             streams: fields.stream,
-            wants_usage: fields.stream_options.as_ref().is_some_and(|span| include_usage(&bytes[span.clone()])),
+            wants_usage: options.include_usage == Some(true),
+            wants_running_usage: options.include_usage == Some(true) && options.continuous_usage_stats == Some(true),
             max_tokens: fields.max_tokens,
             choices: fields.n.max(1).saturating_mul(prompts(&bytes, &fields, endpoint)),
             repeated: repeated(&bytes, &fields, endpoint),
@@ -138,11 +144,12 @@ impl CallBody {
                 None => added = format!("\"model\":{name}{comma}"),
             }
         }
-        if self.streams && endpoint.must_ask_for_usage() && !self.wants_usage {
+        let options = self.options_to_add(endpoint);
+        if !options.is_empty() {
             match &self.stream_options {
-                Some(span) => edits.push((span.clone(), with_usage(&self.bytes[span.clone()]))),
+                Some(span) => edits.push((span.clone(), with_options(&self.bytes[span.clone()], options))),
                 // An empty object does not stream, so something follows.
-                None => added.push_str("\"stream_options\":{\"include_usage\":true},"),
+                None => added.push_str(&format!("\"stream_options\":{},", with_options(b"null", options))),
             }
         }
         if let Some(most) = output_max {
@@ -172,6 +179,25 @@ impl CallBody {
         }
         whole.extend_from_slice(&self.bytes[copied..]);
         Bytes::from(whole)
+    }
+
+    /// What a stream has to be asked for, so that its tokens are known at every moment, and was not. vLLM's running usage is of one choice
+    /// only, so that is asked for where there is one.
+    fn options_to_add(&self, endpoint: &Endpoint) -> &'static [&'static str] {
+        match (self.streams && endpoint.must_ask_for_usage(), self.wants_usage, self.wants_running_usage) {
+            (false, _, _) | (true, _, true) => &[],
+            (true, _, false) if self.choices == 1 => &["include_usage", "continuous_usage_stats"],
+            (true, false, false) => &["include_usage"],
+            (true, true, false) => &[],
+        }
+    }
+
+    /// Which parts of a stream's usage the caller did not ask for.
+    pub(super) fn hidden_usage(&self, endpoint: &Endpoint) -> HiddenUsage {
+        if !endpoint.must_ask_for_usage() {
+            return HiddenUsage::default();
+        }
+        HiddenUsage { last: !self.wants_usage, running: !self.wants_running_usage }
     }
 
     /// The body's size in bytes.
@@ -307,23 +333,28 @@ fn model_name(raw: &[u8]) -> Result<Option<String>, Refusal> {
     }
 }
 
-fn include_usage(stream_options: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Options {
-        #[serde(default)]
-        include_usage: Option<bool>,
-    }
-    serde_json::from_slice::<Options>(stream_options).is_ok_and(|options| options.include_usage == Some(true))
+/// What of `stream_options` matters here.
+#[derive(serde::Deserialize, Default)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: Option<bool>,
+    #[serde(default)]
+    continuous_usage_stats: Option<bool>,
 }
 
-/// The caller's `stream_options` with `include_usage` on. What is no object stays as it is: the replica refuses it.
-fn with_usage(stream_options: &[u8]) -> String {
+fn stream_options(json: &[u8]) -> StreamOptions {
+    serde_json::from_slice(json).unwrap_or_default()
+}
+
+/// The caller's `stream_options` with these on. What is no object stays as it is: the replica refuses it.
+fn with_options(stream_options: &[u8], names: &[&str]) -> String {
+    let on = |mut options: serde_json::Map<String, serde_json::Value>| {
+        options.extend(names.iter().map(|name| ((*name).to_owned(), true.into())));
+        serde_json::Value::Object(options).to_string()
+    };
     match serde_json::from_slice::<serde_json::Value>(stream_options) {
-        Ok(serde_json::Value::Object(mut options)) => {
-            options.insert("include_usage".to_owned(), true.into());
-            serde_json::Value::Object(options).to_string()
-        }
-        Ok(serde_json::Value::Null) => "{\"include_usage\":true}".to_owned(),
+        Ok(serde_json::Value::Object(options)) => on(options),
+        Ok(serde_json::Value::Null) => on(serde_json::Map::new()),
         Ok(_) | Err(_) => String::from_utf8_lossy(stream_options).into_owned(),
     }
 }
@@ -390,7 +421,7 @@ mod tests {
             (r#"{"model":"served"}"#, r#"{"model":"served"}"#),
             (
                 r#"{"model":"a","stream":true}"#,
-                r#"{"stream_options":{"include_usage":true},"model":"served","stream":true}"#,
+                r#"{"stream_options":{"include_usage":true,"continuous_usage_stats":true},"model":"served","stream":true}"#,
             ),
             (
                 r#"{"stream_options":{"continuous_usage_stats":true},"stream":true,"model":"a"}"#,
@@ -398,17 +429,29 @@ mod tests {
             ),
             (
                 r#"{"stream":true,"stream_options":null,"model":"served"}"#,
-                r#"{"stream":true,"stream_options":{"include_usage":true},"model":"served"}"#,
+                r#"{"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true},"model":"served"}"#,
+            ),
+            (
+                r#"{"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true},"model":"served"}"#,
+                r#"{"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true},"model":"served"}"#,
             ),
             (
                 r#"{"stream":true,"stream_options":{"include_usage":true},"model":"served"}"#,
-                r#"{"stream":true,"stream_options":{"include_usage":true},"model":"served"}"#,
+                r#"{"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true},"model":"served"}"#,
+            ),
+            // Running usage is of one choice.
+            (
+                r#"{"stream":true,"n":2}"#,
+                r#"{"model":"served","stream_options":{"include_usage":true},"stream":true,"n":2}"#,
             ),
             (
                 r#"{"stream":false,"stream_options":{},"model":"served"}"#,
                 r#"{"stream":false,"stream_options":{},"model":"served"}"#,
             ),
-            (r#"{"stream":true}"#, r#"{"model":"served","stream_options":{"include_usage":true},"stream":true}"#),
+            (
+                r#"{"stream":true}"#,
+                r#"{"model":"served","stream_options":{"include_usage":true,"continuous_usage_stats":true},"stream":true}"#,
+            ),
         ];
         for (body, expected) in table {
             let rewritten = scan(body).unwrap().rewrite("served", chat(), None);

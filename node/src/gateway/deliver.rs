@@ -37,8 +37,7 @@ pub(super) async fn deliver(
 ) -> Result<Response<Body>, Refusal> {
     let status = answer.head.status;
     let mut response = if status == StatusCode::OK && answer.is_stream() {
-        let hide_usage = endpoint.must_ask_for_usage() && !body.wants_usage;
-        let progress = Progress::new(endpoint.kind, hide_usage);
+        let progress = Progress::new(endpoint.kind, body.hidden_usage(endpoint), body.choices == 1);
         let standing = bill.standing();
         let (metrics, model) = (context.metrics.clone(), permit.model().id.name.clone());
         let relay = Relay::new(answer.body, answer.route, progress, endpoint.dialect(), bill, metrics, model);

@@ -25,11 +25,21 @@ pub(super) enum Stage {
     Aborted,
 }
 
+/// What the caller did not ask for, and so does not get.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct HiddenUsage {
+    /// The chunk at the end that has nothing but usage.
+    pub(super) last: bool,
+    /// The usage in the chunks before.
+    pub(super) running: bool,
+}
+
 /// The tally of one stream.
 pub(super) struct Progress {
     kind: Kind,
-    /// The caller did not ask for the usage chunk, so it does not get it.
-    hide_usage: bool,
+    hidden: HiddenUsage,
+    /// There is one choice: a chunk's usage is that of the whole answer so far.
+    is_single: bool,
     stage: Stage,
     reported: Option<Usage>,
     /// It reported something that cannot be true.
@@ -62,10 +72,11 @@ struct Choice {
 }
 
 impl Progress {
-    pub(super) fn new(kind: Kind, hide_usage: bool) -> Progress {
+    pub(super) fn new(kind: Kind, hidden: HiddenUsage, is_single: bool) -> Progress {
         Progress {
             kind,
-            hide_usage,
+            hidden,
+            is_single,
             stage: Stage::Open,
             reported: None,
             was_absurd: false,
@@ -123,12 +134,12 @@ impl Progress {
         // Quotes inside texts are escaped, so these are only found where they may matter.
         let matters = [&*USAGE, &*ERROR, &*ABORT].iter().any(|finder| finder.find(data).is_some());
         if matters && let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) {
-            return self.note_parsed(&chunk);
+            return self.note_parsed(data, &chunk);
         }
         Verdict::Pass
     }
 
-    fn note_parsed(&mut self, chunk: &Chunk<'_>) -> Verdict {
+    fn note_parsed(&mut self, data: &[u8], chunk: &Chunk<'_>) -> Verdict {
         if chunk.error.is_some() {
             self.stage = Stage::Failed;
             return Verdict::Pass;
@@ -138,9 +149,18 @@ impl Progress {
             self.stage = Stage::Aborted;
         }
         let reported = usage::read(chunk.usage);
-        self.believe(reported);
-        let only_usage = reported != Reported::Nothing && chunk.choices.as_ref().is_some_and(Vec::is_empty);
-        if only_usage && self.hide_usage { Verdict::Remove } else { Verdict::Pass }
+        if reported == Reported::Nothing {
+            return Verdict::Pass;
+        }
+        let is_last = chunk.choices.as_ref().is_some_and(Vec::is_empty);
+        if is_last || self.is_single {
+            self.believe(reported);
+        }
+        match (is_last, chunk.usage) {
+            (true, _) if self.hidden.last => Verdict::Remove,
+            (false, Some(usage)) if self.hidden.running => cut(data, usage.get()),
+            _ => Verdict::Pass,
+        }
     }
 
     fn believe(&mut self, reported: Reported) {
@@ -230,6 +250,24 @@ fn kind_of<'a>(event: &'a Event<'_>) -> &'a [u8] {
     &rest[..memchr::memchr(b'"', rest).unwrap_or(rest.len())]
 }
 
+/// The verdict on a chunk that goes on without its `usage`, of which `value` is the text within `data`.
+fn cut(data: &[u8], value: &str) -> Verdict {
+    let from = value.as_ptr() as usize - data.as_ptr() as usize;
+    let (mut start, mut end) = (from, from + value.len());
+    // Back over `"usage":`, which is there, to what is before it.
+    while start > 0 && !data[..start].ends_with(b"\"usage\"") {
+        start -= 1;
+    }
+    start = start.saturating_sub(b"\"usage\"".len());
+    let before = data[..start].trim_ascii_end();
+    if before.ends_with(b",") {
+        start = before.len() - 1;
+    } else if let Some(after) = data[end..].trim_ascii_start().strip_prefix(b",") {
+        end = data.len() - after.len();
+    }
+    Verdict::Cut { start, end }
+}
+
 /// How many texts that are not empty are values of one of `keys` in `data`, and their length in bytes as written.
 fn text(data: &[u8], keys: &[&str]) -> (u64, u64) {
     let (mut pieces, mut bytes) = (0, 0);
@@ -261,13 +299,17 @@ fn string_length(rest: &[u8]) -> usize {
 mod tests {
     use super::*;
 
+    fn stream(kind: Kind, hides: bool) -> Progress {
+        Progress::new(kind, HiddenUsage { last: hides, running: hides }, true)
+    }
+
     fn note(progress: &mut Progress, name: &str, data: &str) -> Verdict {
         progress.note(&Event { name: name.as_bytes(), data: data.as_bytes().into() })
     }
 
     #[test]
     fn a_chat_is_counted_then_reported_and_its_usage_chunk_is_hidden() {
-        let mut chat = Progress::new(Kind::Chat, true);
+        let mut chat = stream(Kind::Chat, true);
         note(
             &mut chat,
             "",
@@ -281,33 +323,36 @@ mod tests {
         );
         assert_eq!((chat.stage(), chat.produced()), (Stage::Open, 8));
         let last = r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
-        assert_eq!(note(&mut chat, "", last), Verdict::Pass, "it has a choice");
+        let Verdict::Cut { start, end } = note(&mut chat, "", last) else { panic!("it has a choice, and usage") };
+        let left = [&last[..start], &last[end..]].concat();
+        assert_eq!(left, r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#);
+        assert_eq!(chat.produced(), 2);
         let usage = r#"{"choices":[],"usage":{"prompt_tokens":16,"total_tokens":24,"completion_tokens":8}}"#;
         assert_eq!(note(&mut chat, "", usage), Verdict::Remove);
         assert_eq!(chat.reported(), Some(Usage { input: 16, output: 8, ..Usage::default() }));
         assert_eq!(note(&mut chat, "", "[DONE]"), Verdict::Pass);
         assert_eq!(chat.stage(), Stage::Complete);
-        let mut asked = Progress::new(Kind::Chat, false);
+        let mut asked = stream(Kind::Chat, false);
         assert_eq!(note(&mut asked, "", usage), Verdict::Pass);
     }
 
     #[test]
     fn failures_are_seen_and_nothing_after_them_passes() {
-        let mut failed = Progress::new(Kind::Chat, true);
+        let mut failed = stream(Kind::Chat, true);
         assert_eq!(note(&mut failed, "", r#"{"error":{"message":"engine died","code":500}}"#), Verdict::Pass);
         assert_eq!((failed.stage(), note(&mut failed, "", "[DONE]")), (Stage::Failed, Verdict::Remove));
-        let mut aborted = Progress::new(Kind::Completions, true);
+        let mut aborted = stream(Kind::Completions, true);
         assert_eq!(note(&mut aborted, "", r#"{"choices":[{"text":"ab","finish_reason":"abort"}]}"#), Verdict::Pass);
         assert_eq!((aborted.stage(), aborted.produced()), (Stage::Aborted, 1));
         assert_eq!(note(&mut aborted, "", "[DONE]"), Verdict::Remove);
-        let mut message = Progress::new(Kind::Messages, false);
+        let mut message = stream(Kind::Messages, false);
         note(&mut message, "error", r#"{"type":"error","error":{}}"#);
         assert_eq!(message.stage(), Stage::Failed);
     }
 
     #[test]
     fn messages_and_responses_report_in_their_own_events() {
-        let mut message = Progress::new(Kind::Messages, false);
+        let mut message = stream(Kind::Messages, false);
         note(
             &mut message,
             "message_start",
@@ -326,7 +371,7 @@ mod tests {
             (Stage::Complete, Some(Usage { input: 11, output: 8, ..Usage::default() }))
         );
 
-        let mut response = Progress::new(Kind::Responses, false);
+        let mut response = stream(Kind::Responses, false);
         note(
             &mut response,
             "response.output_text.delta",
@@ -339,5 +384,24 @@ mod tests {
             (response.stage(), response.reported()),
             (Stage::Complete, Some(Usage { input: 11, output: 8, ..Usage::default() }))
         );
+    }
+
+    #[test]
+    fn running_usage_is_believed_of_one_choice_and_cut_out_wherever_it_stands() {
+        let usage = r#"{"prompt_tokens":3,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":0}}"#;
+        let table = [
+            (format!(r#"{{"choices":[{{}}],"usage":{usage}}}"#), r#"{"choices":[{}]}"#),
+            (format!(r#"{{"choices":[{{}}],"usage":{usage},"x":1}}"#), r#"{"choices":[{}],"x":1}"#),
+            (format!(r#"{{ "usage" : {usage} , "choices":[{{}}]}}"#), r#"{  "choices":[{}]}"#),
+            (format!(r#"{{"choices":[{{}}] , "usage": {usage} }}"#), r#"{"choices":[{}]  }"#),
+        ];
+        for (data, expected) in table {
+            let mut one = stream(Kind::Chat, true);
+            let Verdict::Cut { start, end } = note(&mut one, "", &data) else { panic!("{data}") };
+            assert_eq!([&data[..start], &data[end..]].concat(), expected);
+            assert_eq!(one.produced(), 2);
+            let mut several = Progress::new(Kind::Chat, HiddenUsage::default(), false);
+            assert_eq!((note(&mut several, "", &data), several.reported()), (Verdict::Pass, None), "of one of several");
+        }
     }
 }

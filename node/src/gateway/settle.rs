@@ -78,6 +78,9 @@ impl Bill {
         if output > 0 {
             self.record.streamed();
         }
+        if let (Some(reservation), Some(usage)) = (&mut self.reservation, reported) {
+            self.call.released.inc_by(reservation.know_input(usage.input));
+        }
         self.observe(reported.map_or(self.counted(output), Usage::charge));
     }
 

@@ -28,6 +28,21 @@ pub(super) enum Verdict {
     Pass,
     /// Its bytes are left out.
     Remove,
+    /// Its bytes go on without these bytes of its data.
+    Cut {
+        /// The first.
+        start: usize,
+        /// After the last.
+        end: usize,
+    },
+}
+
+/// What becomes of an event's bytes.
+enum Fate {
+    Pass,
+    Remove,
+    /// Without these.
+    Cut(std::ops::Range<usize>),
 }
 
 /// An event was larger than [`EVENT_MAX`].
@@ -41,8 +56,8 @@ pub(super) struct Scanner {
     held: BytesMut,
     /// Where the last line in `held` begins: what is before it needs no second look.
     line: usize,
-    /// The last event ended with a carriage return; a line feed that follows is part of its end and shares its fate.
-    after_return: Option<Verdict>,
+    /// The last event ended with a carriage return; a line feed that follows is part of its end and goes on if it did.
+    after_return: Option<bool>,
 }
 
 impl Scanner {
@@ -56,11 +71,11 @@ impl Scanner {
         if piece.is_empty() {
             return Ok(());
         }
-        if let Some(verdict) = self.after_return.take()
+        if let Some(goes_on) = self.after_return.take()
             && piece[0] == b'\n'
         {
             let line_feed = piece.split_to(1);
-            if verdict == Verdict::Pass {
+            if goes_on {
                 out.push_back(line_feed);
             }
         }
@@ -82,13 +97,18 @@ impl Scanner {
         let (mut passed, mut start, mut line) = (0, 0, 0);
         while let Some(end) = event_end(&piece[start..], &mut line) {
             let next = start + end.at;
-            let verdict = ask(&piece[start..next], judge);
-            if verdict == Verdict::Remove {
-                push(out, piece.slice(passed..start));
-                passed = next;
-            }
+            let fate = ask(&piece[start..next], judge);
             if end.with_return && next == piece.len() {
-                self.after_return = Some(verdict);
+                self.after_return = Some(!matches!(fate, Fate::Remove));
+            }
+            let left_out = match fate {
+                Fate::Pass => None,
+                Fate::Remove => Some(start..next),
+                Fate::Cut(bytes) => Some(start + bytes.start..start + bytes.end),
+            };
+            if let Some(left_out) = left_out {
+                push(out, piece.slice(passed..left_out.start));
+                passed = left_out.end;
             }
             (start, line) = (next, 0);
         }
@@ -105,20 +125,31 @@ impl Scanner {
         judge: &mut impl FnMut(&Event<'_>) -> Verdict,
         out: &mut VecDeque<Bytes>,
     ) {
-        let verdict = ask(event, judge);
-        if verdict == Verdict::Pass {
-            out.push_back(event.clone());
-        }
+        let fate = ask(event, judge);
         if end.with_return && is_last {
-            self.after_return = Some(verdict);
+            self.after_return = Some(!matches!(fate, Fate::Remove));
         }
+        fate.send(event, out);
     }
 
     /// The stream has ended. What is held counts as an event if its lines are complete enough to be one.
     pub(super) fn finish(&mut self, judge: &mut impl FnMut(&Event<'_>) -> Verdict, out: &mut VecDeque<Bytes>) {
         let rest = self.held.split().freeze();
-        if !rest.is_empty() && ask(&rest, judge) == Verdict::Pass {
-            out.push_back(rest);
+        if !rest.is_empty() {
+            ask(&rest, judge).send(&rest, out);
+        }
+    }
+}
+
+impl Fate {
+    fn send(self, event: &Bytes, out: &mut VecDeque<Bytes>) {
+        match self {
+            Fate::Pass => out.push_back(event.clone()),
+            Fate::Remove => {}
+            Fate::Cut(bytes) => {
+                push(out, event.slice(..bytes.start));
+                push(out, event.slice(bytes.end..));
+            }
         }
     }
 }
@@ -158,8 +189,18 @@ fn event_end(bytes: &[u8], line: &mut usize) -> Option<End> {
 }
 
 /// Asks `judge` about an event's bytes. What has no data (a comment, a lone blank line) passes unasked.
-fn ask(bytes: &[u8], judge: &mut impl FnMut(&Event<'_>) -> Verdict) -> Verdict {
-    parse(bytes).map_or(Verdict::Pass, |event| judge(&event))
+fn ask(bytes: &[u8], judge: &mut impl FnMut(&Event<'_>) -> Verdict) -> Fate {
+    let Some(event) = parse(bytes) else { return Fate::Pass };
+    match (judge(&event), &event.data) {
+        (Verdict::Pass, _) => Fate::Pass,
+        (Verdict::Remove, _) => Fate::Remove,
+        (Verdict::Cut { start, end }, Cow::Borrowed(data)) => {
+            let offset = data.as_ptr() as usize - bytes.as_ptr() as usize;
+            Fate::Cut(offset + start..offset + end)
+        }
+        // Nobody writes a chunk in several lines, and nothing is lost if somebody does: the caller sees more than it asked for.
+        (Verdict::Cut { .. }, Cow::Owned(_)) => Fate::Pass,
+    }
 }
 
 fn parse(bytes: &[u8]) -> Option<Event<'_>> {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use actors::Route;
 use actors::epp::Outcome;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use tracing::info;
 
@@ -75,6 +75,15 @@ pub(super) struct Relay {
     ready: VecDeque<Bytes>,
 }
 
+/// Makes one piece of several: each would be a chunk of its own for the caller.
+fn join(pieces: &mut VecDeque<Bytes>) {
+    if pieces.len() > 1 {
+        let mut joined = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+        pieces.drain(..).for_each(|piece| joined.extend_from_slice(&piece));
+        pieces.push_back(joined.freeze());
+    }
+}
+
 impl Relay {
     pub(super) fn new(
         upstream: AnswerBody,
@@ -111,6 +120,7 @@ impl Relay {
             self.broken("the replica sent an event that is too large");
             return;
         }
+        join(&mut self.ready);
         match self.progress.stage() {
             Stage::Open => self.bill.produced(self.progress.produced(), self.progress.reported()),
             Stage::Complete => self.complete(),

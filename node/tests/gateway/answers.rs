@@ -39,8 +39,18 @@ async fn a_stream_ends_with_usage_only_if_the_caller_asked_and_is_charged_either
     body["stream_options"] = json!({"include_usage": true});
     let asked = world.post("/v1/chat/completions", &body).await;
     let events = asked.events();
-    let usage: serde_json::Value = serde_json::from_str(events[events.len() - 2]).unwrap();
+    let (last, before) = events[..events.len() - 1].split_last().unwrap();
+    let usage: serde_json::Value = serde_json::from_str(last).unwrap();
     assert_eq!(usage["usage"]["total_tokens"].as_u64(), Some(world.used().await - used));
+    assert!(before.iter().all(|event| !event.contains("\"usage\"")), "{asked:?}");
+    body["stream_options"]["continuous_usage_stats"] = json!(true);
+    let running = world.post("/v1/chat/completions", &body).await;
+    let events = running.events();
+    let tokens = |event: &str| -> serde_json::Value {
+        serde_json::from_str::<serde_json::Value>(event).unwrap()["usage"]["completion_tokens"].clone()
+    };
+    let counts: Vec<_> = events[..events.len() - 1].iter().map(|event| tokens(event).as_u64().unwrap()).collect();
+    assert!(counts.is_sorted() && counts.last() == Some(&20), "{counts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ mod client;
 mod counts;
 mod edges;
 mod endings;
+mod hang_ups;
 mod hard;
 mod records;
 mod refusals;

@@ -101,8 +101,8 @@ impl Writer {
 
     async fn write(&mut self, bytes: Vec<u8>, must_rewrite: bool) -> io::Result<()> {
         self.size += bytes.len();
-        let needed: usize = self.calls.values().map(|kept| kept.bytes.len()).sum();
-        if must_rewrite || self.size > REWRITE_AT.max(3 * needed) {
+        let needed = || self.calls.values().map(|kept| kept.bytes.len()).sum::<usize>();
+        if must_rewrite || (self.size > REWRITE_AT && self.size > 3 * needed()) {
             return self.rewrite().await;
         }
         if bytes.is_empty() { Ok(()) } else { self.disk.append_journal(bytes.into()).await }
@@ -126,6 +126,7 @@ impl Writer {
     fn keep(&mut self, note: &Note, record: &[u8]) {
         match note {
             Note::Life { .. } | Note::Unknown(_) => {}
+            // A call that is opened again holds less than before.
             Note::Opened(opened) => {
                 let mut parts: Vec<u8> = opened.holds.iter().map(|hold| hold.part).collect();
                 parts.dedup();

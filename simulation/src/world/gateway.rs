@@ -109,10 +109,10 @@ impl NodeSlot {
         }
     }
 
-    /// It said that it was in this term. One whose disk has failed may say what it could not write any more, to nobody but us.
+    /// It said that it was in this term. One whose disk has failed, or does nothing, may say what it could not write, to nobody but us.
     pub(crate) fn note_term(&self, term: u64) {
         let (_, failed, _) = self.disk.harm();
-        if failed == self.failed_before.get() {
+        if failed == self.failed_before.get() && !self.disk.is_ill() {
             self.term.set(self.term.get().max(term));
         }
     }
