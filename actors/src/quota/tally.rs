@@ -1,6 +1,7 @@
 //! What calls used that the ledger has not been told of, by whom.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use raft::Timestamp;
 use raft::journal::CallPart;
@@ -14,13 +15,15 @@ const FIXED_BYTES: usize = 128;
 /// See the module. Bounded by the calls that ended since the last batch.
 #[derive(Default)]
 pub(super) struct Tally {
-    rows: HashMap<UsageLabels, Row>,
+    /// By the addresses of caller and subscription, which a call need not be looked at for. Rows of equal labels are one in a batch.
+    rows: HashMap<(usize, usize), Row>,
     /// Parts of calls that are accounted with another part.
     other_parts: Vec<CallPart>,
 }
 
-#[derive(Default)]
 struct Row {
+    /// Keeps what is at the addresses.
+    permit: Permit,
     sum: UsageSum,
     /// The calls whose sum it is.
     parts: Vec<CallPart>,
@@ -30,18 +33,24 @@ impl Tally {
     /// Adds a call of `permit` that was refused.
     pub(super) fn add_limited(&mut self, permit: &Permit) {
         let limited = UsageSum { limited: 1, ..UsageSum::default() };
-        self.rows.entry(labels(permit)).or_default().sum.add(&limited);
+        self.row(permit).sum.add(&limited);
     }
 
     /// Adds a part of a call of `permit` that used `sum`. Its first part is the one that accounts for it.
     pub(super) fn add(&mut self, permit: &Permit, sum: &UsageSum, (call, part): CallPart) {
         if part == 0 {
-            let row = self.rows.entry(labels(permit)).or_default();
+            let row = self.row(permit);
             row.sum.add(sum);
             row.parts.push((call, part));
         } else {
             self.other_parts.push((call, part));
         }
+    }
+
+    fn row(&mut self, permit: &Permit) -> &mut Row {
+        let key = (permit.caller().address(), Arc::as_ptr(permit.subscription()).addr());
+        let new = || Row { permit: permit.clone(), sum: UsageSum::default(), parts: Vec::new() };
+        self.rows.entry(key).or_insert_with(new)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -51,13 +60,14 @@ impl Tally {
     /// Takes rows as of `at` until they have `max` bytes, about, or none are left.
     pub(super) fn take(&mut self, max: usize, at: Timestamp) -> Taken {
         let mut taken = Taken::default();
-        for (labels, row) in std::mem::take(&mut self.rows) {
+        for (key, row) in std::mem::take(&mut self.rows) {
             if taken.bytes < max {
+                let labels = labels(&row.permit);
                 taken.bytes += size(&labels);
                 taken.rows.push(UsageRow { at, labels, sum: row.sum });
                 taken.parts.extend(row.parts);
             } else {
-                self.rows.insert(labels, row);
+                self.rows.insert(key, row);
             }
         }
         if self.rows.is_empty() {
@@ -65,6 +75,13 @@ impl Tally {
         }
         // Maps have an order of their own, and batches do not depend on chance.
         taken.rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+        taken.rows.dedup_by(|next, row| {
+            let is_same = next.labels == row.labels;
+            if is_same {
+                row.sum.add(&next.sum);
+            }
+            is_same
+        });
         taken.parts.sort_unstable();
         taken
     }

@@ -20,9 +20,10 @@ use crate::ids::NodeId;
 use crate::storage::records::Vote;
 
 /// How many bytes go in one frame.
-const CHUNK: usize = 256 << 10;
-/// How long one chunk may take before the transfer is given up.
-const CHUNK_DEADLINE: Duration = Duration::from_secs(10);
+const CHUNK: usize = 64 << 10;
+/// How long one chunk may take before the transfer is given up: a link of 22 KB a second is fast enough. Whoever waits for a chunk that
+/// got lost keeps everything else from being replicated to it.
+const CHUNK_DEADLINE: Duration = Duration::from_secs(3);
 /// The receiver says that it is still there this often...
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// ...and after so long without it there is nobody: a machine that lost its power says nothing, and nothing else is replicated to
