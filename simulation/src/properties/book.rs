@@ -20,9 +20,14 @@ pub(super) fn check(seen: &Observation) -> Result<(), Violation> {
         let aside = window.stranded.get(&node).filter(|_| seen.view.retired.contains(&node));
         let granted = window.granted.get(&node).unwrap_or(&0) + aside.unwrap_or(&0);
         if all > granted {
+            let written = |amount| holding.meter.limit.unit.written(amount);
             let text = format!(
-                "node {} has {all} tokens of {} in window {}, the ledger granted it {granted}",
-                seen.node, holding.meter.subject, holding.window
+                "node {} has {} of {} in window {}, the ledger granted it {}",
+                seen.node,
+                written(all),
+                holding.meter.subject,
+                holding.window,
+                written(granted)
             );
             return Err(Violation::new("BOOK", text));
         }

@@ -67,7 +67,8 @@ impl Liveness {
                 let held: u64 =
                     granted.filter(|(node, _)| alive.contains(&(node.0 as usize))).map(|(_, held)| held).sum();
                 if held > 0 {
-                    return fail(format!("{held} tokens of {} are still held", id.subject));
+                    let held = id.limit.unit.written(held);
+                    return fail(format!("{held} of {} are still held", id.subject));
                 }
             }
             heads.push((node, seen.leader, seen.term, seen.view.applied));
