@@ -1,5 +1,7 @@
 //! Where a limit stands, as callers see it in headers and refusals.
 
+use std::time::Duration;
+
 use raft::Timestamp;
 use raft::resources::{LimitKind, LimitScope, Price, Unit};
 
@@ -31,7 +33,7 @@ pub struct LimitStanding {
     /// `limit - used - reserved`.
     pub remaining: u64,
     /// Until the window ends; the whole window if none is open.
-    pub resets_in: std::time::Duration,
+    pub resets_in: Duration,
     /// When it ends, by the state clock.
     pub resets_at: Timestamp,
 }
@@ -47,7 +49,9 @@ impl LimitStanding {
         let (used, reserved, needed) = (amount(self.used), amount(self.reserved), amount(needed));
         let window = &self.window;
         match self.unit {
-            Unit::InProgress => format!("limit of {limit} of subscription `{name}` reached: {reserved} are"),
+            Unit::InProgress => {
+                format!("limit of {limit} of subscription `{name}` reached: try again when one has ended")
+            }
             Unit::Cost => format!(
                 "budget of {limit} per {window} of subscription `{name}` used up: {used} used, {reserved} reserved by calls in progress, {needed} needed"
             ),

@@ -156,6 +156,7 @@ mod tests {
             assert_eq!(estimate(&json), PromptEstimate { bound, guess }, "{}", &json[..60.min(json.len())]);
         }
     }
+
     /// Texts of every script, of whatever tokenizers cut badly, and of what looks like their own marks.
     fn text() -> impl Strategy<Value = String> {
         let marks =

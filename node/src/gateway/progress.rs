@@ -46,6 +46,7 @@ pub(super) struct Progress {
     was_absurd: bool,
     /// Reported by the first event of a Messages stream; the last one repeats it more exactly.
     input: u64,
+    /// Since the last report, like the next.
     pieces: u64,
     text_bytes: u64,
 }
@@ -90,9 +91,10 @@ impl Progress {
         self.stage
     }
 
-    /// What the replica reported, if it did.
+    /// What the replica reported, if it did, and what was counted since.
     pub(super) fn reported(&self) -> Option<Usage> {
-        self.reported
+        let reported = self.reported?;
+        Some(Usage { output: reported.output.saturating_add(self.counted()), ..reported })
     }
 
     /// Whether it reported something that cannot be true.
@@ -102,7 +104,12 @@ impl Progress {
 
     /// Tokens produced so far, as far as can be told: reported ones, else at least one per piece of text and one per four bytes.
     pub(super) fn produced(&self) -> u64 {
-        self.reported.map_or(self.pieces.max(self.text_bytes.div_ceil(4)), |usage| usage.output)
+        self.reported().map_or(self.counted(), |usage| usage.output)
+    }
+
+    /// Of what nobody has reported.
+    fn counted(&self) -> u64 {
+        self.pieces.max(self.text_bytes.div_ceil(4))
     }
 
     /// Takes note of an event and says whether the caller gets it.
@@ -165,7 +172,10 @@ impl Progress {
 
     fn believe(&mut self, reported: Reported) {
         self.was_absurd |= reported == Reported::Absurd;
-        self.reported = reported.usage().or(self.reported);
+        if let Some(usage) = reported.usage() {
+            self.reported = Some(usage);
+            (self.pieces, self.text_bytes) = (0, 0);
+        }
     }
 
     fn note_message(&mut self, event: &Event<'_>) -> Verdict {
@@ -265,7 +275,7 @@ fn cut(data: &[u8], value: &str) -> Verdict {
     } else if let Some(after) = data[end..].trim_ascii_start().strip_prefix(b",") {
         end = data.len() - after.len();
     }
-    Verdict::Cut { start, end }
+    Verdict::Cut(start..end)
 }
 
 /// How many texts that are not empty are values of one of `keys` in `data`, and their length in bytes as written.
@@ -323,8 +333,8 @@ mod tests {
         );
         assert_eq!((chat.stage(), chat.produced()), (Stage::Open, 8));
         let last = r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
-        let Verdict::Cut { start, end } = note(&mut chat, "", last) else { panic!("it has a choice, and usage") };
-        let left = [&last[..start], &last[end..]].concat();
+        let Verdict::Cut(cut) = note(&mut chat, "", last) else { panic!("it has a choice, and usage") };
+        let left = [&last[..cut.start], &last[cut.end..]].concat();
         assert_eq!(left, r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#);
         assert_eq!(chat.produced(), 2);
         let usage = r#"{"choices":[],"usage":{"prompt_tokens":16,"total_tokens":24,"completion_tokens":8}}"#;
@@ -397,9 +407,12 @@ mod tests {
         ];
         for (data, expected) in table {
             let mut one = stream(Kind::Chat, true);
-            let Verdict::Cut { start, end } = note(&mut one, "", &data) else { panic!("{data}") };
-            assert_eq!([&data[..start], &data[end..]].concat(), expected);
+            let Verdict::Cut(cut) = note(&mut one, "", &data) else { panic!("{data}") };
+            assert_eq!([&data[..cut.start], &data[cut.end..]].concat(), expected);
             assert_eq!(one.produced(), 2);
+            // A replica that says no more of it goes on to be counted.
+            note(&mut one, "", r#"{"choices":[{"delta":{"content":"12345678"}}]}"#);
+            assert_eq!((one.produced(), one.reported().map(|usage| usage.output)), (4, Some(4)));
             let mut several = Progress::new(Kind::Chat, HiddenUsage::default(), false);
             assert_eq!((note(&mut several, "", &data), several.reported()), (Verdict::Pass, None), "of one of several");
         }

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
@@ -22,27 +23,14 @@ pub(super) struct Event<'a> {
 }
 
 /// What becomes of an event.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     /// Its bytes go on.
     Pass,
     /// Its bytes are left out.
     Remove,
     /// Its bytes go on without these bytes of its data.
-    Cut {
-        /// The first.
-        start: usize,
-        /// After the last.
-        end: usize,
-    },
-}
-
-/// What becomes of an event's bytes.
-enum Fate {
-    Pass,
-    Remove,
-    /// Without these.
-    Cut(std::ops::Range<usize>),
+    Cut(Range<usize>),
 }
 
 /// An event was larger than [`EVENT_MAX`].
@@ -97,14 +85,14 @@ impl Scanner {
         let (mut passed, mut start, mut line) = (0, 0, 0);
         while let Some(end) = event_end(&piece[start..], &mut line) {
             let next = start + end.at;
-            let fate = ask(&piece[start..next], judge);
+            let verdict = ask(&piece[start..next], judge);
             if end.with_return && next == piece.len() {
-                self.after_return = Some(!matches!(fate, Fate::Remove));
+                self.after_return = Some(verdict != Verdict::Remove);
             }
-            let left_out = match fate {
-                Fate::Pass => None,
-                Fate::Remove => Some(start..next),
-                Fate::Cut(bytes) => Some(start + bytes.start..start + bytes.end),
+            let left_out = match verdict {
+                Verdict::Pass => None,
+                Verdict::Remove => Some(start..next),
+                Verdict::Cut(bytes) => Some(start + bytes.start..start + bytes.end),
             };
             if let Some(left_out) = left_out {
                 push(out, piece.slice(passed..left_out.start));
@@ -125,11 +113,11 @@ impl Scanner {
         judge: &mut impl FnMut(&Event<'_>) -> Verdict,
         out: &mut VecDeque<Bytes>,
     ) {
-        let fate = ask(event, judge);
+        let verdict = ask(event, judge);
         if end.with_return && is_last {
-            self.after_return = Some(!matches!(fate, Fate::Remove));
+            self.after_return = Some(verdict != Verdict::Remove);
         }
-        fate.send(event, out);
+        verdict.send(event, out);
     }
 
     /// The stream has ended. What is held counts as an event if its lines are complete enough to be one.
@@ -141,12 +129,13 @@ impl Scanner {
     }
 }
 
-impl Fate {
+impl Verdict {
+    /// Sends on what is left of an event.
     fn send(self, event: &Bytes, out: &mut VecDeque<Bytes>) {
         match self {
-            Fate::Pass => out.push_back(event.clone()),
-            Fate::Remove => {}
-            Fate::Cut(bytes) => {
+            Verdict::Pass => out.push_back(event.clone()),
+            Verdict::Remove => {}
+            Verdict::Cut(bytes) => {
                 push(out, event.slice(..bytes.start));
                 push(out, event.slice(bytes.end..));
             }
@@ -188,18 +177,18 @@ fn event_end(bytes: &[u8], line: &mut usize) -> Option<End> {
     None
 }
 
-/// Asks `judge` about an event's bytes. What has no data (a comment, a lone blank line) passes unasked.
-fn ask(bytes: &[u8], judge: &mut impl FnMut(&Event<'_>) -> Verdict) -> Fate {
-    let Some(event) = parse(bytes) else { return Fate::Pass };
+/// Asks `judge` about an event's bytes; what it cuts is told as a part of these. What has no data (a comment, a lone blank line) passes
+/// unasked.
+fn ask(bytes: &[u8], judge: &mut impl FnMut(&Event<'_>) -> Verdict) -> Verdict {
+    let Some(event) = parse(bytes) else { return Verdict::Pass };
     match (judge(&event), &event.data) {
-        (Verdict::Pass, _) => Fate::Pass,
-        (Verdict::Remove, _) => Fate::Remove,
-        (Verdict::Cut { start, end }, Cow::Borrowed(data)) => {
+        (Verdict::Cut(part), Cow::Borrowed(data)) => {
             let offset = data.as_ptr() as usize - bytes.as_ptr() as usize;
-            Fate::Cut(offset + start..offset + end)
+            Verdict::Cut(offset + part.start..offset + part.end)
         }
         // Nobody writes a chunk in several lines, and nothing is lost if somebody does: the caller sees more than it asked for.
-        (Verdict::Cut { .. }, Cow::Owned(_)) => Fate::Pass,
+        (Verdict::Cut(_), Cow::Owned(_)) => Verdict::Pass,
+        (verdict, _) => verdict,
     }
 }
 

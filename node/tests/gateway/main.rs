@@ -9,6 +9,7 @@ mod edges;
 mod endings;
 mod hang_ups;
 mod hard;
+mod limits;
 mod records;
 mod refusals;
 mod scripted;

@@ -94,10 +94,13 @@ impl World {
 
     /// A subscription of ann to `llm/qwen` under these limits.
     pub(crate) async fn subscribe(&self, name: &str, limits: Value) {
-        let spec = json!({"spec": {
-            "owner": {"users": ["ann"]},
-            "modelRefs": [{"name": "qwen", "namespace": "llm", "tokenRateLimits": limits}],
-        }});
+        self.subscribe_to(name, json!({"tokenRateLimits": limits})).await;
+    }
+
+    /// The same with all fields of the reference to the model.
+    pub(crate) async fn subscribe_to(&self, name: &str, mut reference: Value) {
+        (reference["name"], reference["namespace"]) = (json!("qwen"), json!("llm"));
+        let spec = json!({"spec": {"owner": {"users": ["ann"]}, "modelRefs": [reference]}});
         self.apply(Kind::Subscription, "models-as-a-service", name, "", spec).await;
     }
 
