@@ -1,7 +1,8 @@
 //! How fast quota is: `cargo bench -p tollgate-actors --bench quota`.
 //!
 //! - a warm book: reserving and settling without anybody else, in nanoseconds, by threads and by limits; noting it in the journal is not waited for;
-//! - a cold book: every call is a new user's, so every one waits for a draw through Raft, on three nodes in one process (disks in memory);
+//! - a cold book: every call is a new user's, so every one waits for a draw through Raft, on three nodes in one process (disks in memory):
+//!   as many as there can be, and then 4,000 a second, how long each waits;
 //! - a steady load: how many calls waited at all, and for how long.
 //!
 //! Medians of what was measured in this process. What a disk and a network add, `simulation/side-by-side` shows.
@@ -99,37 +100,52 @@ async fn call(actors: &Actors, permit: &Permit) -> Limits {
     actors.quota.reserve(permit, NEED).await.unwrap().settle(USED, Some(40))
 }
 
-/// Users who have never called, 100 at a time on each node.
+/// Users who have never called: 300 calls at a time, then 4,000 a second.
 async fn cold(nodes: &[Node]) {
-    const USERS: usize = 1_000;
-    let mut permits = Vec::new();
-    for user in 0..USERS {
-        let (_, key) = nodes[0].key(&format!("cold-{user}"), "dev").await;
-        permits.push(key);
-    }
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let began = Instant::now();
+    const AT_ONCE: usize = 300;
+    const EACH: usize = 5;
     let mut tasks = JoinSet::new();
-    for (at, keys) in permits.chunks(USERS / 300 + 1).enumerate() {
-        let node = &nodes[at % nodes.len()];
-        let permits: Vec<Permit> = keys.iter().map(|key| node.permit(key, "qwen")).collect();
-        let actors = node.actors.clone();
+    let permits = new_users(nodes, "flood", AT_ONCE * EACH).await;
+    let began = Instant::now();
+    for calls in permits.chunks(EACH) {
+        let calls = calls.to_vec();
         tasks.spawn(async move {
-            let mut waits = Vec::new();
-            for permit in &permits {
-                let asked = Instant::now();
-                call(&actors, permit).await;
-                waits.push(asked.elapsed());
+            for (actors, permit) in &calls {
+                call(actors, permit).await;
             }
-            waits
         });
     }
-    let mut waits: Vec<Duration> = tasks.join_all().await.into_iter().flatten().collect();
-    let per_second = waits.len() as f64 / began.elapsed().as_secs_f64();
+    tasks.join_all().await;
+    let per_second = permits.len() as f64 / began.elapsed().as_secs_f64();
+
+    let mut tasks = JoinSet::new();
+    let permits = new_users(nodes, "paced", 4_000).await;
+    let mut next = tokio::time::interval(Duration::from_millis(1));
+    for calls in permits.chunks(4) {
+        next.tick().await;
+        for (actors, permit) in calls.iter().cloned() {
+            tasks.spawn(async move {
+                let asked = Instant::now();
+                call(&actors, &permit).await;
+                asked.elapsed()
+            });
+        }
+    }
+    let mut waits = tasks.join_all().await;
     let (half, most) = (percentile(&mut waits, 50), percentile(&mut waits, 99));
-    println!(
-        "\na cold book, every call a new user's: {per_second:.0} draws/s on three nodes, waits p50 {half:.1?} p99 {most:.1?}"
-    );
+    println!("\na cold book, every call a new user's: {per_second:.0} draws/s on three nodes");
+    println!("of 4,000 such calls a second: waits p50 {half:.1?} p99 {most:.1?}");
+}
+
+/// The permits of so many users who have never called, in turn on each node.
+async fn new_users(nodes: &[Node], name: &str, users: usize) -> Vec<(Actors, Permit)> {
+    let mut keys = Vec::new();
+    for user in 0..users {
+        keys.push(nodes[0].key(&format!("{name}-{user}"), "dev").await.1);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let nodes = nodes.iter().cycle();
+    keys.iter().zip(nodes).map(|(key, node)| (node.actors.clone(), node.permit(key, "qwen"))).collect()
 }
 
 /// 30 users, each of whom calls ten times a second on a node of their own, for twenty seconds. A call lasts 20 ms.

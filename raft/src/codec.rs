@@ -101,10 +101,17 @@ pub(crate) struct Header {
 
 /// `record` as bytes.
 pub(crate) fn encode<R: Record + Serialize>(record: &R) -> Vec<u8> {
-    let mut bytes = vec![0; HEADER];
-    append_payload(record, &mut bytes);
-    seal(&mut bytes, R::TYPE, R::VERSION);
+    let mut bytes = Vec::new();
+    append(record, &mut bytes);
     bytes
+}
+
+/// Puts `record` at the end of `bytes`.
+pub(crate) fn append<R: Record + Serialize>(record: &R, bytes: &mut Vec<u8>) {
+    let start = bytes.len();
+    bytes.resize(start + HEADER, 0);
+    append_payload(record, bytes);
+    seal(&mut bytes[start..], R::TYPE, R::VERSION);
 }
 
 /// Raw `payload`, which somebody else encoded, as a record of type `R`.

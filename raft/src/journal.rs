@@ -9,16 +9,15 @@ mod writer;
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use smallvec::SmallVec;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use crate::codec::{self, Record};
+use crate::codec::Record;
 use crate::state::{MeterId, UsageLabels, UsageSum};
 use crate::storage::Disk;
 
@@ -56,7 +55,7 @@ pub struct CallHold {
     /// Of which part.
     pub part: u8,
     /// The meter.
-    pub meter: MeterId,
+    pub meter: Arc<MeterId>,
     /// Its window.
     pub window: u64,
     /// How much, in the limit's unit; nothing of what comes back with the end of the call, however that ends.
@@ -71,7 +70,7 @@ pub struct EndedCall {
     /// How it is accounted; `None` if it never reached a replica.
     pub sum: Option<UsageSum>,
     /// What it used of each hold, in order.
-    pub used: Vec<u64>,
+    pub used: SmallVec<[u64; 4]>,
 }
 
 /// What stays held of one window, because nobody knows whether it was used.
@@ -126,37 +125,40 @@ pub struct Journal {
     counts: Arc<Counts>,
     calls: Arc<AtomicU64>,
     past: Arc<Mutex<Option<Arc<Past>>>>,
-    queue: mpsc::UnboundedSender<Job>,
+    queue: Arc<Mutex<Queue>>,
+    progress: watch::Receiver<Progress>,
+}
+
+/// How many notes are written; once one could not be, none is any more.
+type Progress = Result<u64, JournalError>;
+
+/// What the writer is to do.
+struct Queue {
+    jobs: mpsc::UnboundedSender<Job>,
+    /// How many notes are among what was ever queued.
+    notes: u64,
 }
 
 /// What the writer does, in order. Bounded: two for each call in progress, and three for each batch.
+#[expect(clippy::large_enum_variant, reason = "the largest is the end of a call: one job in two")]
 enum Job {
-    Append {
-        note: Box<dyn FnOnce() -> Note + Send>,
-        done: oneshot::Sender<Result<(), JournalError>>,
-    },
+    /// Note that a call is opened. Its note is made by the writer: callers are in a hurry.
+    Open(Box<dyn FnOnce() -> OpenedCall + Send>),
+    Append(Note),
     /// The ledger has the batch of this number.
     Confirm(u64),
     /// The ledger has all that earlier lives left, but for this.
     Forget(Vec<Unknown>),
 }
 
+/// The place of a note in the journal of this life. [`Journal::written`] waits for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct NoteNumber(u64);
+
 /// The journal cannot be written: its disk failed. The node must not go on.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the usage journal cannot be written: {0}")]
 pub struct JournalError(Arc<str>);
-
-/// Ready when what was noted survives the process.
-pub struct Written(oneshot::Receiver<Result<(), JournalError>>);
-
-impl Future for Written {
-    type Output = Result<(), JournalError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = Pin::new(&mut self.0).poll(cx);
-        answer.map(|answer| answer.unwrap_or_else(|_| Err(JournalError("the node is stopping".into()))))
-    }
-}
 
 impl Journal {
     /// Reads what earlier lives left, and begins the journal of this one. The handle stops the writer without waiting for anything.
@@ -167,14 +169,16 @@ impl Journal {
         let counts = Arc::new(Counts::default());
         let mut writer = Writer::new(disk, life, run, &past, counts.clone());
         writer.rewrite().await?;
+        let (tell_progress, progress) = watch::channel(Ok(0));
         #[expect(
             clippy::disallowed_methods,
             reason = "jobs are bounded by the calls in progress, and whoever ends a call cannot wait"
         )]
         let (queue, jobs) = mpsc::unbounded_channel();
-        let task = tokio::spawn(writer.run(jobs));
+        let task = tokio::spawn(writer.run(jobs, tell_progress));
         let past = Arc::new(Mutex::new(Some(Arc::new(past))));
-        Ok((Journal { life, counts, calls: Arc::default(), past, queue }, task.abort_handle()))
+        let queue = Arc::new(Mutex::new(Queue { jobs: queue, notes: 0 }));
+        Ok((Journal { life, counts, calls: Arc::default(), past, queue, progress }, task.abort_handle()))
     }
 
     /// A number for a call.
@@ -183,25 +187,36 @@ impl Journal {
     }
 
     /// Notes that a call begins, or that it holds less than was noted before. It may be sent to a replica once that is written.
-    /// `opened` is made when it is: callers are in a hurry.
-    pub fn open(&self, opened: impl FnOnce() -> OpenedCall + Send + 'static) -> Written {
-        self.append(move || Note::Opened(opened()))
+    /// `opened` is called by the writer.
+    pub fn open(&self, opened: impl FnOnce() -> OpenedCall + Send + 'static) -> NoteNumber {
+        self.queue(Job::Open(Box::new(opened)))
     }
 
     /// Notes that a call has ended: before anybody else gets what it held, because whoever does is noted after it.
-    pub fn end(&self, ended: EndedCall) -> Written {
-        self.append(|| Note::Ended(ended))
+    pub fn end(&self, ended: EndedCall) -> NoteNumber {
+        self.queue(Job::Append(Note::Ended(ended)))
     }
 
     /// Notes what a batch says. It may be proposed once that is written.
-    pub fn tell(&self, sequence: u64, parts: Vec<CallPart>) -> Written {
-        let life = self.life;
-        self.append(move || Note::Told { life, sequence, parts })
+    pub fn tell(&self, sequence: u64, parts: Vec<CallPart>) -> NoteNumber {
+        self.queue(Job::Append(Note::Told { life: self.life, sequence, parts }))
+    }
+
+    /// Ready when `note` survives the process: what was noted before it does too.
+    pub fn written(&self, note: NoteNumber) -> impl Future<Output = Result<(), JournalError>> + Send + use<> {
+        let mut progress = self.progress.clone();
+        async move {
+            let is_told = |progress: &Progress| progress.as_ref().map_or(true, |written| *written >= note.0);
+            match progress.wait_for(is_told).await {
+                Ok(progress) => progress.clone().map(drop),
+                Err(_) => Err(JournalError("the node is stopping".into())),
+            }
+        }
     }
 
     /// The ledger has the batch: what it says need not be kept.
     pub fn confirm(&self, sequence: u64) {
-        self.send(Job::Confirm(sequence));
+        self.queue(Job::Confirm(sequence));
     }
 
     /// What earlier lives left, as long as the ledger has not been told.
@@ -212,7 +227,7 @@ impl Journal {
     /// The ledger has all that earlier lives left, but for what is `unknown`.
     pub fn forget_past(&self, unknown: Vec<Unknown>) {
         *self.past.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.send(Job::Forget(unknown));
+        self.queue(Job::Forget(unknown));
     }
 
     /// The ledger may have so many calls of earlier lives, and nobody knows whether it does.
@@ -221,29 +236,23 @@ impl Journal {
     }
 
     /// How many ended calls were noted since this life began.
-    pub fn written(&self) -> u64 {
+    pub fn calls_written(&self) -> u64 {
         self.counts.written.load(Ordering::Relaxed)
     }
 
     /// How many calls of earlier lives could not be told of: they are in usage only if they had been told before.
-    pub fn lost(&self) -> u64 {
+    pub fn calls_lost(&self) -> u64 {
         self.counts.lost.load(Ordering::Relaxed)
     }
 
-    fn append(&self, note: impl FnOnce() -> Note + Send + 'static) -> Written {
-        let (done, written) = oneshot::channel();
-        self.send(Job::Append { note: Box::new(note), done });
-        Written(written)
+    /// Returns the number of the last note that is queued. A writer that has gone does nothing: whoever waits is told that the node is stopping.
+    fn queue(&self, job: Job) -> NoteNumber {
+        let is_note = matches!(job, Job::Open(_) | Job::Append(_));
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.notes += u64::from(is_note);
+        let _ = queue.jobs.send(job);
+        NoteNumber(queue.notes)
     }
-
-    /// A writer that has gone answers nobody: whoever waits is told that the node is stopping.
-    fn send(&self, job: Job) {
-        let _ = self.queue.send(job);
-    }
-}
-
-fn encode(note: &Note) -> Vec<u8> {
-    codec::encode(note)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use super::ledger::{self, InFlight};
 use super::past::Replay;
 use super::queue::Waiter;
 use super::tend::{Moment, Tended, Wish};
+use super::turns::Turns;
 use super::{Quota, QuotaRefusal, Shared};
 use crate::mailbox::{Seen, follow_views};
 use crate::routing::{AccessKey, Name};
@@ -65,11 +66,12 @@ pub(crate) struct Running {
     /// Sets with calls that wait.
     waiting: BTreeSet<u64>,
     /// Sets with something to tell.
-    pending: BTreeSet<u64>,
+    pending: Turns,
     /// Sets of `waiting` that want a draw.
     urgent: BTreeSet<u64>,
     /// The version of keys and objects that all limits follow.
     access_version: u64,
+    /// When the last batch was sent; `None` if there was more to tell than it took.
     proposed_at: Option<Instant>,
     ticked_at: Instant,
     /// The one timer that counts.
@@ -142,7 +144,7 @@ impl Running {
             myself,
             sets: BTreeMap::new(),
             waiting: BTreeSet::new(),
-            pending: BTreeSet::new(),
+            pending: Turns::default(),
             urgent: BTreeSet::new(),
             proposed_at: None,
             wake_at: None,
@@ -244,7 +246,7 @@ impl Running {
             let party = Party { scope: id.limit.scope, subject: id.subject.clone() };
             let Some(set) = self.shared.book.find(&key, &party) else { continue };
             let slots = set.slots.load();
-            let holds_some = slots.slots.iter().any(|slot| slot.rule.id == *id && slot.meter.free() > 0);
+            let holds_some = slots.slots.iter().any(|slot| *slot.rule.id == *id && slot.meter.free() > 0);
             if holds_some && self.sets.contains_key(&set.id) {
                 self.pending.insert(set.id);
             }
@@ -271,7 +273,7 @@ impl Running {
             if tended.tick(&self.shared, &self.moment) {
                 self.pending.insert(*id);
             }
-            if tended.is_forgettable(self.moment.instant) && !self.pending.contains(id) {
+            if tended.is_forgettable(self.moment.instant) && !self.pending.contains(*id) {
                 forgotten.push(*id);
             }
         }
@@ -284,7 +286,7 @@ impl Running {
         self.is_leaving = true;
         self.drains.push(done);
         self.refuse_all();
-        self.pending.extend(self.sets.keys());
+        self.pending.extend(self.sets.keys().copied());
     }
 
     fn answered(&mut self, answer: Result<Applied, ProposeError>) -> Result<(), ActorProcessingErr> {
@@ -397,18 +399,15 @@ impl Running {
     fn send_batch(&mut self) {
         let mut draft = Draft::default();
         // Those for whom somebody waits come first.
-        let ids: Vec<u64> = self.urgent.iter().chain(self.pending.difference(&self.urgent)).copied().collect();
-        for id in ids {
-            if draft.is_full() {
-                break;
-            }
-            self.pending.remove(&id);
-            self.urgent.remove(&id);
-            if let Some(tended) = self.sets.get_mut(&id)
-                && !draft.add(tended, &self.moment, self.is_leaving)
-            {
-                self.pending.insert(id);
-            }
+        while !draft.is_full()
+            && let Some(id) = self.urgent.pop_first()
+        {
+            self.put_into(&mut draft, id);
+        }
+        while !draft.is_full()
+            && let Some(id) = self.pending.next()
+        {
+            self.put_into(&mut draft, id);
         }
         let past = self.past().fill(&mut draft, &self.moment);
         // The first one says, if nothing else, that what an earlier life of this node held will not come back from it.
@@ -427,8 +426,19 @@ impl Running {
         let is_noted = AtomicBool::new(false);
         let in_flight = Arc::new(InFlight { batch, sent: draft.sent, parts: draft.parts, past, is_noted });
         self.set_in_flight(Some(in_flight.clone()));
-        self.proposed_at = Some(self.moment.instant);
+        self.proposed_at = self.pending.is_empty().then_some(self.moment.instant);
         self.propose(&in_flight, Duration::ZERO);
+    }
+
+    /// Puts into a batch what there is to tell of a set, or as much as fits.
+    fn put_into(&mut self, draft: &mut Draft, id: u64) {
+        self.pending.remove(id);
+        self.urgent.remove(&id);
+        if let Some(tended) = self.sets.get_mut(&id)
+            && !draft.add(tended, &self.moment, self.is_leaving)
+        {
+            self.pending.insert(id);
+        }
     }
 
     fn propose(&mut self, in_flight: &InFlight, pause: Duration) {
@@ -439,7 +449,7 @@ impl Running {
             .then(|| cluster.journal().tell(in_flight.batch.sequence, in_flight.parts.clone()));
         self.tasks.spawn(async move {
             if let Some(noted) = noted
-                && let Err(error) = noted.await
+                && let Err(error) = cluster.journal().written(noted).await
             {
                 // If the actor is gone, its successor is told so by whoever notes something next.
                 let _ = myself.send_message(QuotaMessage::JournalFailed(error));

@@ -92,7 +92,7 @@ impl Draft {
         let window = if is_of_window { meter.number } else { 0 };
         self.bytes += size(&rule.id);
         self.entries.push(QuotaEntry {
-            meter: rule.id.clone(),
+            meter: (*rule.id).clone(),
             window,
             spent,
             returned,
@@ -135,7 +135,7 @@ fn draws(tended: &Tended, slots: &[Slot], moment: &Moment, gives_all: bool) -> V
     let sharers = moment.view.sharers();
     let Some(first) = tended.waiters.front() else {
         let top_up = |(slot, reading): (&Slot, &decide::Reading)| {
-            let is_spared = slot.meter.number == 0 || moment.view.recalled.contains(&slot.rule.id);
+            let is_spared = slot.meter.number == 0 || moment.view.recalled.contains(&*slot.rule.id);
             if is_spared { None } else { reading.top_up(slot.rate(tended.rate()), sharers) }
         };
         return slots.iter().zip(&readings).map(top_up).collect();
@@ -166,14 +166,14 @@ fn to_give(tended: &Tended, at: usize, slot: &Slot, moment: &Moment, gives_all: 
         // Two nodes that each hold a part of what both wait for would wait for each other: the higher one gives way.
         return if ledger::is_wanted_before(&moment.view, slot, moment.node) { u64::MAX } else { 0 };
     }
-    let is_recalled = moment.view.recalled.contains(&slot.rule.id);
+    let is_recalled = moment.view.recalled.contains(&*slot.rule.id);
     if is_recalled { u64::MAX } else { tended.notes[at].surplus }
 }
 
 /// Books the answer to one entry.
 pub(super) fn take_answer(tended: &mut Tended, moment: &Moment, entry: &QuotaEntry, sent: &Sent, grant: QuotaGrant) {
     let slots = tended.set.slots.load_full();
-    let at = slots.slots.iter().position(|slot| slot.rule.id == entry.meter);
+    let at = slots.slots.iter().position(|slot| *slot.rule.id == entry.meter);
     let is_current = |at: &usize| Arc::ptr_eq(&slots.slots[*at].meter, &sent.meter) || sent.draw.is_some();
     if let Some(at) = at.filter(is_current) {
         tended.enter_window(at, grant.window, grant.ends);

@@ -40,7 +40,7 @@ pub(super) struct Slot {
 /// One limit of somebody.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Rule {
-    pub(super) id: MeterId,
+    pub(super) id: Arc<MeterId>,
     pub(super) limit: u64,
     /// The window as written.
     pub(super) window: String,
@@ -105,12 +105,12 @@ impl Slots {
     pub(super) fn of(key: &AccessKey, party: &Party, limits: Option<Vec<Limit>>, before: &Slots) -> Slots {
         let mut slots: Vec<Slot> = Vec::new();
         for limit in limits.iter().flatten().filter(|limit| limit.scope == party.scope) {
-            let id = MeterId {
+            let id = Arc::new(MeterId {
                 subscription: (key.subscription.namespace.to_string(), key.subscription.name.to_string()),
                 model: (key.model.namespace.to_string(), key.model.name.to_string()),
                 limit: limit.kind(),
                 subject: party.subject.clone(),
-            };
+            });
             let is_hard = limit.enforcement == Enforcement::Hard;
             let (window, price) = (limit.window.clone(), limit.price);
             let rule = Arc::new(Rule { id, limit: limit.limit, window, is_hard, price });
@@ -252,7 +252,7 @@ impl MeterSet {
     /// What is held of each meter; `is_waiting`: something is on its way to the ledger.
     pub(super) fn holdings(&self, is_waiting: bool) -> Vec<Holding> {
         let holding = |rule: &Rule, meter: &Meter| Holding {
-            meter: rule.id.clone(),
+            meter: (*rule.id).clone(),
             window: meter.number,
             in_calls: meter.held(),
             all: (!is_waiting).then(|| meter.free() + meter.held() + meter.unreported()),

@@ -75,7 +75,7 @@ pub(super) fn current_window<'a>(view: &'a View, slot: &Slot) -> Option<&'a Mete
 }
 
 fn window<'a>(view: &'a View, slot: &Slot) -> Option<&'a MeterWindow> {
-    view.meters.get(&slot.rule.id).and_then(|meter: &Arc<LedgerMeter>| meter.window.as_ref())
+    view.meters.get(&*slot.rule.id).and_then(|meter: &Arc<LedgerMeter>| meter.window.as_ref())
 }
 
 /// Reads a slot at `now`. A window that is over by this node's clock, or that nobody has opened, is taken to be wholly available, unless the

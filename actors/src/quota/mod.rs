@@ -19,6 +19,7 @@ mod reservation;
 mod standing;
 mod tally;
 mod tend;
+mod turns;
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -36,7 +37,7 @@ use actor::QuotaMessage;
 use book::{Book, MeterSet, Party, Slots};
 use past::Replay;
 use queue::Waiter;
-use reservation::Hold;
+use reservation::{Hold, Holds};
 
 pub(crate) use actor::QuotaActor;
 pub use amount::Amount;
@@ -87,7 +88,7 @@ impl Quota {
         let limits = &permit.subscription().limits;
         // What most calls share comes last, and is held the shortest while others are waited for. One order for all: nobody waits in a ring.
         let scopes = LimitScope::NAMES.map(|(_, scope)| scope).into_iter();
-        let mut holds = Vec::with_capacity(1);
+        let mut holds = Holds::new();
         for scope in scopes.filter(|scope| limits.iter().any(|limit| limit.scope == *scope)) {
             // Without the last one, the others end here: nothing was used.
             holds.push(self.hold(permit, Party::of(permit, scope), need).await?);

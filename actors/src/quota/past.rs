@@ -123,7 +123,7 @@ fn tell(calls: &VecDeque<PastCall>, draft: &mut Draft, moment: &Moment) -> PastS
         told += 1;
         for hold in call.used.iter().filter(|hold| hold.held > 0) {
             draft.add_bytes(batch::size(&hold.meter));
-            let sum = spent.entry((hold.meter.clone(), hold.window)).or_default();
+            let sum = spent.entry(((*hold.meter).clone(), hold.window)).or_default();
             *sum = sum.saturating_add(hold.held);
         }
         if let Some((labels, sum)) = &call.usage {

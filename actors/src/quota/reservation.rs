@@ -1,12 +1,13 @@
 //! A reservation: what is held for one call, settled exactly once.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use raft::journal::{CallHold, CallId, EndedCall, OpenedCall, Written};
+use raft::doors::BoxFuture;
+use raft::journal::{CallHold, CallId, EndedCall, JournalError, NoteNumber, OpenedCall};
 use raft::resources::{Enforcement, Unit};
+use smallvec::SmallVec;
 use tokio::time::timeout;
 
 use super::actor::QuotaMessage;
@@ -23,28 +24,30 @@ pub struct Reservation {
     shared: Arc<Shared>,
     permit: Permit,
     /// One for each party that the call counts for: at least one, because every subscription has limits.
-    holds: Vec<Hold>,
+    holds: Holds,
     need: Amount,
     charge: Charge,
     call: CallId,
-    /// Until it was waited for.
-    noted: Option<Written>,
+    /// That this is held.
+    note: NoteNumber,
 }
+
+/// One for each scope of limits; most subscriptions have one.
+pub(super) type Holds = SmallVec<[Hold; 1]>;
 
 impl Reservation {
     /// Has it noted that `holds` of `need` are held.
-    pub(super) fn new(shared: &Arc<Shared>, permit: Permit, holds: Vec<Hold>, need: Amount) -> Reservation {
-        let (call, charge) = (shared.cluster.journal().next_call(), Charge::default());
-        let mut reservation = Reservation { shared: shared.clone(), permit, holds, need, charge, call, noted: None };
-        reservation.noted = Some(reservation.note_open());
-        reservation
+    pub(super) fn new(shared: &Arc<Shared>, permit: Permit, holds: Holds, need: Amount) -> Reservation {
+        let call = shared.cluster.journal().next_call();
+        let note = note_open(shared, call, &permit, &holds, need);
+        Reservation { shared: shared.clone(), permit, holds, need, charge: Charge::default(), call, note }
     }
 
     /// Waits until it is noted what the call holds, so that it is known even if this process is killed: only then may it be sent to a
     /// replica. Errors: [`QuotaRefusal::Unavailable`], the disk does not answer.
     pub async fn noted(&mut self) -> Result<(), QuotaRefusal> {
-        let Some(noted) = self.noted.take() else { return Ok(()) };
-        match timeout(self.shared.settings.ledger_wait, noted).await {
+        let written = self.shared.cluster.journal().written(self.note);
+        match timeout(self.shared.settings.ledger_wait, written).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 self.shared.book.mailbox.send(QuotaMessage::JournalFailed(error));
@@ -89,19 +92,13 @@ impl Reservation {
         }
         self.need.input = input;
         // Noted first: whoever gets what comes free is noted later.
-        self.note_open();
+        self.note = note_open(&self.shared, self.call, &self.permit, &self.holds, self.need);
         for hold in &mut self.holds {
             hold.slots.give_back(before, self.need);
             hold.need = self.need;
             self.shared.book.mark(&hold.set);
         }
         before.total() - self.need.total()
-    }
-
-    fn note_open(&self) -> Written {
-        let (call, whose, need) = (self.call, self.permit.clone(), self.need);
-        let slots: Vec<Arc<Slots>> = self.holds.iter().map(|hold| hold.slots.clone()).collect();
-        self.shared.cluster.journal().open(move || opened(call, &whose, &slots, need))
     }
 
     /// How much more would be charged of a hard limit than is held of it: nothing, or something here is wrong. In the unit of the limit.
@@ -128,18 +125,18 @@ impl Reservation {
             hold.set.size.learn(output);
         }
         let sets = self.holds.iter().map(|hold| hold.set.clone()).collect();
-        Limits { sets, shared: self.shared.clone(), noted: self.end() }
+        Limits { sets, shared: self.shared.clone(), note: self.end(), written: None }
     }
 
     /// Ends it, once: notes what was used, then lets go what is held, so that whoever gets it is noted later.
-    fn end(&mut self) -> Option<Written> {
+    fn end(&mut self) -> Option<NoteNumber> {
         if self.holds.is_empty() {
             return None;
         }
         let (call, sum) = (self.call, self.charge.sum());
         let slots = self.holds.iter().flat_map(|hold| &hold.slots.slots);
         let used = slots.map(|slot| slot.rule.used_of(self.charge.amount)).collect();
-        let noted = self.shared.cluster.journal().end(EndedCall { call, sum, used });
+        let note = self.shared.cluster.journal().end(EndedCall { call, sum, used });
         for (part, hold) in (0..).zip(self.holds.drain(..)) {
             let set = hold.set.clone();
             let mut tally = set.tally();
@@ -148,7 +145,7 @@ impl Reservation {
             }
             drop(hold);
         }
-        Some(noted)
+        Some(note)
     }
 
     /// Where each limit stands for this caller now, this reservation counted as used; the tightest first.
@@ -160,7 +157,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         // What is noted is noted in order, so nobody need wait for this.
-        drop(self.end());
+        self.end();
     }
 }
 
@@ -173,18 +170,22 @@ impl fmt::Debug for Reservation {
 /// The limits that a settled call was held in.
 pub struct Limits {
     shared: Arc<Shared>,
-    sets: Vec<Arc<MeterSet>>,
-    noted: Option<Written>,
+    sets: SmallVec<[Arc<MeterSet>; 1]>,
+    /// What the call used; `None` once it is known to be written.
+    note: Option<NoteNumber>,
+    /// While somebody waits for that.
+    written: Option<BoxFuture<'static, Result<(), JournalError>>>,
 }
 
 impl Limits {
     /// Ready once it is noted what the call used, so that whoever has its whole answer pays just that, even if this process is killed.
     /// A journal that fails stops the node, and makes nobody wait.
     pub fn poll_noted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(noted) = &mut self.noted {
+        if let Some(note) = self.note {
+            let written = self.written.get_or_insert_with(|| Box::pin(self.shared.cluster.journal().written(note)));
             // Its failure is met by whoever uses it next.
-            let _ = ready!(Pin::new(noted).poll(cx));
-            self.noted = None;
+            let _ = ready!(written.as_mut().poll(cx));
+            (self.note, self.written) = (None, None);
         }
         Poll::Ready(())
     }
@@ -198,6 +199,13 @@ impl Limits {
 fn of_sets<'a>(sets: impl Iterator<Item = &'a Arc<MeterSet>>, own: Amount, shared: &Shared) -> Vec<LimitStanding> {
     let slots: Vec<_> = sets.map(|set| set.slots.load()).collect();
     standing::of_slots(slots.iter().flat_map(|slots| &slots.slots), own, shared.now())
+}
+
+/// Notes what a call holds.
+fn note_open(shared: &Shared, call: CallId, permit: &Permit, holds: &[Hold], need: Amount) -> NoteNumber {
+    let permit = permit.clone();
+    let slots: SmallVec<[Arc<Slots>; 1]> = holds.iter().map(|hold| hold.slots.clone()).collect();
+    shared.cluster.journal().open(move || opened(call, &permit, &slots, need))
 }
 
 /// A call as the journal has it.

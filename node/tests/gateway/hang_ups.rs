@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use serde_json::json;
 use sim_vllm::{Config, Outcome};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::client::request;
@@ -18,21 +18,19 @@ async fn a_thousand_callers_who_leave_anywhere_pay_for_what_was_produced_and_lea
     let ((first, one), (second, two)) = (replica_with(config(1)).await, replica_with(config(2)).await);
     let world = World::start(&[one, two], 100 * PLENTY).await;
     let bearer = format!("Bearer {}", world.key);
-    let leave = |caller: usize| {
-        let (world, bearer) = (&world, &bearer);
-        async move {
-            let body = json!({
-                "messages": [{"role": "user", "content": format!("caller {caller}")}],
-                "max_tokens": 400, "ignore_eos": true, "stream": true,
-            });
-            let mut connection = world.connect().await;
-            let path = "/llm/qwen/v1/chat/completions";
-            connection.send(request("POST", path, &[("authorization", bearer)], &body.to_string())).await;
-            // From nothing at all to the middle of some event.
-            connection.read_at_least(caller * 7919 % 20_000).await;
-        }
-    };
-    join_all((0..CALLERS).map(leave)).await;
+    let mut readers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let body = json!({
+            "messages": [{"role": "user", "content": format!("caller {caller}")}],
+            "max_tokens": 400, "ignore_eos": true, "stream": true,
+        });
+        let mut connection = world.connect().await;
+        let path = "/llm/qwen/v1/chat/completions";
+        connection.send(request("POST", path, &[("authorization", &bearer)], &body.to_string())).await;
+        // From nothing at all to the middle of some event.
+        readers.spawn(async move { connection.read_at_least(caller * 7919 % 20_000).await });
+    }
+    readers.join_all().await;
 
     let left = Instant::now();
     let open = || first.stats().running + first.stats().waiting + second.stats().running + second.stats().waiting;

@@ -1,6 +1,7 @@
 use std::io;
 
 use bytes::Bytes;
+use smallvec::smallvec;
 
 use super::*;
 use crate::doors::BoxFuture;
@@ -30,7 +31,7 @@ fn opened(call: CallId) -> OpenedCall {
     let hold = |part, unit, scope, subject, held| {
         let limit = LimitKind { window_seconds: 60, unit, scope };
         let meter = MeterId { subscription: labels().subscription, model: labels().model, limit, subject };
-        CallHold { part, meter, window: 7, held }
+        CallHold { part, meter: Arc::new(meter), window: 7, held }
     };
     let user = hold(0, Unit::Total, LimitScope::User, Subject::User("ann".to_owned()), 10);
     let all = hold(1, Unit::Requests, LimitScope::Subscription, Subject::Everybody, 1);
@@ -42,7 +43,7 @@ fn open(call: CallId) -> impl FnOnce() -> OpenedCall {
 }
 
 fn ended(call: CallId, output: u64) -> EndedCall {
-    EndedCall { call, sum: Some(sum(output)), used: vec![output, 1] }
+    EndedCall { call, sum: Some(sum(output)), used: smallvec![output, 1] }
 }
 
 /// What the ledger knows of a node that lives its `incarnation`th life; the last batches of earlier ones.
@@ -65,6 +66,10 @@ async fn start(disk: &Arc<MemoryDisk>, life: u64) -> Journal {
     Journal::start(disk.clone(), life).await.unwrap().0
 }
 
+async fn noted(journal: &Journal, note: NoteNumber) {
+    journal.written(note).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_a_life_left_is_what_its_counted_batches_do_not_say() {
     let disk = Arc::new(MemoryDisk::new());
@@ -73,16 +78,16 @@ async fn what_a_life_left_is_what_its_counted_batches_do_not_say() {
     assert_eq!((past.is_whole, past.untold(&ledger(1, &[])).calls), (true, vec![]), "a new disk");
     let [in_progress, whole, half, unsent, counted] = [(); 5].map(|()| journal.next_call());
     for call in [in_progress, whole, half, unsent, counted] {
-        journal.open(open(call)).await.unwrap();
+        noted(&journal, journal.open(open(call))).await;
     }
-    journal.end(ended(whole, 4)).await.unwrap();
-    journal.end(ended(half, 6)).await.unwrap();
-    journal.end(EndedCall { call: unsent, sum: None, used: vec![0, 0] }).await.unwrap();
-    journal.end(ended(counted, 8)).await.unwrap();
-    journal.tell(1, vec![(counted, 0), (counted, 1)]).await.unwrap();
+    noted(&journal, journal.end(ended(whole, 4))).await;
+    noted(&journal, journal.end(ended(half, 6))).await;
+    noted(&journal, journal.end(EndedCall { call: unsent, sum: None, used: smallvec![0, 0] })).await;
+    noted(&journal, journal.end(ended(counted, 8))).await;
+    noted(&journal, journal.tell(1, vec![(counted, 0), (counted, 1)])).await;
     journal.confirm(1);
-    journal.tell(2, vec![(half, 0)]).await.unwrap();
-    journal.tell(3, vec![(half, 1)]).await.unwrap();
+    noted(&journal, journal.tell(2, vec![(half, 0)])).await;
+    noted(&journal, journal.tell(3, vec![(half, 1)])).await;
     drop(journal);
 
     let journal = start(&disk, 2).await;
@@ -103,8 +108,8 @@ async fn what_a_life_left_is_what_its_counted_batches_do_not_say() {
     assert_eq!(past.untold(&ledger(2, &[(1, 4)])).lost, 2);
 
     // The next life tells of it, and is killed before it knows that it was counted.
-    journal.tell(1, Vec::new()).await.unwrap();
-    journal.tell(2, vec![(in_progress, 0), (in_progress, 1), (half, 1)]).await.unwrap();
+    noted(&journal, journal.tell(1, Vec::new())).await;
+    noted(&journal, journal.tell(2, vec![(in_progress, 0), (in_progress, 1), (half, 1)])).await;
     drop(journal);
     let journal = start(&disk, 3).await;
     let past = journal.past().unwrap();
@@ -112,12 +117,12 @@ async fn what_a_life_left_is_what_its_counted_batches_do_not_say() {
     assert_eq!(shown(&past.untold(&ledger(3, &[(1, 2), (2, 1)])).calls), ["1.1: 10/10,1", "1.2: 4/4,1", "1.3: -/1"]);
 
     // All was told, but for what nobody knows, and the journal is written anew: it still says which batch was the last.
-    let unknown = vec![Unknown { meter: opened(whole).holds[0].meter.clone(), window: 7, amount: 5 }];
-    journal.open(open(journal.next_call())).await.unwrap();
-    journal.tell(3, Vec::new()).await.unwrap();
+    let unknown = vec![Unknown { meter: (*opened(whole).holds[0].meter).clone(), window: 7, amount: 5 }];
+    noted(&journal, journal.open(open(journal.next_call()))).await;
+    noted(&journal, journal.tell(3, Vec::new())).await;
     journal.confirm(3);
     journal.forget_past(unknown.clone());
-    journal.open(open(journal.next_call())).await.unwrap();
+    noted(&journal, journal.open(open(journal.next_call()))).await;
     assert_eq!(journal.past(), None);
     drop(journal);
     let past = start(&disk, 4).await.past().unwrap();
@@ -131,9 +136,9 @@ async fn a_journal_that_lost_its_end_says_so_and_what_is_left_is_read() {
     let disk = Arc::new(MemoryDisk::new());
     let journal = start(&disk, 1).await;
     let first = journal.next_call();
-    journal.open(open(first)).await.unwrap();
+    noted(&journal, journal.open(open(first))).await;
     let kept = disk.read_journal().await.unwrap();
-    journal.open(open(journal.next_call())).await.unwrap();
+    noted(&journal, journal.open(open(journal.next_call()))).await;
     let all = disk.read_journal().await.unwrap();
     drop(journal);
     for length in [kept.len(), kept.len() + 1, kept.len() + 14, kept.len() + 15, all.len() - 1] {
@@ -165,16 +170,15 @@ async fn a_journal_stays_as_large_as_what_is_needed_of_it() {
     let disk = Arc::new(MemoryDisk::new());
     let journal = start(&disk, 1).await;
     let stream = journal.next_call();
-    journal.open(open(stream)).await.unwrap();
+    noted(&journal, journal.open(open(stream))).await;
     for sequence in 1..=3_000 {
         let calls: Vec<CallId> = (0..10).map(|_| journal.next_call()).collect();
         for call in &calls {
-            // Nobody need wait for what is followed by something that is waited for.
-            drop(journal.open(open(*call)));
-            drop(journal.end(ended(*call, 5)));
+            journal.open(open(*call));
+            journal.end(ended(*call, 5));
         }
         let parts = calls.iter().flat_map(|call| [(*call, 0), (*call, 1)]).collect();
-        journal.tell(sequence, parts).await.unwrap();
+        noted(&journal, journal.tell(sequence, parts)).await;
         journal.confirm(sequence);
     }
     let size = disk.read_journal().await.unwrap().len();
@@ -246,7 +250,8 @@ async fn nothing_is_said_to_be_written_by_a_journal_that_has_failed() {
     let disk: Arc<dyn Disk> = Arc::new(FullDisk(MemoryDisk::new()));
     let (journal, _) = Journal::start(disk, 1).await.unwrap();
     for _ in 0..2 {
-        let error = journal.open(open(journal.next_call())).await.unwrap_err().to_string();
+        let note = journal.open(open(journal.next_call()));
+        let error = journal.written(note).await.unwrap_err().to_string();
         assert_eq!(error, "the usage journal cannot be written: no storage space");
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::past::Past;
-use super::{CallId, CallPart, Counts, Job, JournalError, Note, Unknown, encode};
+use super::{CallId, CallPart, Counts, Job, JournalError, Note, Progress, Unknown};
+use crate::codec;
 use crate::storage::Disk;
 
 /// Jobs of one write.
@@ -34,8 +35,8 @@ pub(super) struct Writer {
 /// A call in the file.
 struct Kept {
     bytes: Vec<u8>,
-    /// Those that the ledger does not have.
-    parts: Vec<u8>,
+    /// Those that the ledger does not have, a bit for each.
+    parts: u8,
 }
 
 impl Writer {
@@ -52,50 +53,46 @@ impl Writer {
             size: 0,
             counts,
         };
-        past.notes().for_each(|note| writer.keep(&note, &encode(&note)));
+        past.notes().for_each(|note| writer.keep(&note, &codec::encode(&note)));
         writer
     }
 
-    /// Ends when nobody can queue anything any more.
-    pub(super) async fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) {
-        let mut broken: Option<JournalError> = None;
-        let mut batch = Vec::new();
+    /// Ends when nobody can queue anything any more, or the disk fails.
+    pub(super) async fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>, progress: watch::Sender<Progress>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut written = 0;
         while jobs.recv_many(&mut batch, BATCH).await > 0 {
             let mut bytes = Vec::new();
-            let mut waiting = Vec::new();
             let mut ended = 0;
             let mut must_rewrite = false;
             for job in batch.drain(..) {
-                match job {
-                    Job::Append { note, done } => {
-                        let note = note();
-                        let record = encode(&note);
-                        self.keep(&note, &record);
-                        ended += u64::from(matches!(note, Note::Ended(_)));
-                        bytes.extend_from_slice(&record);
-                        waiting.push(done);
+                let note = match job {
+                    Job::Open(opened) => Note::Opened(opened()),
+                    Job::Append(note) => note,
+                    Job::Confirm(sequence) => {
+                        self.confirm(sequence);
+                        continue;
                     }
-                    Job::Confirm(sequence) => self.confirm(sequence),
                     Job::Forget(unknown) => {
                         self.forget(unknown);
                         must_rewrite = true;
+                        continue;
                     }
-                }
+                };
+                let start = bytes.len();
+                codec::append(&note, &mut bytes);
+                ended += u64::from(matches!(note, Note::Ended(_)));
+                written += 1;
+                self.keep(&note, &bytes[start..]);
             }
-            if broken.is_none()
-                && let Err(error) = self.write(bytes, must_rewrite).await
-            {
+            if let Err(error) = self.write(bytes, must_rewrite).await {
                 // What is in the file now nobody knows; writing on would hide it.
                 tracing::error!(%error, "the usage journal failed: this node stops");
-                broken = Some(JournalError(error.to_string().into()));
+                drop(progress.send_replace(Err(JournalError(error.to_string().into()))));
+                return;
             }
-            if broken.is_none() {
-                self.counts.written.fetch_add(ended, Ordering::Relaxed);
-            }
-            for done in waiting {
-                // Whoever asked may have stopped waiting.
-                let _ = done.send(broken.clone().map_or(Ok(()), Err));
-            }
+            self.counts.written.fetch_add(ended, Ordering::Relaxed);
+            drop(progress.send_replace(Ok(written)));
         }
     }
 
@@ -110,14 +107,13 @@ impl Writer {
 
     /// Puts what is needed in the place of the file.
     pub(super) async fn rewrite(&mut self) -> io::Result<()> {
-        let mut bytes = encode(&Note::Life { life: self.life, run: self.run, is_whole: self.is_whole });
+        let mut bytes = codec::encode(&Note::Life { life: self.life, run: self.run, is_whole: self.is_whole });
         if !self.unknown.is_empty() {
-            bytes.extend_from_slice(&encode(&Note::Unknown(self.unknown.clone())));
+            codec::append(&Note::Unknown(self.unknown.clone()), &mut bytes);
         }
         self.calls.values().for_each(|kept| bytes.extend_from_slice(&kept.bytes));
         for ((life, sequence), parts) in &self.told {
-            let told = Note::Told { life: *life, sequence: *sequence, parts: parts.clone() };
-            bytes.extend_from_slice(&encode(&told));
+            codec::append(&Note::Told { life: *life, sequence: *sequence, parts: parts.clone() }, &mut bytes);
         }
         self.size = bytes.len();
         self.disk.replace_journal(Bytes::from(bytes)).await
@@ -128,8 +124,7 @@ impl Writer {
             Note::Life { .. } | Note::Unknown(_) => {}
             // A call that is opened again holds less than before.
             Note::Opened(opened) => {
-                let mut parts: Vec<u8> = opened.holds.iter().map(|hold| hold.part).collect();
-                parts.dedup();
+                let parts = opened.holds.iter().fold(0, |parts, hold| parts | bit(hold.part));
                 self.calls.insert(opened.call, Kept { bytes: record.to_vec(), parts });
             }
             // Nothing will be told of it.
@@ -149,8 +144,8 @@ impl Writer {
         self.told.retain(|(of, told), _| (*of, *told) >= (life, sequence) || *of < life);
         for (call, part) in self.told.insert((life, sequence), Vec::new()).unwrap_or_default() {
             let Some(kept) = self.calls.get_mut(&call) else { continue };
-            kept.parts.retain(|kept| *kept != part);
-            if kept.parts.is_empty() {
+            kept.parts &= !bit(part);
+            if kept.parts == 0 {
                 self.calls.remove(&call);
             }
         }
@@ -162,4 +157,9 @@ impl Writer {
         self.told.retain(|(of, _), _| *of == life);
         (self.unknown, self.is_whole) = (unknown, true);
     }
+}
+
+/// A call has a part for each scope of limits, so no more than a byte has bits.
+fn bit(part: u8) -> u8 {
+    1 << part
 }

@@ -22,7 +22,13 @@ fn slot(limit: u64, granted: u64) -> Slot {
     meter.grant(granted);
     Slot {
         meter: Arc::new(meter),
-        ..Slot::new(Arc::new(Rule { id, limit, window: "60s".to_owned(), is_hard: false, price: Price::default() }))
+        ..Slot::new(Arc::new(Rule {
+            id: Arc::new(id),
+            limit,
+            window: "60s".to_owned(),
+            is_hard: false,
+            price: Price::default(),
+        }))
     }
 }
 

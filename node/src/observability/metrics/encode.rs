@@ -86,7 +86,7 @@ fn endpoint_gauges(context: &Context, text: &mut String) {
 
 fn usage_counters(context: &Context, text: &mut String) {
     let journal = context.cluster.journal();
-    let (written, lost) = (journal.written() as f64, journal.lost() as f64);
+    let (written, lost) = (journal.calls_written() as f64, journal.calls_lost() as f64);
     family(text, "counter", "tollgate_usage_records_written_total", "ended calls in the journal", &[("", written)]);
     let help = "calls before a power cut that may be missing in usage";
     family(text, "counter", "tollgate_usage_records_lost_total", help, &[("{reason=\"power_cut\"}", lost)]);
