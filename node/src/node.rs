@@ -35,6 +35,7 @@ pub struct Node {
     gateway: Served,
     admin: Served,
     bootstrap: JoinHandle<()>,
+    traces: gateway::Traces,
     drain: watch::Sender<bool>,
 }
 
@@ -74,6 +75,9 @@ pub enum StartError {
     /// An actor.
     #[error(transparent)]
     Actors(#[from] actors::StartError),
+    /// The collector of spans.
+    #[error(transparent)]
+    Traces(#[from] gateway::TracesError),
 }
 
 /// The node stopped by itself.
@@ -90,6 +94,9 @@ impl Node {
         let peer_tls = peer_tls.map_err(in_section("peers"))?;
         let replica_tls = config.upstream.ca.as_deref().map(tls::client).transpose();
         let replica_tls = replica_tls.map_err(in_section("upstream"))?;
+        let collector_tls = config.traces.ca.as_deref().map(tls::client).transpose();
+        let collector_tls = collector_tls.map_err(in_section("traces"))?;
+        let traces = traces(config, &doors, collector_tls)?;
         let upstream_settings = gateway::UpstreamSettings { tls: replica_tls, ..config.upstream.settings.clone() };
         let token = bootstrap::read_or_create(&config.admin.bootstrap_token_file, doors.chance.as_ref())?;
         let (gateway, admin) = (&config.gateway, &config.admin);
@@ -109,14 +116,14 @@ impl Node {
 
         let (drain, drained) = watch::channel(false);
         let public = admin::public_router(context.clone());
-        let settings = gateway::Settings::new(upstream);
+        let settings = gateway::Settings { traces: traces.clone(), ..gateway::Settings::new(upstream) };
         let gateway =
             gateway.serve(|port| gateway::serve(context.clone(), settings, port, public, until(drained.clone())));
         let router = admin::router(context.clone(), drained.clone());
         let admin = admin.serve(|port| accept::serve(port, router, until(drained)));
         let bootstrap = tokio::spawn(bootstrap::propose(context.cluster.clone(), token));
         info!(node = %context.cluster.node(), gateway = %gateway.address, admin = %admin.address, "serving");
-        Ok(Node { context, gateway, admin, bootstrap, drain })
+        Ok(Node { context, gateway, admin, bootstrap, traces, drain })
     }
 
     /// Where the gateway listens, with the real port.
@@ -166,6 +173,7 @@ impl Node {
                 let _ = task.await;
             }
         }
+        self.traces.shutdown().await;
         self.context.actors.drain().await;
         if self.context.cluster.standing().members.len() > 1 {
             tokio::time::sleep(LINGER).await;
@@ -215,6 +223,18 @@ fn cluster_settings(config: &Config, tls: Option<raft::peers::PeerTls>) -> raft:
         serving_lease: config.cluster.serving_lease,
         snapshot_every: config.cluster.snapshot_every,
     }
+}
+
+/// Where spans go. Its client waits for no collector long.
+fn traces(
+    config: &Config,
+    doors: &Doors,
+    tls: Option<Arc<rustls::ClientConfig>>,
+) -> Result<gateway::Traces, gateway::TracesError> {
+    let Some(endpoint) = &config.traces.endpoint else { return Ok(gateway::Traces::default()) };
+    let wait = Duration::from_secs(5);
+    let settings = gateway::UpstreamSettings { header_timeout: wait, idle_timeout: wait, tls, ..Default::default() };
+    gateway::Traces::to(endpoint, gateway::Upstream::new(doors, settings), doors, config.node.id)
 }
 
 /// Resolves once draining begins, or when nobody is left who could begin it.

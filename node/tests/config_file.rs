@@ -125,13 +125,21 @@ fn mistakes_are_told_with_what_would_be_right() {
             "[gateway]\npublic_url = \"maas\"",
             &["gateway.public_url: \"maas\" is not a URL: write https://host or http://host:port"],
         ),
+        (
+            "[traces]\nendpoint = \"collector:4318\"",
+            &["traces.endpoint: \"collector:4318\" is not a URL such as \"http://otel-collector:4318\""],
+        ),
+        (
+            "[traces]\nendpoint = \"https://collector:4318\"",
+            &["traces.ca: is missing: an https:// collector is known by who signs its certificate"],
+        ),
         ("[gateway]\nkey = \"k\"", &["gateway.certificate: is missing: a private key needs its certificate"]),
         ("[gateway]\nlistne = \"a:1\"", &["gateway.listne: is not a key of [gateway]: did you mean `listen`?"]),
         ("[gatway]", &["[gatway]: is not a section: did you mean `gateway`?"]),
         (
             "[database]",
             &[
-                "[database]: is not a section: there are admin, cluster, gateway, log, node, peers, probe, quota, upstream",
+                "[database]: is not a section: there are admin, cluster, gateway, log, node, peers, probe, quota, traces, upstream",
             ],
         ),
         ("listen = 1", &["listen: stands outside a section: write it below one, such as [gateway]"]),

@@ -17,6 +17,7 @@ mod mistake;
 mod node;
 mod peers;
 mod section;
+mod traces;
 mod units;
 mod upstream;
 mod written;
@@ -32,6 +33,7 @@ pub use log::{Format, Log};
 pub use mistake::{Mistake, Mistakes};
 pub use node::Node;
 pub use peers::{Files, Peers};
+pub use traces::Traces;
 pub use upstream::Upstream;
 
 use section::Reader;
@@ -56,6 +58,8 @@ pub struct Config {
     pub decisions: actors::Settings,
     /// `[log]`.
     pub log: Log,
+    /// `[traces]`: where the spans of calls go.
+    pub traces: Traces,
 }
 
 impl Config {
@@ -82,6 +86,7 @@ impl Config {
             admin: Admin::read(&reader, &node),
             decisions: decisions::read(&reader, &gateway),
             log: Log::read(&reader),
+            traces: Traces::read(&reader),
             gateway,
             node,
             peers,

@@ -30,6 +30,7 @@ mod respond;
 mod settle;
 mod sse;
 mod stream;
+mod trace;
 mod upstream;
 mod usage;
 
@@ -60,7 +61,9 @@ use refusal::Refusal;
 use request::{ModelPath, Target};
 use reserve::reserve;
 use stream::Body;
+use trace::CallSpan;
 
+pub use trace::{Traces, TracesError};
 pub use upstream::{Upstream, UpstreamSettings};
 
 /// Settings of the data plane.
@@ -70,12 +73,14 @@ pub struct Settings {
     pub upstream: Upstream,
     /// The most tokens one picture of a prompt becomes.
     pub image_tokens_max: u64,
+    /// Where the spans of calls go.
+    pub traces: Traces,
 }
 
 impl Settings {
-    /// Defaults fit for production: a picture has at most 16,384 tokens.
+    /// Defaults fit for production: a picture has at most 16,384 tokens, and there are no spans.
     pub fn new(upstream: Upstream) -> Settings {
-        Settings { upstream, image_tokens_max: 16_384 }
+        Settings { upstream, image_tokens_max: 16_384, traces: Traces::default() }
     }
 }
 
@@ -108,6 +113,7 @@ struct Inner {
 struct Known {
     subscription: Option<Arc<actors::routing::SubscriptionAccess>>,
     model: Option<Arc<actors::routing::Model>>,
+    span: CallSpan,
 }
 
 impl Inner {
@@ -128,15 +134,17 @@ impl Inner {
         let permit = authorize(context, caller, path.as_ref(), body.model.as_deref(), &head.headers)?;
         known.note(&permit);
         let prompt = estimate::prompt(&body, self.settings.image_tokens_max);
-        let record = Record::open(id, endpoint);
+        known.span = self.settings.traces.call(endpoint, &permit, &head.headers, id);
+        let record = Record::open(id, endpoint, known.span.clone());
         let mut bill = reserve(context, &self.counter, &permit, endpoint, &body, prompt, record).await?;
         let shape = Shape::of(&permit, &body, prompt);
-        let request = proxy::outgoing(
+        let mut request = proxy::outgoing(
             endpoint,
             &head.headers,
             id,
             body.rewrite(&permit.model().served_name, endpoint, bill.output_max()),
         );
+        known.span.continue_in(&mut request.headers);
         context.metrics.overhead(endpoint.path, "admitted", began.elapsed());
         let answer = proxy(context, &self.settings.upstream, &permit, &shape, request, &mut bill).await?;
         // The body of the response holds the bill and the route to its last byte, then settles.
@@ -179,8 +187,14 @@ impl Inner {
         };
         let closes = result.as_ref().err().is_some_and(Refusal::closes_connection) || is_chunked(&head);
         let mut response = match result {
-            Ok(response) => response,
+            Ok(response) => {
+                if response.status().is_client_error() || response.status().is_server_error() {
+                    known.span.failed(response.status().as_str());
+                }
+                response
+            }
             Err(refusal) => {
+                known.span.failed(refusal.code());
                 known.log(route, &refusal, &id);
                 respond::refuse(&refusal, dialect, &id)
             }

@@ -1,4 +1,4 @@
-//! What is told of each call that was charged: metrics, and one line in the log under the target `usage`, for whoever keeps them. It is off unless
+//! What is told of each call that was charged: metrics, the attributes of its span, and one line in the log under the target `usage`, for whoever keeps them. It is off unless
 //! `log.filter` has `usage=info`. Tokens have the names that OpenTelemetry gives them for generative AI.
 
 use actors::Permit;
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::endpoint::Endpoint;
+use super::trace::CallSpan;
 use crate::observability::{Metrics, Took};
 
 /// What is known of a call before it is charged.
@@ -17,12 +18,13 @@ pub(super) struct Record {
     began: Instant,
     /// When the first tokens of a streamed answer were here.
     first_token: Option<Instant>,
+    span: CallSpan,
 }
 
 impl Record {
     /// Of the call `id`, which begins now.
-    pub(super) fn open(id: &HeaderValue, endpoint: &'static Endpoint) -> Record {
-        Record { id: id.clone(), endpoint, began: Instant::now(), first_token: None }
+    pub(super) fn open(id: &HeaderValue, endpoint: &'static Endpoint, span: CallSpan) -> Record {
+        Record { id: id.clone(), endpoint, began: Instant::now(), first_token: None, span }
     }
 
     /// A stream has brought tokens.
@@ -30,6 +32,11 @@ impl Record {
         if self.first_token.is_none() {
             self.first_token = Some(Instant::now());
         }
+    }
+
+    /// The answer broke off, for a reason of which there are few.
+    pub(super) fn failed(&self, kind: &'static str) {
+        self.span.failed(kind);
     }
 
     /// Counts it, and writes it down. Nothing of what was asked or answered is in it, and no credential: a key is there by its id.
@@ -41,6 +48,7 @@ impl Record {
             from_first_token: self.first_token.map(|first| now - first),
         };
         metrics.generated(self.endpoint.operation(), &permit.model().served_name, charge, took);
+        self.span.charged(charge);
         let (caller, access, model) = (permit.caller(), permit.subscription(), permit.model());
         info!(
             target: "usage",

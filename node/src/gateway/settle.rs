@@ -96,6 +96,11 @@ impl Bill {
         }
     }
 
+    /// The answer broke off.
+    pub(super) fn failed(&self, kind: &'static str) {
+        self.record.failed(kind);
+    }
+
     /// Settles with what the replica reported.
     pub(super) fn settle_reported(&mut self, usage: Usage) {
         self.settle(usage.charge(), Some(usage.output));

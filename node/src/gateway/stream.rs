@@ -169,6 +169,7 @@ impl Relay {
             info!(replica = route.base(), what, "the replica failed in the middle of an answer");
             route.report(Outcome::FailedMidStream);
             self.metrics.upstream_failed(&self.model, "mid_stream");
+            self.bill.failed("mid_stream");
             self.settle();
         }
     }

@@ -77,6 +77,8 @@ const COMPATIBLE_LABELS: [&str; 7] =
 const OVERHEAD_BUCKETS: [f64; 12] =
     [0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 2.5];
 
+/// Who generates, as OpenTelemetry asks: whatever the replicas are, they answer as vLLM does.
+pub(crate) const PROVIDER: &str = "vllm";
 /// Labels of what OpenTelemetry defines for generative AI, with dots as underscores.
 const GENERATION_LABELS: [&str; 3] = ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"];
 /// By OpenTelemetry's conventions, 1.41.
@@ -275,7 +277,7 @@ impl Metrics {
 
     /// Counts a charged call as OpenTelemetry wants it. Replicas are vLLM.
     pub(crate) fn generated(&self, operation: &str, model: &str, charge: &Charge, took: Took) {
-        let labels = [operation, "vllm", model];
+        let labels = [operation, PROVIDER, model];
         let (input, output) = (charge.amount.input, charge.amount.output);
         for (kind, tokens) in [("input", input), ("output", output)] {
             let labels = [labels[0], labels[1], labels[2], kind];

@@ -13,4 +13,5 @@ mod limits;
 mod records;
 mod refusals;
 mod scripted;
+mod spans;
 mod world;

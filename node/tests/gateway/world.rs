@@ -12,7 +12,7 @@ use axum::Router;
 use axum::routing::get;
 use node::Context;
 use node::accept::{Limits, Port};
-use node::gateway::{self, Settings, Upstream, UpstreamSettings};
+use node::gateway::{self, Settings, Traces, Upstream, UpstreamSettings};
 use node::observability::Metrics;
 use raft::cluster::Settings as ClusterSettings;
 use raft::command::NewKey;
@@ -59,6 +59,15 @@ impl World {
     }
 
     pub(crate) async fn start_with(urls: &[String], tokens: u64, upstream: UpstreamSettings) -> World {
+        World::start_traced(urls, tokens, upstream, Traces::default()).await
+    }
+
+    pub(crate) async fn start_traced(
+        urls: &[String],
+        tokens: u64,
+        upstream: UpstreamSettings,
+        traces: Traces,
+    ) -> World {
         let doors = Doors::real();
         let cluster = Cluster::start(cluster_settings(), Arc::new(MemoryDisk::new()), doors.clone()).await.unwrap();
         let upstream = Upstream::new(&doors, upstream);
@@ -76,7 +85,8 @@ impl World {
         let (drain, drained) = oneshot::channel::<()>();
         let port = Port { listener, tls: None, limits: limits() };
         let drained = async move { drained.await.unwrap_or_default() };
-        let served = tokio::spawn(gateway::serve(context.clone(), Settings::new(upstream), port, public, drained));
+        let settings = Settings { traces, ..Settings::new(upstream) };
+        let served = tokio::spawn(gateway::serve(context.clone(), settings, port, public, drained));
         let mut world = World { context, address, key: String::new(), drain: Some(drain), served };
         world.furnish(urls, tokens).await;
         world.key = world.add_key("ann", "dev", Duration::from_secs(3600)).await;
