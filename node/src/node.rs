@@ -173,8 +173,8 @@ impl Node {
                 let _ = task.await;
             }
         }
-        self.traces.shutdown().await;
-        self.context.actors.drain().await;
+        // A collector that is away keeps no grant from going back.
+        tokio::join!(self.context.actors.drain(), self.traces.shutdown());
         if self.context.cluster.standing().members.len() > 1 {
             tokio::time::sleep(LINGER).await;
         }

@@ -186,7 +186,7 @@ impl Cluster {
         let started =
             consensus::start(node, &cluster, snapshot_every, (log, machine), Arc::clone(&peers), &*doors.chance);
         let raft = started.await.map_err(StartError::Consensus)?;
-        let member = Arc::new(Member::new(raft, published, Arc::clone(&doors.clock)));
+        let member = Arc::new(Member::new(raft, writer.clone(), published, Arc::clone(&doors.clock)));
         let serving = tokio::spawn(peers::serve(listener, Arc::clone(&peers), member.clone()));
         found(&member, &peers, node, &members).await.map_err(StartError::Consensus)?;
         let inner = Arc::new(Inner {

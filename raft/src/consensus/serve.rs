@@ -26,6 +26,7 @@ use crate::doors::{BoxFuture, Clock};
 use crate::ids::{NodeId, RequestId, Timestamp};
 use crate::peers::Handler;
 use crate::peers::message::{Appended, Candidacy, Request, Response, SnapshotHead, Transferred};
+use crate::storage::Writer;
 use crate::storage::records::{LogId, Sealed, Vote, snapshot_parts};
 
 type Snapshot = openraft::alias::SnapshotOf<TypeConfig, Bytes>;
@@ -45,6 +46,8 @@ pub(crate) enum NotTaken {
 /// This node's consensus core, its views, and the clock it stamps proposals with.
 pub(crate) struct Member {
     raft: Raft,
+    /// Of the log's disk.
+    writer: Writer,
     published: Published,
     stamps: Mutex<StateClock>,
     clock: Arc<dyn Clock>,
@@ -53,9 +56,9 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    pub(crate) fn new(raft: Raft, published: Published, clock: Arc<dyn Clock>) -> Member {
+    pub(crate) fn new(raft: Raft, writer: Writer, published: Published, clock: Arc<dyn Clock>) -> Member {
         let (stamps, walls) = (Mutex::default(), WallClocks::default());
-        Member { raft, published, stamps, clock, walls, started: Instant::now() }
+        Member { raft, writer, published, stamps, clock, walls, started: Instant::now() }
     }
 
     pub(crate) fn raft(&self) -> &Raft {
@@ -210,7 +213,11 @@ impl Member {
         let (meta, _) = snapshot_parts(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let snapshot = Snapshot { meta: convert::snapshot_meta(meta)?, snapshot: bytes };
         let installed = self.raft.install_full_snapshot(convert::vote(vote), snapshot).await;
-        installed.map(|response| convert::our_vote(&response.vote)).map_err(|error| io::Error::other(error.to_string()))
+        let vote = convert::our_vote(&installed.map_err(|error| io::Error::other(error.to_string()))?.vote);
+        // A snapshot of what is committed here anyway is not installed, and openraft says so at once, though the log may not be on disk yet.
+        // The leader takes the answer as a promise, and would never send again what a power cut takes away.
+        self.writer.commit(Vec::new()).await?;
+        Ok(vote)
     }
 }
 
