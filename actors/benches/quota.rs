@@ -139,7 +139,8 @@ async fn paced(permits: &[(Actors, Permit)]) -> Vec<Duration> {
     let mut next = tokio::time::interval(Duration::from_millis(1));
     for calls in permits.chunks(4) {
         next.tick().await;
-        for (actors, permit) in calls.iter().cloned() {
+        for (actors, permit) in calls {
+            let (actors, permit) = (actors.clone(), permit.clone());
             tasks.spawn(async move {
                 let asked = Instant::now();
                 call(&actors, &permit).await;
