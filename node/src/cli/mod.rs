@@ -4,6 +4,7 @@
 mod admin_port;
 mod dev;
 mod exit;
+mod process;
 mod quota;
 mod serve;
 mod signals;

@@ -8,6 +8,7 @@ use raft::doors::Doors;
 use raft::storage::SledDisk;
 
 use super::exit::Failure;
+use super::process;
 use super::signals::Signals;
 use crate::config::{self, Config};
 use crate::files;
@@ -47,6 +48,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         println!("{}: fine", args.config.display());
         return Ok(());
     }
+    process::prepare(config.node.core_dumps)?;
     prepare(&config.node.data_dir)?;
     logging::start(&config.log).map_err(Failure::usage)?;
     let signals = Signals::catch().map_err(|error| Failure::internal(format!("cannot catch signals: {error}")))?;

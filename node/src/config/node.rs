@@ -20,6 +20,8 @@ pub struct Node {
     pub data_dir: PathBuf,
     /// `drain_timeout`: how long calls in progress may go on after a stop signal; default 30 s.
     pub drain_timeout: Duration,
+    /// `core_dumps`: whether a crash may write the process's memory, with credentials and prompts in it, to a disk; default false.
+    pub core_dumps: bool,
 }
 
 impl Node {
@@ -29,6 +31,7 @@ impl Node {
             id: NodeId(section.integer("id", 1, NODE_IDS)),
             data_dir: section.path("data_dir").unwrap_or_else(|| section.base("data")),
             drain_timeout: section.duration("drain_timeout", Duration::from_secs(30)),
+            core_dumps: section.flag("core_dumps", false),
         }
     }
 }

@@ -16,6 +16,8 @@ mod cluster_survives;
 #[cfg(test)]
 mod one_node;
 #[cfg(test)]
+mod process;
+#[cfg(test)]
 mod replace_node;
 #[cfg(test)]
 mod replicas;

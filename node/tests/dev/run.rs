@@ -172,7 +172,7 @@ fn collect(child: &mut Child) -> watch::Receiver<String> {
 }
 
 /// The first of twenty free ports in a row.
-async fn free_ports() -> u16 {
+pub(crate) async fn free_ports() -> u16 {
     #[expect(clippy::disallowed_methods, reason = "tests that run at once must not choose alike")]
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let start = u64::from(now.subsec_micros()) + u64::from(std::process::id()) * 20;

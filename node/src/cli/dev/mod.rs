@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use raft::doors::Doors;
 
 use super::exit::Failure;
+use super::process;
 use super::signals::Signals;
 use crate::config::{self, Format, Log};
 use crate::observability::logging;
@@ -67,6 +68,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    process::prepare(core_dumps())?;
     let doors = Doors::real();
     let plan = Plan::make(&args, &doors).await?;
     start_logging(&plan)?;
@@ -111,6 +113,11 @@ async fn open_up(
     let models_ready = client.wait_for_model(plan).await;
     page::print(plan, &seeded, first_time, models_ready);
     Ok(())
+}
+
+/// `node.core_dumps`, which only a variable can set here.
+fn core_dumps() -> bool {
+    config::environment().get("TOLLGATE_NODE_CORE_DUMPS").is_some_and(|value| value.trim() == "true")
 }
 
 /// The page must stay readable: everything goes to a file, only warnings to the terminal.
