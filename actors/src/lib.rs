@@ -23,7 +23,7 @@ use raft::Cluster;
 use raft::doors::Doors;
 
 pub use auth::{Auth, Caller, NotFound, Unauthenticated};
-pub use epp::{NoReplica, Pools, PrefixHashes, Route};
+pub use epp::{NoReplica, Pools, PrefixHashes, Ranking, Route};
 pub use quota::{Holding, Quota, QuotaRefusal, Reservation};
 pub use routing::{Denied, Model, Permit, Routing};
 

@@ -1,13 +1,13 @@
-//! Probe: one actor per replica. Asks for its health and its metrics on a timer and publishes what it finds in the replica.
+//! Probe: one task per replica. Asks for its health and its metrics on a timer and publishes what it finds in the replica.
 
 mod exposition;
 mod health;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::doors::{BoxFuture, Chance};
 use tracing::info;
 
@@ -57,15 +57,8 @@ impl Probing {
     }
 }
 
-pub(crate) struct ProbeActor;
-
-/// Bounded: one timer.
-pub(crate) enum ProbeMessage {
-    /// Probe now.
-    Probe,
-}
-
-pub(crate) struct Running {
+/// The probe of one replica.
+pub(crate) struct Probe {
     probing: Arc<Probing>,
     pool: Arc<Pool>,
     replica: Arc<Replica>,
@@ -73,35 +66,19 @@ pub(crate) struct Running {
     capacity_tokens: Option<u64>,
 }
 
-impl Actor for ProbeActor {
-    type Msg = ProbeMessage;
-    type State = Running;
-    type Arguments = (Arc<Probing>, Arc<Pool>, Arc<Replica>);
-
-    async fn pre_start(
-        &self,
-        myself: ActorRef<ProbeMessage>,
-        (probing, pool, replica): Self::Arguments,
-    ) -> Result<Running, ActorProcessingErr> {
-        // The first probe runs at once, so that a node is ready fast.
-        myself.send_message(ProbeMessage::Probe)?;
-        Ok(Running { probing, pool, replica, health: Health::default(), capacity_tokens: None })
+impl Probe {
+    pub(crate) fn new(probing: Arc<Probing>, pool: Arc<Pool>, replica: Arc<Replica>) -> Probe {
+        Probe { probing, pool, replica, health: Health::default(), capacity_tokens: None }
     }
 
-    async fn handle(
-        &self,
-        myself: ActorRef<ProbeMessage>,
-        message: ProbeMessage,
-        running: &mut Running,
-    ) -> Result<(), ActorProcessingErr> {
-        let ProbeMessage::Probe = message;
-        running.probe().await;
-        myself.send_after(running.probing.pause(), || ProbeMessage::Probe);
-        Ok(())
+    /// Probes for ever. The first probe runs at once, so that a node is ready fast.
+    pub(crate) async fn run(mut self) -> Infallible {
+        loop {
+            self.probe().await;
+            tokio::time::sleep(self.probing.pause()).await;
+        }
     }
-}
 
-impl Running {
     async fn probe(&mut self) {
         let verdict = self.ask_health().await;
         let is_good = verdict == Verdict::Good;

@@ -1,23 +1,29 @@
-//! The endpoint picker: one pool of replicas per LLMInferenceService, and the choice among them for one call.
+//! The endpoint picker: one pool of replicas per LLMInferenceService, and their ranking for one call.
 //!
-//! A choice never waits: it reads a published list of replicas and atomics. Scraped numbers are corrected by what this
-//! node has sent since, so an old scrape causes no herd; stale numbers fade and never stop dispatch.
+//! A ranking never waits: it reads a published pool and atomics. Scraped numbers are corrected by what this node has sent
+//! since, so an old scrape causes no herd; stale numbers fade and never stop dispatch.
+//!
+//! `pools` is the handle, `pool` a value, `policy` ranks; `actor` keeps the pools and a probe task for each replica.
 
+mod actor;
 mod breaker;
+mod policy;
 mod pool;
 mod pools;
 mod prefix;
+mod ranking;
 mod replica;
-mod score;
+mod route;
 
 use crate::routing::Name;
 
 pub use pools::Pools;
 pub use prefix::PrefixHashes;
-pub use replica::Route;
+pub use ranking::Ranking;
+pub use route::Route;
 
+pub(crate) use actor::PoolsActor;
 pub(crate) use pool::Pool;
-pub(crate) use pools::PoolsActor;
 pub(crate) use replica::Replica;
 
 /// What the choice depends on.

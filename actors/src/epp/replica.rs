@@ -1,6 +1,5 @@
 //! A replica as requests see it: atomics and small published values, shared by its pool, its probe and the calls in flight.
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +7,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
 
 use super::breaker::{Admission, Breaker};
-use super::score::Observed;
+use super::policy::Observed;
 use super::{Outcome, ReplicaId, ReplicaSnapshot};
 use crate::probe::Metrics;
 
@@ -126,6 +125,40 @@ impl Replica {
         }
     }
 
+    // --- What routes say ---
+
+    /// A call is on its way there.
+    pub(super) fn call_starts(&self, prompt_tokens: u64) {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.started.fetch_add(1, Ordering::AcqRel);
+        self.started_tokens.fetch_add(prompt_tokens, Ordering::AcqRel);
+    }
+
+    /// One is over.
+    pub(super) fn call_ends(&self) {
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// How a call went.
+    pub(super) fn note(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Answered if self.breaker_is_clean.load(Ordering::Acquire) => {}
+            Outcome::Answered => self.report_to_breaker(Breaker::succeeded),
+            Outcome::FailedBeforeFirstByte | Outcome::FailedMidStream => {
+                self.report_to_breaker(|breaker| breaker.failed(Instant::now()));
+            }
+            Outcome::Refused => {
+                self.goes_down("connection refused".to_owned());
+                self.report_to_breaker(|breaker| breaker.failed(Instant::now()));
+            }
+        }
+    }
+
+    /// The trial call ended without telling anything.
+    pub(super) fn abandon_trial(&self) {
+        self.breaker().abandon_trial();
+    }
+
     /// Whether its breaker lets calls through.
     pub(super) fn admission(&self, now: Instant) -> Admission {
         if self.breaker_is_clean.load(Ordering::Acquire) {
@@ -135,7 +168,7 @@ impl Replica {
     }
 
     /// Takes the one trial if it is there to be taken.
-    fn start_trial(&self, now: Instant) -> bool {
+    pub(super) fn start_trial(&self, now: Instant) -> bool {
         let mut breaker = self.breaker();
         let is_free = breaker.admission(now) == Admission::Trial;
         if is_free {
@@ -179,76 +212,5 @@ impl Replica {
             kv_usage: metrics.kv_usage,
             metrics_age_seconds: report.as_ref().map(|report| (now - report.at).as_secs_f64()),
         }
-    }
-}
-
-// === Route ===
-
-/// A chosen replica with its in-flight count raised. Dropping it lowers it.
-pub struct Route {
-    replica: Arc<Replica>,
-    is_trial: bool,
-    is_reported: AtomicBool,
-}
-
-impl Route {
-    /// `None` if its breaker closed the way in between.
-    pub(super) fn start(
-        replica: &Arc<Replica>,
-        admission: Admission,
-        prompt_tokens: u64,
-        now: Instant,
-    ) -> Option<Route> {
-        let is_trial = match admission {
-            Admission::Free => false,
-            Admission::Trial if replica.start_trial(now) => true,
-            Admission::Trial | Admission::Refused => return None,
-        };
-        replica.in_flight.fetch_add(1, Ordering::AcqRel);
-        replica.started.fetch_add(1, Ordering::AcqRel);
-        replica.started_tokens.fetch_add(prompt_tokens, Ordering::AcqRel);
-        Some(Route { replica: replica.clone(), is_trial, is_reported: AtomicBool::new(false) })
-    }
-
-    /// Which replica.
-    pub fn replica(&self) -> ReplicaId {
-        self.replica.id
-    }
-
-    /// Its base URL: `http://host:port`.
-    pub fn base(&self) -> &str {
-        &self.replica.url
-    }
-
-    /// Tells the pool how the call went, as soon as that is known: breakers count it.
-    pub fn report(&self, outcome: Outcome) {
-        self.is_reported.store(true, Ordering::Release);
-        let replica = &self.replica;
-        match outcome {
-            Outcome::Answered if replica.breaker_is_clean.load(Ordering::Acquire) => {}
-            Outcome::Answered => replica.report_to_breaker(Breaker::succeeded),
-            Outcome::FailedBeforeFirstByte | Outcome::FailedMidStream => {
-                replica.report_to_breaker(|breaker| breaker.failed(Instant::now()));
-            }
-            Outcome::Refused => {
-                replica.goes_down("connection refused".to_owned());
-                replica.report_to_breaker(|breaker| breaker.failed(Instant::now()));
-            }
-        }
-    }
-}
-
-impl Drop for Route {
-    fn drop(&mut self) {
-        self.replica.in_flight.fetch_sub(1, Ordering::AcqRel);
-        if self.is_trial && !self.is_reported.load(Ordering::Acquire) {
-            self.replica.breaker().abandon_trial();
-        }
-    }
-}
-
-impl fmt::Debug for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Route").field("replica", &self.replica.id).field("base", &self.replica.url).finish()
     }
 }

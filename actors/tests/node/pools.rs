@@ -18,7 +18,7 @@ const PROBED: Duration = Duration::from_secs(2);
 fn pick_prompt(node: &Node, prompt: &[u8]) -> Result<Route, NoReplica> {
     let prefix = PrefixHashes::of("qwen", "", prompt);
     let call = CallShape { prefix: &prefix, prompt_tokens: prompt.len() as u64 / 4 };
-    node.actors.pools.pick(&Name::new("llm", "qwen"), &call, &[])
+    node.actors.pools.rank(&Name::new("llm", "qwen"), &call)?.next_route()
 }
 
 fn pick(node: &Node) -> Result<Route, NoReplica> {
@@ -190,9 +190,24 @@ async fn a_replica_that_was_tried_is_not_picked_again() {
     let node = with_two_replicas().await;
     let prefix = PrefixHashes::default();
     let call = CallShape { prefix: &prefix, prompt_tokens: 1 };
-    let name = Name::new("llm", "qwen");
-    let first = node.actors.pools.pick(&name, &call, &[]).unwrap().replica();
-    let second = node.actors.pools.pick(&name, &call, &[first]).unwrap().replica();
+    let mut ranking = node.actors.pools.rank(&Name::new("llm", "qwen"), &call).unwrap();
+    let first = ranking.next_route().unwrap().replica();
+    let second = ranking.next_route().unwrap().replica();
     assert_ne!(first, second);
-    assert_eq!(node.actors.pools.pick(&name, &call, &[first, second]).unwrap_err(), NoReplica::Exhausted);
+    assert_eq!(ranking.next_route().unwrap_err(), NoReplica::Exhausted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_panics_is_started_again_and_its_replica_gets_no_calls_meanwhile() {
+    let node = with_two_replicas().await;
+    node.replicas.break_once(A);
+    let failed = async {
+        while replica(&node, A).reason.as_deref() != Some("its probe failed") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PROBED, failed).await.unwrap();
+    assert!((0..20).all(|_| pick(&node).unwrap().base() == B));
+    tokio::time::sleep(PROBED).await;
+    assert!(replica(&node, A).healthy && replica(&node, B).healthy);
 }

@@ -145,21 +145,32 @@ impl Disk for TestDisk {
 
 /// Replicas: what each path of each base URL answers. Everything else refuses the connection.
 #[derive(Default)]
-pub(crate) struct Replicas(Mutex<BTreeMap<String, (u16, String)>>);
+pub(crate) struct Replicas {
+    answers: Mutex<BTreeMap<String, (u16, String)>>,
+    /// The next to ask this base URL panics.
+    broken: Mutex<Option<String>>,
+}
 
 impl Replicas {
     pub(crate) fn answer(&self, url: &str, status: u16, body: &str) {
-        self.0.lock().unwrap().insert(url.to_owned(), (status, body.to_owned()));
+        self.answers.lock().unwrap().insert(url.to_owned(), (status, body.to_owned()));
     }
 
     pub(crate) fn stop(&self, url: &str) {
-        self.0.lock().unwrap().retain(|known, _| !known.starts_with(url));
+        self.answers.lock().unwrap().retain(|known, _| !known.starts_with(url));
+    }
+
+    /// The next to ask `base` panics.
+    pub(crate) fn break_once(&self, base: &str) {
+        *self.broken.lock().unwrap() = Some(base.to_owned());
     }
 }
 
 impl Scrape for Replicas {
     fn get<'a>(&'a self, base: &'a str, path: &'a str, _: Duration) -> BoxFuture<'a, Result<Scraped, String>> {
-        let answer = self.0.lock().unwrap().get(&format!("{base}{path}")).cloned();
+        let is_broken = self.broken.lock().unwrap().take_if(|broken| broken == base).is_some();
+        assert!(!is_broken, "the probe is broken, as the test wants it");
+        let answer = self.answers.lock().unwrap().get(&format!("{base}{path}")).cloned();
         let answer = answer.ok_or_else(|| "connection refused".to_owned());
         Box::pin(async { answer.map(|(status, body)| Scraped { status, body: body.into() }) })
     }

@@ -23,7 +23,7 @@ use tracing::debug;
 
 use super::body::CallBody;
 use super::endpoint::Endpoint;
-use super::pick::{Shape, pick};
+use super::pick::{Shape, rank};
 use super::upstream::{Outgoing, Upstream, UpstreamError};
 use crate::Context;
 
@@ -113,7 +113,7 @@ async fn ask(
 ) -> Result<u64, Uncounted> {
     let path = endpoint.render_path().ok_or(Uncounted::NoPath)?;
     // The route ends here: a question takes no slot from calls.
-    let base = pick(context, permit, &Shape::of_question(), &[])?.base().to_owned();
+    let base = rank(context, permit, &Shape::of_question())?.next_route()?.base().to_owned();
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
     let body = body.rewrite(&permit.model().served_name, endpoint, None);
     let request = Outgoing { method: Method::POST, path: Uri::from_static(path), headers, body };

@@ -1,7 +1,7 @@
-//! Which replica: the choice itself is the endpoint picker's; here is what it is told of the call.
+//! Which replica: the ranking itself is the endpoint picker's; here is what it is told of the call.
 
-use actors::epp::{CallShape, ReplicaId};
-use actors::{NoReplica, Permit, PrefixHashes, Route};
+use actors::epp::CallShape;
+use actors::{NoReplica, Permit, PrefixHashes, Ranking};
 
 use super::body::CallBody;
 use super::estimate::PromptEstimate;
@@ -25,8 +25,8 @@ impl Shape {
     }
 }
 
-/// Picks a replica that is not among `tried`.
-pub(super) fn pick(context: &Context, permit: &Permit, shape: &Shape, tried: &[ReplicaId]) -> Result<Route, NoReplica> {
+/// Ranks the replicas of the call's model.
+pub(super) fn rank<'a>(context: &Context, permit: &Permit, shape: &'a Shape) -> Result<Ranking<'a>, NoReplica> {
     let call = CallShape { prefix: &shape.prefix, prompt_tokens: shape.prompt_tokens };
-    context.actors.pools.pick(&permit.model().service, &call, tried)
+    context.actors.pools.rank(&permit.model().service, &call)
 }

@@ -11,7 +11,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, response};
 
 use super::endpoint::Endpoint;
-use super::pick::{Shape, pick};
+use super::pick::{Shape, rank};
 use super::refusal::Refusal;
 use super::settle::Bill;
 use super::upstream::{AnswerBody, Outgoing, Upstream, UpstreamError};
@@ -82,10 +82,10 @@ pub(super) async fn proxy(
     request: Outgoing,
     bill: &mut Bill,
 ) -> Result<Answer, Refusal> {
-    let mut tried = Vec::new();
+    let mut ranking = rank(context, permit, shape).inspect_err(|_| bill.waive())?;
     let mut failure = None;
-    while tried.len() <= RETRIES_MAX {
-        let route = match pick(context, permit, shape, &tried) {
+    for _attempt in 0..=RETRIES_MAX {
+        let route = match ranking.next_route() {
             Ok(route) => route,
             // If somebody was asked, what went wrong there says more.
             Err(none) => {
@@ -100,7 +100,6 @@ pub(super) async fn proxy(
                 route.report(Outcome::FailedBeforeFirstByte);
                 context.metrics.upstream_failed(&permit.model().id.name, "before_first_byte");
                 bill.not_sent();
-                tried.push(route.replica());
                 let retryable = failed.is_retryable();
                 failure = Some(failed.into_refusal());
                 if !retryable {

@@ -6,34 +6,34 @@ const WEIGHT_QUEUE: f64 = 2.0;
 const WEIGHT_KV: f64 = 2.0;
 const WEIGHT_PREFIX: f64 = 3.0;
 
-/// What the choice knows of one replica.
+/// What the policy knows of one replica.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate {
+pub(in crate::epp) struct Candidate {
     /// Calls waiting there, this node's own corrections included.
-    pub(super) waiting: f64,
+    pub(in crate::epp) waiting: f64,
     /// KV-cache use, 0 to 1.
-    pub(super) kv_usage: f64,
+    pub(in crate::epp) kv_usage: f64,
     /// Share of the prompt's blocks it holds, 0 to 1.
-    pub(super) cached: f64,
+    pub(in crate::epp) cached: f64,
 }
 
 /// What a replica last reported, and what this node did since.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Observed {
+pub(in crate::epp) struct Observed {
     /// Calls waiting, as reported.
-    pub(super) waiting: f64,
+    pub(in crate::epp) waiting: f64,
     /// KV-cache use, as reported.
-    pub(super) kv_usage: f64,
+    pub(in crate::epp) kv_usage: f64,
     /// Capacity of the KV cache in tokens; 0 if unknown.
-    pub(super) capacity_tokens: u64,
+    pub(in crate::epp) capacity_tokens: u64,
     /// How old the report is.
-    pub(super) age: Duration,
+    pub(in crate::epp) age: Duration,
     /// This node's calls there that started after the report and have not ended.
-    pub(super) unseen_calls: u64,
+    pub(in crate::epp) unseen_calls: u64,
     /// Tokens of prompts this node sent there after the report.
-    pub(super) unseen_tokens: u64,
+    pub(in crate::epp) unseen_tokens: u64,
     /// All of this node's calls there.
-    pub(super) in_flight: u64,
+    pub(in crate::epp) in_flight: u64,
 }
 
 /// Reports younger than this count in full.
@@ -43,7 +43,7 @@ const HALF_LIFE_SECONDS: f64 = 5.0;
 
 impl Observed {
     /// The report corrected by what this node did since; the older it is, the more its own count replaces it.
-    pub(super) fn load(&self) -> (f64, f64) {
+    pub(in crate::epp) fn load(&self) -> (f64, f64) {
         let weight = match self.age.checked_sub(FRESH) {
             None => 1.0,
             Some(stale) => 0.5_f64.powf(stale.as_secs_f64() / HALF_LIFE_SECONDS),
@@ -57,27 +57,11 @@ impl Observed {
     }
 }
 
-/// The index of the best candidate; `chance` (a random number) decides among equals. `None` if there is none.
-pub(super) fn best(candidates: &[Candidate], chance: u64) -> Option<usize> {
+/// The score of each candidate; the highest is the best.
+pub(super) fn scores(candidates: &[Candidate]) -> Vec<f64> {
     let least = candidates.iter().map(|candidate| candidate.waiting).fold(f64::INFINITY, f64::min);
     let most = candidates.iter().map(|candidate| candidate.waiting).fold(f64::NEG_INFINITY, f64::max);
-    let mut best = None;
-    let mut ties = 0_u64;
-    for (at, candidate) in candidates.iter().enumerate() {
-        let score = score(candidate, least, most);
-        match best {
-            Some((_, highest)) if score < highest => {}
-            Some((_, highest)) if score == highest => {
-                ties += 1;
-                // The n-th of equals replaces the one kept so far with probability 1/n.
-                if chance.rotate_left(ties as u32 * 7).is_multiple_of(ties + 1) {
-                    best = Some((at, score));
-                }
-            }
-            _ => (best, ties) = (Some((at, score)), 0),
-        }
-    }
-    best.map(|(at, _)| at)
+    candidates.iter().map(|candidate| score(candidate, least, most)).collect()
 }
 
 fn score(candidate: &Candidate, least: f64, most: f64) -> f64 {
