@@ -129,7 +129,7 @@ impl Inner {
         let context = &self.context;
         self.check_serving()?;
         let caller = authenticate(context, &head.headers)?;
-        let body = CallBody::scan(body::read(body).await?, endpoint)?;
+        let body = CallBody::scan_in_steps(body::read(body).await?, endpoint).await?;
         let began = Instant::now();
         let permit = authorize(context, caller, path.as_ref(), body.model.as_deref(), &head.headers)?;
         known.note(&permit);

@@ -15,7 +15,7 @@ pub(super) struct Shape {
 
 impl Shape {
     pub(super) fn of(permit: &Permit, body: &CallBody, prompt: PromptEstimate) -> Shape {
-        let prefix = PrefixHashes::of(&permit.model().served_name, body.salt(), &body.prompt());
+        let prefix = PrefixHashes::of(&permit.model().served_name, "", &body.prompt());
         Shape { prefix, prompt_tokens: prompt.guess }
     }
 

@@ -1,34 +1,21 @@
-//! One pass over the top level of a body: which of the known fields are there, and where.
+//! The fields that the gateway knows: which of them a body has, and where.
 
 use std::borrow::Cow;
-use std::fmt;
-
-use serde::de::{Error as _, MapAccess, Visitor};
-use serde_json::value::RawValue;
 
 use super::Span;
-use super::sizes::number;
+use super::engine;
+use super::scan::Member;
+use crate::gateway::endpoint::{Endpoint, Kind};
 
-/// What one pass over the top level finds.
-#[derive(Default)]
-pub(super) struct Fields {
-    pub(super) is_empty: bool,
-    pub(super) model: Option<Span>,
-    pub(super) stream: bool,
-    pub(super) stream_options: Option<Span>,
-    pub(super) max_tokens: Option<u64>,
-    pub(super) bounds: Vec<Span>,
-    pub(super) n: u64,
-    pub(super) salt: Option<Span>,
-    /// By their place in [`PROMPT_FIELDS`].
-    pub(super) prompt: [Option<Span>; PROMPT_FIELDS.len()],
-}
+/// A longer name, as written, is none of these, even if every character of it is escaped.
+const NAME_MAX: usize = 256;
 
 /// Fields that become part of the prompt, in the order in which chat templates render them.
-const PROMPT_FIELDS: [&str; 14] = [
+const PROMPT_FIELDS: [&str; 15] = [
     "tools",
     "system",
     "instructions",
+    "previous_input_messages",
     "messages",
     "prompt",
     "input",
@@ -42,59 +29,141 @@ const PROMPT_FIELDS: [&str; 14] = [
     "data_2",
 ];
 
+/// Integers that decide how much is generated.
+const SIZES: [&str; 3] = ["n", "best_of", "min_tokens"];
+
+/// What the gateway does with a field.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Role {
+    /// Names the model.
+    Model,
+    /// `stream`.
+    Stream,
+    /// `stream_options`.
+    StreamOptions,
+    /// An integer that decides how much is generated.
+    Size,
+    /// Prompts as embeddings.
+    PromptEmbeds,
+    /// A part of the prompt, by its place in [`PROMPT_FIELDS`].
+    Prompt(usize),
+    /// Steers the engine and not the answer.
+    Engine,
+}
+
+/// A known field that a body has.
+#[derive(Clone, Debug)]
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) role: Role,
+    pub(super) value: Span,
+    /// If the value is a list: how many elements it has.
+    pub(super) items: u64,
+    /// If the value is a list: the first byte of its first element.
+    pub(super) first: Option<u8>,
+    /// Where its name begins.
+    pub(super) start: usize,
+    /// Where the value of the field before it ends.
+    pub(super) before: Option<usize>,
+    /// Where the name of the field after it begins.
+    pub(super) after: Option<usize>,
+}
+
+/// A known field is there twice. Replicas differ in which of the two they take.
+#[derive(Debug)]
+pub(super) struct Twice(pub(super) &'static str);
+
+/// What one scan of a body finds.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    known: Vec<Field>,
+    /// All fields, unknown ones too.
+    pub(super) count: usize,
+    /// Where the last value ends.
+    end: usize,
+    is_last_known: bool,
+    twice: Option<&'static str>,
+}
+
 impl Fields {
-    pub(super) fn prompt_field(&self, name: &str) -> Option<Span> {
-        let place = PROMPT_FIELDS.iter().position(|known| *known == name)?;
-        self.prompt[place].clone()
-    }
-}
-
-pub(super) struct Scan<'a> {
-    pub(super) body: &'a [u8],
-    /// The names of fields that bound the output.
-    pub(super) bounds: &'static [&'static str],
-}
-
-impl<'de> Visitor<'de> for Scan<'de> {
-    type Value = Fields;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-        let mut fields = Fields { is_empty: true, ..Fields::default() };
-        while let Some(Key(name)) = map.next_key::<Key<'de>>()? {
-            fields.is_empty = false;
-            let value = map.next_value::<&'de RawValue>()?.get();
-            let span = || {
-                let start = value.as_ptr() as usize - self.body.as_ptr() as usize;
-                start..start + value.len()
-            };
-            match &*name {
-                "model" if fields.model.is_some() => return Err(A::Error::custom("`model` is there twice")),
-                "model" => fields.model = Some(span()),
-                "stream" => fields.stream = value == "true",
-                "stream_options" => fields.stream_options = Some(span()),
-                name @ ("max_tokens" | "max_completion_tokens" | "max_output_tokens") => {
-                    fields.max_tokens = fields.max_tokens.max(number(value));
-                    if self.bounds.contains(&name) {
-                        fields.bounds.push(span());
-                    }
-                }
-                "n" | "best_of" => fields.n = fields.n.max(number(value).unwrap_or(1)),
-                "cache_salt" => fields.salt = Some(span()),
-                name => {
-                    if let Some(place) = PROMPT_FIELDS.iter().position(|field| *field == name) {
-                        fields.prompt[place] = Some(span());
-                    }
-                }
-            }
+    /// Takes the next member of `body`.
+    pub(super) fn add(&mut self, body: &[u8], endpoint: &Endpoint, member: &Member) {
+        let start = member.name.start;
+        if let (true, Some(last)) = (self.is_last_known, self.known.last_mut()) {
+            last.after = Some(start);
         }
-        Ok(fields)
+        let before = (self.count > 0).then_some(self.end);
+        let found = decoded(&body[member.name.clone()]).and_then(|name| role(&name, endpoint));
+        (self.count, self.end, self.is_last_known) = (self.count + 1, member.value.end, found.is_some());
+        let Some((name, role)) = found else { return };
+        if self.get(name).is_some() {
+            // Kept apart, so that the list stays short whatever a body repeats.
+            self.is_last_known = false;
+            self.twice.get_or_insert(name);
+            return;
+        }
+        let (value, items, first) = (member.value.clone(), member.items, member.first);
+        self.known.push(Field { name, role, value, items, first, start, before, after: None });
+    }
+
+    /// All of them, each once. Errors: one is there twice.
+    pub(super) fn each_once(self) -> Result<Fields, Twice> {
+        match self.twice {
+            Some(name) => Err(Twice(name)),
+            None => Ok(self),
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Field> {
+        self.known.iter().find(|field| field.name == name)
+    }
+
+    /// Those with a role, in the order of the body.
+    pub(super) fn with(&self, role: Role) -> impl Iterator<Item = &Field> {
+        self.known.iter().filter(move |field| field.role == role)
+    }
+
+    /// The parts of the prompt in the order in which chat templates render them.
+    pub(super) fn prompt(&self) -> Vec<Span> {
+        let place = |field: &Field| match field.role {
+            Role::Prompt(place) => Some((place, field.value.clone())),
+            _ => None,
+        };
+        let mut parts: Vec<(usize, Span)> = self.known.iter().filter_map(place).collect();
+        parts.sort_unstable_by_key(|(place, _)| *place);
+        parts.into_iter().map(|(_, span)| span).collect()
     }
 }
 
-/// A field's name with escapes resolved, borrowed where it has none.
-#[derive(serde::Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+/// A name with its escapes resolved. `None`: it is longer than any known one, or no Unicode.
+fn decoded(raw: &[u8]) -> Option<Cow<'_, str>> {
+    if raw.len() > NAME_MAX {
+        return None;
+    }
+    if memchr::memchr(b'\\', raw).is_some() {
+        return serde_json::from_slice::<String>(raw).ok().map(Cow::Owned);
+    }
+    std::str::from_utf8(raw.get(1..raw.len() - 1)?).ok().map(Cow::Borrowed)
+}
+
+/// The field of this name, where the replica reads it.
+fn role(name: &str, endpoint: &Endpoint) -> Option<(&'static str, Role)> {
+    let among = |names: &[&'static str]| names.iter().copied().find(|known| *known == name);
+    let streams = matches!(endpoint.kind, Kind::Chat | Kind::Completions | Kind::Responses | Kind::Messages);
+    match name {
+        "model" => return Some(("model", Role::Model)),
+        "stream" if streams => return Some(("stream", Role::Stream)),
+        "stream_options" if endpoint.must_ask_for_usage() => return Some(("stream_options", Role::StreamOptions)),
+        "prompt_embeds" if endpoint.kind == Kind::Completions => return Some(("prompt_embeds", Role::PromptEmbeds)),
+        _ => {}
+    }
+    if endpoint.generates()
+        && let Some(name) = among(&SIZES).or_else(|| among(endpoint.max_tokens_fields()))
+    {
+        return Some((name, Role::Size));
+    }
+    if let Some(place) = PROMPT_FIELDS.iter().position(|known| *known == name) {
+        return Some((PROMPT_FIELDS[place], Role::Prompt(place)));
+    }
+    among(&engine::FIELDS).map(|name| (name, Role::Engine))
+}

@@ -1,31 +1,40 @@
 //! The JSON body of a call: read once, scanned once without being built up, and rewritten by splicing.
 //!
-//! The scan borrows. Every field it does not know is forwarded byte for byte, and so is everything inside the fields it
-//! knows, except `model` and `stream_options`.
+//! A field that the gateway does not know is forwarded byte for byte, and so is everything inside the prompt. Of the fields
+//! that it knows, each is there once: replicas differ in which of two they take.
 
+mod engine;
 mod fields;
 mod options;
 mod read;
 mod rewrite;
+mod scan;
 mod sizes;
+mod values;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
-use serde::de::Deserializer;
 
 use super::endpoint::Endpoint;
 use super::progress::HiddenUsage;
 use super::refusal::Refusal;
-use fields::Scan;
-use options::stream_options;
-use sizes::{prompts, repeated};
+use fields::Fields;
+use options::StreamOptions;
+use scan::{Fault, Scanner};
+use sizes::Size;
 
 pub(super) use read::read;
 
 /// A slice of the body.
 type Span = Range<usize>;
+
+/// So many bytes are scanned before other calls have a turn.
+const STEP: usize = 64 * 1024;
+
+/// Bytes of a prompt that the picker looks at.
+const HASHED_MAX: usize = 512 * 1024;
 
 /// A call's body and what the gateway needs to know of it.
 #[derive(Debug)]
@@ -33,72 +42,112 @@ pub(super) struct CallBody {
     bytes: Bytes,
     /// `model`, decoded.
     pub(super) model: Option<String>,
-    /// `stream` is `true`.
+    /// Whether the answer is streamed, as the replica reads `stream`.
     pub(super) streams: bool,
-    /// The caller wants the usage chunk of a stream.
-    pub(super) wants_usage: bool,
-    /// And usage in every other chunk, too.
-    pub(super) wants_running_usage: bool,
-    /// `max_tokens`, `max_completion_tokens` or `max_output_tokens`: the largest, per choice.
+    stream_options: StreamOptions,
+    /// The most tokens of one choice, as the replica reads them.
     pub(super) max_tokens: Option<u64>,
     /// How many answers are generated: prompts times `n` or `best_of`.
     pub(super) choices: u64,
-    /// `cache_salt`, as written.
-    salt: Option<Span>,
-    /// Where the object's content begins, and whether it has any.
-    inside: usize,
-    is_empty: bool,
-    model_span: Option<Span>,
-    stream_options: Option<Span>,
-    /// The endpoint's own among the fields that bound the output.
-    bounds: Vec<Span>,
     /// Bytes of the prompt that a replica reads more than once, as often as it reads them again.
     pub(super) repeated: u64,
+    sizes: Vec<Size>,
+    fields: Fields,
+    /// Where the object's content begins.
+    inside: usize,
     /// The parts of the prompt in the order in which chat templates render them.
     prompt: Vec<Span>,
 }
 
-impl CallBody {
-    /// Scans a body. Errors: it is not one JSON object, `model` is no string or there twice.
-    pub(super) fn scan(bytes: Bytes, endpoint: &Endpoint) -> Result<CallBody, Refusal> {
+/// A body that is being scanned.
+struct Scan<'a> {
+    bytes: Bytes,
+    endpoint: &'a Endpoint,
+    scanner: Scanner,
+    fields: Fields,
+    brace: usize,
+    scanned: usize,
+}
+
+impl<'a> Scan<'a> {
+    /// Errors: it is no JSON object.
+    fn begin(bytes: Bytes, endpoint: &'a Endpoint) -> Result<Scan<'a>, Refusal> {
         let bytes = if bytes.starts_with(b"\xef\xbb\xbf") { bytes.slice(3..) } else { bytes };
-        let Some(brace) = bytes.iter().position(|byte| !byte.is_ascii_whitespace()) else {
+        let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        let Some(brace) = bytes.iter().position(|byte| !is_space(byte)) else {
             return Err(Refusal::body("the request body is empty: send a JSON object"));
         };
         if bytes[brace] != b'{' {
             return Err(Refusal::body("the request body is not a JSON object"));
         }
-        let fields = {
-            let mut json = serde_json::Deserializer::from_slice(&bytes);
-            let fields = json
-                .deserialize_map(Scan { body: &bytes, bounds: endpoint.max_tokens_fields() })
-                .and_then(|fields| json.end().map(|()| fields));
-            // The library's message has a position and never quotes the text.
-            fields.map_err(|error| match error.classify() {
-                serde_json::error::Category::Data => Refusal::field("model", strip_position(&error.to_string())),
-                _ => Refusal::body(format!("the request body is not valid JSON: {error}")),
-            })?
-        };
-        let model = fields.model.as_ref().map(|span| model_name(&bytes[span.clone()])).transpose()?.flatten();
-        let options =
-            fields.stream_options.as_ref().map(|span| stream_options(&bytes[span.clone()])).unwrap_or_default();
+        Ok(Scan { bytes, endpoint, scanner: Scanner::from(brace), fields: Fields::default(), brace, scanned: brace })
+    }
+
+    /// Scans the next [`STEP`] bytes. Whether there are more.
+    fn step(&mut self) -> Result<bool, Refusal> {
+        let until = (self.scanned + STEP).min(self.bytes.len());
+        let (bytes, endpoint, fields) = (&self.bytes, self.endpoint, &mut self.fields);
+        let advanced = self.scanner.advance(bytes, until, &mut |member| fields.add(bytes, endpoint, member));
+        advanced.map_err(|fault| self.refusal(fault))?;
+        self.scanned = until;
+        Ok(until < self.bytes.len())
+    }
+
+    fn end(self) -> Result<CallBody, Refusal> {
+        self.scanner.finish().map_err(|fault| self.refusal(fault))?;
+        let Scan { bytes, endpoint, fields, brace, .. } = self;
+        let fields = fields
+            .each_once()
+            .map_err(|fields::Twice(name)| Refusal::field(name, format!("`{name}` is there twice: send it once")))?;
+        let text = |name: &str| fields.get(name).map(|field| (&bytes[field.value.clone()], field.name));
+        let model = text("model").map(|(json, _)| model_name(json)).transpose()?.flatten();
+        let streams = text("stream").map(|(json, name)| flag(json, name)).transpose()?.flatten() == Some(true);
+        let stream_options = text("stream_options").map(|(json, name)| stream_options(json, name)).transpose()?;
+        let sizes = sizes::read(&bytes, &fields)?;
         Ok(CallBody {
             model,
-            streams: fields.stream,
-            wants_usage: options.include_usage == Some(true),
-            wants_running_usage: options.include_usage == Some(true) && options.continuous_usage_stats == Some(true),
-            max_tokens: fields.max_tokens,
-            choices: fields.n.max(1).saturating_mul(prompts(&bytes, &fields, endpoint)),
-            repeated: repeated(&bytes, &fields, endpoint),
-            salt: fields.salt,
+            streams,
+            stream_options: stream_options.unwrap_or_default(),
+            max_tokens: sizes::max_tokens(&sizes, endpoint),
+            choices: sizes::choices(&fields, &sizes, endpoint),
+            repeated: sizes::repeated(&fields, endpoint),
+            sizes,
             inside: brace + 1,
-            is_empty: fields.is_empty,
-            model_span: fields.model,
-            stream_options: fields.stream_options,
-            bounds: fields.bounds,
-            prompt: fields.prompt.into_iter().flatten().collect(),
+            prompt: fields.prompt(),
+            fields,
             bytes,
         })
+    }
+
+    /// What is wrong and where. The text itself is never repeated.
+    fn refusal(&self, fault: Fault) -> Refusal {
+        let name = &self.bytes[self.scanner.member_name()];
+        let in_field = match std::str::from_utf8(name) {
+            Ok(name) if (3..=64).contains(&name.len()) => format!(", in or after the field {name}"),
+            _ => String::new(),
+        };
+        Refusal::body(format!("the request body {fault}{in_field}"))
+    }
+}
+
+impl CallBody {
+    /// Scans a body. Errors: it is not one JSON object, it is too deep or has too many nodes, a known field is there twice or
+    /// has a value that a replica would not take.
+    #[cfg(test)]
+    pub(super) fn scan(bytes: Bytes, endpoint: &Endpoint) -> Result<CallBody, Refusal> {
+        let mut scan = Scan::begin(bytes, endpoint)?;
+        while scan.step()? {}
+        scan.end()
+    }
+
+    /// Scans a body, and lets other calls have their turn meanwhile. Errors: it is not one JSON object, it is too deep or has
+    /// too many nodes, a known field is there twice or has a value that a replica would not take.
+    pub(super) async fn scan_in_steps(bytes: Bytes, endpoint: &Endpoint) -> Result<CallBody, Refusal> {
+        let mut scan = Scan::begin(bytes, endpoint)?;
+        while scan.step()? {
+            tokio::task::yield_now().await;
+        }
+        scan.end()
     }
 
     /// Which parts of a stream's usage the caller did not ask for.
@@ -106,7 +155,8 @@ impl CallBody {
         if !endpoint.must_ask_for_usage() {
             return HiddenUsage::default();
         }
-        HiddenUsage { last: !self.wants_usage, running: !self.wants_running_usage }
+        let StreamOptions { include_usage, continuous_usage_stats, .. } = self.stream_options;
+        HiddenUsage { last: !include_usage, running: !(include_usage && continuous_usage_stats) }
     }
 
     /// The body's size in bytes.
@@ -119,23 +169,20 @@ impl CallBody {
         &self.bytes
     }
 
-    /// The prompt as JSON text: borrowed if it is one field, else its fields one after the other.
+    /// The beginning of the prompt as JSON text: borrowed if it is one field, else its fields one after the other.
     pub(super) fn prompt(&self) -> Cow<'_, [u8]> {
         match self.prompt.as_slice() {
             [] => Cow::Borrowed(&[]),
             [only] => Cow::Borrowed(&self.bytes[only.clone()]),
-            several => Cow::Owned(several.iter().flat_map(|span| &self.bytes[span.clone()]).copied().collect()),
+            several => Cow::Owned(
+                several.iter().flat_map(|span| &self.bytes[span.clone()]).take(HASHED_MAX).copied().collect(),
+            ),
         }
     }
 
     /// The prompt's fields, each as JSON text.
     pub(super) fn prompt_fields(&self) -> impl Iterator<Item = &[u8]> {
         self.prompt.iter().map(|span| &self.bytes[span.clone()])
-    }
-
-    /// `cache_salt` as written; empty if absent.
-    pub(super) fn salt(&self) -> &str {
-        self.salt.as_ref().and_then(|span| std::str::from_utf8(&self.bytes[span.clone()]).ok()).unwrap_or_default()
     }
 }
 
@@ -147,9 +194,14 @@ fn model_name(raw: &[u8]) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// `message at line 1 column 2` without its end: for messages of our own.
-fn strip_position(message: &str) -> String {
-    message.rsplit_once(" at line ").map_or(message, |(message, _)| message).to_owned()
+fn flag(json: &[u8], name: &'static str) -> Result<Option<bool>, Refusal> {
+    let read = std::str::from_utf8(json).map_err(|_| values::Misread::NotFlag).and_then(values::flag);
+    read.map_err(|why| Refusal::field(name, format!("`{name}` {why}")))
+}
+
+fn stream_options(json: &[u8], name: &'static str) -> Result<StreamOptions, Refusal> {
+    let read = std::str::from_utf8(json).map_err(|_| "is not UTF-8".to_owned()).and_then(StreamOptions::read);
+    read.map_err(|why| Refusal::field(name, format!("`{name}` {why}")))
 }
 
 #[cfg(test)]

@@ -1,27 +1,55 @@
-//! `stream_options`: read, and switched on where the gateway needs more of it.
+//! `stream_options`: read as the replica reads it, and written with what the gateway needs.
 
-/// What of `stream_options` matters here.
-#[derive(serde::Deserialize, Default)]
+use serde_json::{Map, Value};
+
+use super::values::{Misread, flag};
+
+/// A larger object has something else in it than options.
+const BYTES_MAX: usize = 4096;
+
+/// The options of a stream. The default is what a body without them means.
+#[derive(Debug, Default)]
 pub(super) struct StreamOptions {
-    #[serde(default)]
-    pub(super) include_usage: Option<bool>,
-    #[serde(default)]
-    pub(super) continuous_usage_stats: Option<bool>,
+    /// As they were, the flags of the two below as JSON has them.
+    all: Map<String, Value>,
+    /// Usage in a last chunk of its own.
+    pub(super) include_usage: bool,
+    /// And usage in every other chunk, which a replica only heeds together with it.
+    pub(super) continuous_usage_stats: bool,
 }
 
-pub(super) fn stream_options(json: &[u8]) -> StreamOptions {
-    serde_json::from_slice(json).unwrap_or_default()
-}
+const INCLUDE_USAGE: &str = "include_usage";
+const CONTINUOUS_USAGE_STATS: &str = "continuous_usage_stats";
 
-/// The caller's `stream_options` with these on. What is no object stays as it is: the replica refuses it.
-pub(super) fn with_options(stream_options: &[u8], names: &[&str]) -> String {
-    let on = |mut options: serde_json::Map<String, serde_json::Value>| {
-        options.extend(names.iter().map(|name| ((*name).to_owned(), true.into())));
-        serde_json::Value::Object(options).to_string()
-    };
-    match serde_json::from_slice::<serde_json::Value>(stream_options) {
-        Ok(serde_json::Value::Object(options)) => on(options),
-        Ok(serde_json::Value::Null) => on(serde_json::Map::new()),
-        Ok(_) | Err(_) => String::from_utf8_lossy(stream_options).into_owned(),
+impl StreamOptions {
+    /// Reads the field's value. Errors: a sentence about `stream_options`.
+    pub(super) fn read(json: &str) -> Result<StreamOptions, String> {
+        if json.len() > BYTES_MAX {
+            return Err(format!("has more than {BYTES_MAX} bytes"));
+        }
+        // Of two members of one name the last counts, as it does for Python.
+        let mut all = serde_json::from_str::<Option<Map<String, Value>>>(json)
+            .map_err(|_| "must be an object".to_owned())?
+            .unwrap_or_default();
+        let mut read = |name: &str| -> Result<bool, String> {
+            let Some(value) = all.get_mut(name) else { return Ok(false) };
+            let read = flag(&value.to_string()).map_err(|why: Misread| format!("is wrong: `{name}` {why}"))?;
+            *value = read.map_or(Value::Null, Value::Bool);
+            Ok(read == Some(true))
+        };
+        let include_usage = read(INCLUDE_USAGE)?;
+        let continuous_usage_stats = read(CONTINUOUS_USAGE_STATS)?;
+        Ok(StreamOptions { all, include_usage, continuous_usage_stats })
+    }
+
+    /// The JSON object with the usage on that a replica shall be asked for.
+    pub(super) fn with(&self, include_usage: bool, continuous_usage_stats: bool) -> String {
+        let mut all = self.all.clone();
+        for (name, is_on) in [(INCLUDE_USAGE, include_usage), (CONTINUOUS_USAGE_STATS, continuous_usage_stats)] {
+            if is_on {
+                all.insert(name.to_owned(), true.into());
+            }
+        }
+        Value::Object(all).to_string()
     }
 }

@@ -1,53 +1,104 @@
-//! The body as a replica gets it: the received bytes with some values replaced and some fields added.
+//! The body as a replica gets it: the received bytes with some values replaced, some fields added and some taken out.
 
 use bytes::Bytes;
 
-use super::options::with_options;
-use super::sizes::number;
+use super::fields::{Field, Role};
 use super::{CallBody, Span};
 use crate::gateway::endpoint::Endpoint;
 
 impl CallBody {
-    /// The body as a replica gets it: `model` is `served_name`, a stream reports its usage if it has to be asked to, and no choice has
-    /// more tokens than `output_max`.
+    /// The body for a replica: numbers and flags are in one form each, a stream reports its usage if it has to be asked to, no choice has more
+    /// tokens than it may, and fields that steer the engine are the gateway's own.
     pub(in crate::gateway) fn rewrite(&self, served_name: &str, endpoint: &Endpoint, output_max: Option<u64>) -> Bytes {
-        let mut edits: Vec<(Span, String)> = Vec::with_capacity(2);
-        let mut added = String::new();
-        let comma = if self.is_empty { "" } else { "," };
-        if self.model.as_deref() != Some(served_name) {
-            let name = serde_json::Value::from(served_name).to_string();
-            match &self.model_span {
-                Some(span) => edits.push((span.clone(), name)),
-                None => added = format!("\"model\":{name}{comma}"),
-            }
-        }
-        let options = self.options_to_add(endpoint);
-        if !options.is_empty() {
-            match &self.stream_options {
-                Some(span) => edits.push((span.clone(), with_options(&self.bytes[span.clone()], options))),
-                // An empty object does not stream, so something follows.
-                None => added.push_str(&format!("\"stream_options\":{},", with_options(b"null", options))),
-            }
-        }
-        if let Some(most) = output_max {
-            let is_beyond = |span: &&Span| {
-                let written = std::str::from_utf8(&self.bytes[(*span).clone()]).ok().and_then(number);
-                written.is_none_or(|written| written > most)
-            };
-            edits.extend(self.bounds.iter().filter(is_beyond).map(|span| (span.clone(), most.to_string())));
-            if let (true, Some(field)) = (self.bounds.is_empty(), endpoint.max_tokens_fields().first()) {
-                // Something was asked, so something follows.
-                added.push_str(&format!("\"{field}\":{most},"));
-            }
-        }
+        let mut edits: Vec<(Span, String)> = Vec::with_capacity(4);
+        let mut added: Vec<String> = Vec::new();
+        self.name_model(served_name, &mut edits, &mut added);
+        self.write_stream(endpoint, &mut edits, &mut added);
+        self.write_sizes(output_max, endpoint, &mut edits, &mut added);
+        let removed: Vec<&Field> = self.fields.with(Role::Engine).collect();
+        edits.extend(cuts(&removed).map(|span| (span, String::new())));
         if !added.is_empty() {
+            let mut added = added.join(",");
+            if self.fields.count > removed.len() {
+                added.push(',');
+            }
             edits.push((self.inside..self.inside, added));
         }
+        self.spliced(edits)
+    }
+
+    fn name_model(&self, name: &str, edits: &mut Vec<(Span, String)>, added: &mut Vec<String>) {
+        if self.model.as_deref() == Some(name) {
+            return;
+        }
+        let name = serde_json::Value::from(name).to_string();
+        match self.fields.get("model") {
+            Some(field) => edits.push((field.value.clone(), name)),
+            None => added.push(format!("\"model\":{name}")),
+        }
+    }
+
+    fn write_stream(&self, endpoint: &Endpoint, edits: &mut Vec<(Span, String)>, added: &mut Vec<String>) {
+        if let Some(field) = self.fields.get("stream") {
+            let is_plain = matches!(&self.bytes[field.value.clone()], b"true" | b"false" | b"null");
+            if !is_plain {
+                edits.push((field.value.clone(), self.streams.to_string()));
+            }
+        }
+        let (usage, running) = self.usage_to_ask_for(endpoint);
+        match self.fields.get("stream_options") {
+            Some(field) if usage || running || self.bytes[field.value.clone()] != *b"null" => {
+                edits.push((field.value.clone(), self.stream_options.with(usage, running)));
+            }
+            None if usage || running => {
+                added.push(format!("\"stream_options\":{}", self.stream_options.with(usage, running)));
+            }
+            _ => {}
+        }
+    }
+
+    /// What a stream has to be asked for, so that its tokens are known at every moment: usage at its end, and running usage. vLLM's running
+    /// usage is of one choice only, so that is asked for where there is one.
+    fn usage_to_ask_for(&self, endpoint: &Endpoint) -> (bool, bool) {
+        let asks = self.streams && endpoint.must_ask_for_usage();
+        (asks, asks && self.choices == 1)
+    }
+
+    fn write_sizes(
+        &self,
+        output_max: Option<u64>,
+        endpoint: &Endpoint,
+        edits: &mut Vec<(Span, String)>,
+        added: &mut Vec<String>,
+    ) {
+        let bounds = endpoint.max_tokens_fields();
+        for size in &self.sizes {
+            let Some(field) = self.fields.get(size.name) else { continue };
+            let is_bound = bounds.contains(&size.name);
+            let value = match (size.value, output_max) {
+                (Some(tokens), Some(most)) if is_bound || size.name == "min_tokens" => Some(tokens.min(most)),
+                (None, Some(most)) if is_bound => Some(most),
+                (value, _) => value,
+            };
+            let text = value.map_or_else(|| "null".to_owned(), |number| number.to_string());
+            if self.bytes[field.value.clone()] != *text.as_bytes() {
+                edits.push((field.value.clone(), text));
+            }
+        }
+        let is_bounded = self.sizes.iter().any(|size| bounds.contains(&size.name));
+        if let (Some(most), false, Some(field)) = (output_max, is_bounded, bounds.first()) {
+            added.push(format!("\"{field}\":{most}"));
+        }
+    }
+
+    fn spliced(&self, mut edits: Vec<(Span, String)>) -> Bytes {
         if edits.is_empty() {
             return self.bytes.clone();
         }
-        edits.sort_unstable_by_key(|(span, _)| span.start);
-        let mut whole = Vec::with_capacity(self.bytes.len() + 128);
+        // What is added at a place comes before what is cut out there.
+        edits.sort_by_key(|(span, _)| (span.start, span.end));
+        let longer: usize = edits.iter().map(|(_, text)| text.len()).sum();
+        let mut whole = Vec::with_capacity(self.bytes.len() + longer);
         let mut copied = 0;
         for (span, text) in edits {
             whole.extend_from_slice(&self.bytes[copied..span.start]);
@@ -57,15 +108,18 @@ impl CallBody {
         whole.extend_from_slice(&self.bytes[copied..]);
         Bytes::from(whole)
     }
+}
 
-    /// What a stream has to be asked for, so that its tokens are known at every moment, and was not. vLLM's running usage is of one choice
-    /// only, so that is asked for where there is one.
-    fn options_to_add(&self, endpoint: &Endpoint) -> &'static [&'static str] {
-        match (self.streams && endpoint.must_ask_for_usage(), self.wants_usage, self.wants_running_usage) {
-            (false, _, _) | (true, _, true) => &[],
-            (true, _, false) if self.choices == 1 => &["include_usage", "continuous_usage_stats"],
-            (true, false, false) => &["include_usage"],
-            (true, true, false) => &[],
-        }
-    }
+/// What to cut out so that `fields`, which are in the order of the body, are gone, and the comma of each with it.
+fn cuts(fields: &[&Field]) -> impl Iterator<Item = Span> {
+    // Neighbours go together: only the last of them says whether something follows.
+    let neighbours = fields.chunk_by(|one, next| one.after == Some(next.start));
+    neighbours.filter_map(|group| {
+        let (first, last) = (group.first()?, group.last()?);
+        Some(match (first.before, last.after) {
+            (_, Some(after)) => first.start..after,
+            (Some(before), None) => before..last.value.end,
+            (None, None) => first.start..last.value.end,
+        })
+    })
 }

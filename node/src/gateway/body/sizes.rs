@@ -1,36 +1,85 @@
-//! Sizes that a body asks for: numbers, prompts, and texts that a replica reads more than once.
+//! How much a body asks for: answers, tokens of each, and texts that a replica reads more than once.
 
-use serde_json::value::RawValue;
-
-use super::fields::Fields;
+use super::fields::{Field, Fields, Role};
+use super::values::{Misread, integer};
 use crate::gateway::endpoint::{Endpoint, Kind};
+use crate::gateway::refusal::Refusal;
 
-/// A count, also when written as a string, which replicas accept.
-pub(super) fn number(raw: &str) -> Option<u64> {
-    raw.trim_matches('"').parse().ok()
+/// Answers to one prompt: vLLM's own limit (`VLLM_MAX_N_SEQUENCES`).
+const N_MAX: i64 = 16_384;
+/// What vLLM generates for a completion that says nothing of its length, as OpenAI does.
+const COMPLETION_TOKENS: u64 = 16;
+
+/// An integer of the body that decides how much is generated.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    /// The field.
+    pub(super) name: &'static str,
+    /// Its value; `None` is `null`, which is as good as absent except for a completion's `max_tokens`.
+    pub(super) value: Option<u64>,
+}
+
+/// Reads all of them, in the order of the body. Errors: one is no integer, or none that a replica would take.
+pub(super) fn read(body: &[u8], fields: &Fields) -> Result<Vec<Size>, Refusal> {
+    fields.with(Role::Size).map(|field| read_one(body, field)).collect()
+}
+
+fn read_one(body: &[u8], field: &Field) -> Result<Size, Refusal> {
+    let name = field.name;
+    let wrong = |why: &str| Refusal::field(name, format!("`{name}` {why}"));
+    let json = std::str::from_utf8(&body[field.value.clone()]).map_err(|_| wrong("must be an integer"))?;
+    let value = integer(json).map_err(|why: Misread| wrong(&why.to_string()))?;
+    let (least, most) = match name {
+        "n" => (1, N_MAX),
+        "best_of" => (0, N_MAX),
+        _ => (0, i64::MAX),
+    };
+    match value {
+        Some(number) if number < least => Err(wrong(&format!("must be at least {least}"))),
+        Some(number) if number > most => Err(wrong(&format!("must be at most {most}"))),
+        value => Ok(Size { name, value: value.and_then(|number| u64::try_from(number).ok()) }),
+    }
+}
+
+/// The most tokens of one answer. Of several fields the first of the endpoint's counts, as at the replica.
+pub(super) fn max_tokens(sizes: &[Size], endpoint: &Endpoint) -> Option<u64> {
+    let find = |name: &&str| sizes.iter().find(|size| size.name == *name);
+    let written = endpoint.max_tokens_fields().iter().filter_map(find).find_map(|size| size.value);
+    // A completion that only echoes its prompt is counted as one token.
+    let written = written.map(|tokens| tokens.max(1));
+    if endpoint.kind == Kind::Completions && !sizes.iter().any(|size| size.name == "max_tokens") {
+        return Some(COMPLETION_TOKENS);
+    }
+    written
+}
+
+/// How many answers are generated: prompts times `n` or `best_of`.
+pub(super) fn choices(fields: &Fields, sizes: &[Size], endpoint: &Endpoint) -> u64 {
+    let of_each = sizes.iter().filter(|size| matches!(size.name, "n" | "best_of")).filter_map(|size| size.value);
+    of_each.fold(1, u64::max).saturating_mul(prompts(fields, endpoint))
 }
 
 /// How many prompts are answered separately.
-pub(super) fn prompts(body: &[u8], fields: &Fields, endpoint: &Endpoint) -> u64 {
-    let field = match endpoint.kind {
-        Kind::Completions => "prompt",
-        Kind::ChatBatch => "messages",
-        Kind::Chat | Kind::Responses | Kind::Messages | Kind::Encode | Kind::Tokens => return 1,
-    };
-    let Some(span) = fields.prompt_field(field) else { return 1 };
-    let Ok(items) = serde_json::from_slice::<Vec<&RawValue>>(&body[span]) else { return 1 };
-    // A list of numbers is one prompt of tokens.
-    if items.first().is_some_and(|item| item.get().starts_with(|c: char| c.is_ascii_digit())) {
-        return 1;
+fn prompts(fields: &Fields, endpoint: &Endpoint) -> u64 {
+    let count = |name: &str| fields.get(name).map_or(0, |field| field.items.max(1));
+    match endpoint.kind {
+        Kind::Completions => {
+            // A list of numbers is one prompt of tokens.
+            let is_number = |first: u8| matches!(first, b'0'..=b'9' | b'-' | b't' | b'f');
+            let is_tokens = fields.get("prompt").and_then(|field| field.first).is_some_and(is_number);
+            let texts = if is_tokens { 1 } else { count("prompt") };
+            (texts + count("prompt_embeds")).max(1)
+        }
+        Kind::ChatBatch => count("messages").max(1),
+        Kind::Chat | Kind::Responses | Kind::Messages | Kind::Encode | Kind::Tokens => 1,
     }
-    items.len().max(1) as u64
 }
 
 /// Where one text is compared with several, it is read with each of them: how many bytes that makes beyond those of the body.
-pub(super) fn repeated(body: &[u8], fields: &Fields, endpoint: &Endpoint) -> u64 {
+pub(super) fn repeated(fields: &Fields, endpoint: &Endpoint) -> u64 {
     /// What stands between and around the two texts of a pair.
     const PAIR_TOKENS: u64 = 8;
-    let found = |names: &[&str]| names.iter().find_map(|name| fields.prompt_field(name));
+    let found = |names: &[&str]| names.iter().find_map(|name| fields.get(name));
     let (Some(one), Some(several)) =
         (found(&["query", "queries", "text_1", "data_1"]), found(&["documents", "text_2", "data_2"]))
     else {
@@ -39,6 +88,6 @@ pub(super) fn repeated(body: &[u8], fields: &Fields, endpoint: &Endpoint) -> u64
     if !endpoint.compares() {
         return 0;
     }
-    let pairs = serde_json::from_slice::<Vec<&RawValue>>(&body[several]).map_or(1, |items| items.len() as u64);
-    pairs.saturating_sub(1) * one.len() as u64 + pairs * PAIR_TOKENS
+    let pairs = if several.first.is_some() { several.items } else { 1 };
+    pairs.saturating_sub(1) * one.value.len() as u64 + pairs * PAIR_TOKENS
 }
