@@ -95,7 +95,14 @@ fn entry(number: u64) -> QuotaEntry {
         limit: LimitKind { window_seconds: 720 * 3600, unit: Unit::Total, scope: LimitScope::User },
         subject: Subject::User(user(number)),
     };
-    QuotaEntry { meter, window: 0, spent: 0, returned: 0, excess: 0, draw: Some(Draw { need: 1000, extra: 100 }) }
+    QuotaEntry {
+        meter,
+        window: 0,
+        spent: 0,
+        returned: 0,
+        excess: 0,
+        draw: Some(Draw { need: 1000, extra: 100, alone: false }),
+    }
 }
 
 fn row(number: u64) -> UsageRow {

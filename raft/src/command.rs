@@ -3,6 +3,8 @@
 //! The order of variants and fields is the log format (bincode writes positions, not names): variants are
 //! only added at the end, and a changed payload is a new variant. `tests/frozen.rs` holds the bytes.
 
+mod draw;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +14,8 @@ use uuid::Uuid;
 use crate::ids::{NodeId, RequestId, Timestamp};
 use crate::resources::{NewObject, Object, ObjectKey};
 use crate::state::{ApiKey, MeterId, UsageRow};
+
+pub use draw::Draw;
 
 /// What the log carries: a command, named and stamped by the leader.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -195,16 +199,8 @@ pub struct QuotaEntry {
     /// Spent beyond any reservation: charged to the current window as far as it is free, else owed as debt.
     pub excess: u64,
     /// Wanted from the current window.
+    #[serde(with = "draw::written")]
     pub draw: Option<Draw>,
-}
-
-/// A wish for tokens.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Draw {
-    /// All of this or nothing, at least 1.
-    pub need: u64,
-    /// Up to this much more, as far as it leaves a fair share to others.
-    pub extra: u64,
 }
 
 /// What the ledger answers to one entry.

@@ -90,7 +90,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         expires: Some(Timestamp(80_000)),
         service_account: None,
     };
-    let draw = Some(Draw { need: 250, extra: 9 });
+    let draw = Some(Draw { need: 250, extra: 9, alone: false });
     let entry = QuotaEntry { meter: meter(), window: 7, spent: 1, returned: 2, excess: 3, draw };
     let batch = QuotaBatch {
         node: NodeId(1),
@@ -124,6 +124,22 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("quota", Command::Quota(batch)),
         ("retire-node", Command::RetireNode { node: NodeId(3) }),
     ]
+}
+
+/// Commands with what came after the state of [`snapshots_of_every_format_can_be_read`] was frozen.
+fn later_commands() -> Vec<(&'static str, Command)> {
+    let draw = Some(Draw { need: 250, extra: 9, alone: true });
+    let entries =
+        [draw, None].map(|draw| QuotaEntry { meter: meter(), window: 7, spent: 1, returned: 2, excess: 3, draw });
+    let batch = QuotaBatch {
+        node: NodeId(1),
+        incarnation: 2,
+        sequence: 3,
+        entries: entries.to_vec(),
+        usage: Vec::new(),
+        earlier: EarlierLives::default(),
+    };
+    vec![("quota", Command::Quota(batch))]
 }
 
 fn refusals() -> Vec<(&'static str, Refusal)> {
@@ -200,7 +216,7 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(values: &[(&str, T
 
 #[test]
 fn every_command_keeps_its_bytes() {
-    let named = commands();
+    let named = [commands(), later_commands()].concat();
     assert!(named.iter().all(|(name, command)| *name == command.name()));
     check(&named, COMMANDS);
 }

@@ -149,7 +149,7 @@ fn draws(tended: &Tended, slots: &[Slot], moment: &Moment, gives_all: bool) -> V
         // A wish that the ledger has noted is kept up as long as somebody waits: an entry without a draw would end it.
         let kept = if note.is_wanting { readings[at].short(slot.share_of(first.need)) } else { 0 };
         let need = wished[at].max(kept);
-        (need > 0).then(|| Draw { need, extra: decide::extra(slot.rate(tended.rate())) })
+        (need > 0).then(|| Draw { need, extra: decide::extra(slot.rate(tended.rate())), alone: false })
     };
     (0..slots.len()).map(draw).collect()
 }

@@ -71,7 +71,7 @@ impl Reading {
         }
         let wanted = target - self.free;
         let expected = wanted.min(1 + (self.available - 1) / (2 * sharers.max(1)));
-        (expected >= wanted / WORTH_PART).then_some(Draw { need: 1, extra: wanted - 1 })
+        (expected >= wanted / WORTH_PART).then_some(Draw { need: 1, extra: wanted - 1, alone: false })
     }
 }
 

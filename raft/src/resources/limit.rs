@@ -56,6 +56,12 @@ impl Limit {
         format!("{}{per} {whose}{hard}", self.unit.written(self.limit))
     }
 
+    /// Whether a call that nobody competes with may be admitted on less than it needs: what it uses beyond what it holds is debt, which
+    /// a hard limit does not allow, and a call or a place cannot be had in part.
+    pub fn gives_rest(&self) -> bool {
+        self.enforcement == Enforcement::Reserve && !matches!(self.unit, Unit::Requests | Unit::InProgress)
+    }
+
     /// Which of the limits on a model it is. Two of one kind are one: the smaller.
     pub fn kind(&self) -> LimitKind {
         LimitKind { window_seconds: self.window_seconds, unit: self.unit, scope: self.scope }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::fields::Fields;
 use super::kind::Column;
-use super::limit::{self, Limit, LimitKind, Unit};
+use super::limit::{self, Enforcement, Limit, LimitKind, Unit};
 use super::model_ref;
 use super::money::{self, Price};
 use super::status::{self, Phase, Status};
@@ -39,15 +39,14 @@ pub struct SubscriptionModel {
 }
 
 impl SubscriptionSpec {
-    /// The limit of this kind on the model `namespace/name`: the smallest if several are given.
-    pub fn limit(&self, namespace: &str, name: &str, kind: LimitKind) -> Option<u64> {
+    /// The limit of this kind on the model `namespace/name`: the smallest if several are given, and of equal ones a hard one.
+    pub fn limit(&self, namespace: &str, name: &str, kind: LimitKind) -> Option<&Limit> {
         self.model_refs
             .iter()
             .filter(|model| model.name == name && model.namespace == namespace)
             .flat_map(|model| &model.limits)
             .filter(|limit| limit.kind() == kind)
-            .map(|limit| limit.limit)
-            .min()
+            .min_by_key(|limit| (limit.limit, limit.enforcement != Enforcement::Hard))
     }
 }
 

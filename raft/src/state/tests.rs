@@ -226,7 +226,7 @@ fn a_snapshot_gives_the_same_state_and_the_same_future() {
     log.create(object(Kind::Subscription, TENANT_NAMESPACE, "odd", r#"{"spec":{"modelRefs":7}}"#));
     log.reply(Command::CreateKey(NewKey { ephemeral: true, ..new_key(1, "ann") }));
     let draw = |node, need| {
-        let draw = Some(Draw { need, extra: 0 });
+        let draw = Some(Draw::of(need));
         let entry = QuotaEntry { meter: meter("ann", 60), window: 0, spent: 0, returned: 0, excess: 3, draw };
         Command::Quota(QuotaBatch {
             node: NodeId(node),

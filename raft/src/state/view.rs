@@ -77,8 +77,13 @@ impl State {
         }
     }
 
-    /// The limit of a meter, as its MaaSSubscription says now; `None` if it says nothing (any more).
+    /// How much a meter's limit is, as its MaaSSubscription says now; `None` if it says nothing (any more).
     pub fn limit_of(&self, id: &MeterId) -> Option<u64> {
+        self.rule_of(id).map(|limit| limit.limit)
+    }
+
+    /// The limit of a meter, as its MaaSSubscription says now; `None` if it says nothing (any more).
+    pub fn rule_of(&self, id: &MeterId) -> Option<&Limit> {
         let (namespace, name) = &id.subscription;
         match &self.object(&ObjectKey::new(Kind::Subscription, namespace, name))?.spec {
             Spec::Subscription(spec) => spec.limit(&id.model.0, &id.model.1, id.limit),

@@ -28,7 +28,7 @@ fn a_need_is_met_from_the_nearest_place_that_has_enough() {
 
 #[test]
 fn top_ups_reach_two_seconds_and_stop_when_little_is_left() {
-    let draw = |need, extra| Some(Draw { need, extra });
+    let draw = |need, extra| Some(Draw { need, extra, alone: false });
     let table = [
         // Rate, free, available, sharers, draw.
         (0.0, 0, 1000, 1, None),

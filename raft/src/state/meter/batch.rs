@@ -10,6 +10,7 @@ use imbl::OrdMap;
 use super::{Meter, MeterId, MeterWindow};
 use crate::command::{Draw, EarlierEntry, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply};
 use crate::ids::{NodeId, Timestamp};
+use crate::resources::Limit;
 use crate::state::{NodeLedger, Outcome, State};
 
 /// Meters swept by every batch, beside two for each of its entries: an entry creates one at most, so they cannot pile up.
@@ -89,7 +90,8 @@ impl State {
 
     fn apply_entry(&mut self, index: u64, node: NodeId, entry: &QuotaEntry) -> QuotaGrant {
         let id = &entry.meter;
-        let limit = self.limit_of(id);
+        let rule = self.rule_of(id);
+        let (limit, gives_rest) = (rule.map(|rule| rule.limit), rule.is_some_and(Limit::gives_rest));
         let mut meter = self.meters.get(id).map(|meter| Meter::clone(meter)).unwrap_or_default();
         meter.pass_time(id, self.time, limit);
         let uncovered = meter.settle(node, entry);
@@ -100,6 +102,7 @@ impl State {
             (Some(draw), Some(limit)) => {
                 let sharers = self.sharers();
                 let opening = Opening { number: index, ends: id.limit.window_end(self.time) };
+                let draw = Draw { alone: draw.alone && gives_rest, ..draw };
                 meter.draw(node, draw, limit, sharers, opening)
             }
             (Some(_), None) | (None, _) => {
@@ -154,8 +157,8 @@ impl Meter {
         self.debt = self.debt.saturating_add(excess - covered);
     }
 
-    /// Grants all that is needed or nothing, and some more if plenty is free. A draw beyond the whole limit opens no window:
-    /// it can never be met.
+    /// Grants all that is needed, and some more if plenty is free. Where less is free a node that draws alone gets that, unless another node
+    /// holds something; any other draw gets nothing. A draw beyond the whole limit opens no window: it can never be met.
     fn draw(&mut self, node: NodeId, draw: Draw, limit: u64, sharers: u64, opening: Opening) -> u64 {
         let need = draw.need.max(1);
         if need > limit {
@@ -166,10 +169,12 @@ impl Meter {
         self.debt -= carried;
         let window = self.window.get_or_insert_with(|| MeterWindow::open(opening, carried));
         let free = window.free(limit);
-        if need > free {
-            window.refuse(node, need, free);
+        let is_rest = draw.alone && free > 0 && window.held_beside(node) == 0;
+        if need > free && !is_rest {
+            window.refuse(node, draw, free);
             return 0;
         }
+        let need = need.min(free);
         window.wanted.remove(&node);
         // While somebody waits for tokens, nobody is given more than it needs.
         let share = if window.wanted.is_empty() { (free - need) / (2 * sharers.max(1)) } else { 0 };
@@ -198,12 +203,16 @@ impl MeterWindow {
         }
     }
 
-    /// Marks the meter if what other nodes hold could meet the draw; nothing is recalled in vain.
-    fn refuse(&mut self, node: NodeId, need: u64, free: u64) {
-        let own = self.granted.get(&node).copied().unwrap_or(0);
-        let others = self.outstanding() - own;
-        if others > 0 && need <= free.saturating_add(others) {
-            self.wanted.insert(node, need);
+    /// Tokens that other nodes hold, spent or not.
+    fn held_beside(&self, node: NodeId) -> u64 {
+        self.outstanding() - self.granted.get(&node).copied().unwrap_or(0)
+    }
+
+    /// Marks the meter if what other nodes hold could meet the draw, or is all that keeps it from the rest; nothing is recalled in vain.
+    fn refuse(&mut self, node: NodeId, draw: Draw, free: u64) {
+        let others = self.held_beside(node);
+        if others > 0 && (draw.alone || draw.need <= free.saturating_add(others)) {
+            self.wanted.insert(node, draw.need);
         } else {
             self.wanted.remove(&node);
         }

@@ -22,7 +22,7 @@ enum Step {
     /// The node takes tokens out of its book to give them back.
     Return { node: u64, user: usize, tokens: u64 },
     /// The node proposes what it has to tell, and draws for the users that want something. It waits if a batch is in flight.
-    Propose { node: u64, draws: [Option<(u64, u64)>; 2] },
+    Propose { node: u64, draws: [Option<Draw>; 2] },
     /// The batch in flight is applied so many times; the node hears the answer or does not.
     Deliver { node: u64, times: usize, heard: bool },
     /// A batch from long ago arrives again.
@@ -39,9 +39,13 @@ enum Step {
     Snapshot,
 }
 
+fn draw(need: std::ops::Range<u64>, extra: std::ops::Range<u64>) -> impl Strategy<Value = Draw> {
+    (need, extra, any::<bool>()).prop_map(|(need, extra, alone)| Draw { need, extra, alone })
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let (node, user) = (1..=NODES, 0..USERS.len());
-    let draw = || prop::option::of((1..120_u64, 0..200_u64));
+    let draw = || prop::option::of(draw(1..120, 0..200));
     prop_oneof![
         4 => (node.clone(), user.clone(), 1..80_u64).prop_map(|(node, user, tokens)| Step::Spend { node, user, tokens }),
         2 => (node.clone(), user, 1..80_u64).prop_map(|(node, user, tokens)| Step::Return { node, user, tokens }),
@@ -164,7 +168,7 @@ impl World {
         }
     }
 
-    fn propose(&mut self, number: u64, draws: &[Option<(u64, u64)>; 2]) {
+    fn propose(&mut self, number: u64, draws: &[Option<Draw>; 2]) {
         let node = self.node(number);
         if node.flying.is_some() {
             return;
@@ -178,7 +182,7 @@ impl World {
                 spent: book.spent,
                 returned: book.returned,
                 excess: book.excess,
-                draw: draws[user].map(|(need, extra)| Draw { need, extra }),
+                draw: draws[user],
             };
             *book = Book { window: book.window, free: book.free, ..Book::default() };
             entry
@@ -232,6 +236,8 @@ impl World {
         }
         for (user, (entry, grant)) in batch.entries.iter().zip(&grants).enumerate() {
             self.excess[user] += entry.excess;
+            let meter = before.get(&entry.meter).map(|meter| Meter::clone(meter)).unwrap_or_default();
+            self.check_entry(meter, batch.node, entry, *grant);
             let Some(number) = open(&self.log.state, user) else { continue };
             let opened = self.log.state.meters[&entry.meter].window.clone().unwrap();
             let account = self
@@ -246,6 +252,27 @@ impl World {
             }
         }
         Some(grants)
+    }
+
+    /// Whether one entry was answered as the rule says, and every token of it is charged or owed. `before`: the meter before the batch.
+    fn check_entry(&self, mut before: Meter, node: NodeId, entry: &QuotaEntry, grant: QuotaGrant) {
+        before.pass_time(&entry.meter, self.log.state.time, Some(self.limit));
+        let after = self.log.state.meters.get(&entry.meter).map(|meter| Meter::clone(meter)).unwrap_or_default();
+        let charged = |meter: &Meter| meter.debt + meter.window.as_ref().map_or(0, |window| window.settled);
+        let is_open = before.window.as_ref().is_some_and(|window| window.number == entry.window);
+        let spent = if is_open { entry.spent } else { 0 };
+        assert_eq!(charged(&after), charged(&before) + spent + entry.excess, "{before:?} {entry:?} {after:?}");
+
+        let (Some(draw), Some(window)) = (entry.draw, &after.window) else { return };
+        if grant.granted == 0 {
+            return;
+        }
+        if grant.granted < draw.need {
+            assert!(draw.alone, "only who is alone gets less than it needs: {entry:?} {grant:?}");
+            assert!(window.granted.keys().all(|holder| *holder == node), "another node holds something: {window:?}");
+            assert_eq!(window.free(self.limit), 0, "the rest is all there is: {window:?}");
+        }
+        assert!(grant.granted <= draw.need + draw.extra, "{entry:?} {grant:?}");
     }
 
     fn check(&mut self) {
@@ -331,7 +358,8 @@ proptest! {
 /// A node, amounts out of the air, a draw, and how long later.
 fn nonsense() -> impl Strategy<Value = (u64, QuotaEntry, Option<Draw>, u64)> {
     let amount = || prop_oneof![3 => 0..400_u64, 1 => Just(u64::MAX)];
-    let draw = prop::option::of((amount(), amount()).prop_map(|(need, extra)| Draw { need, extra }));
+    let parts = (amount(), amount(), any::<bool>());
+    let draw = prop::option::of(parts.prop_map(|(need, extra, alone)| Draw { need, extra, alone }));
     (1..=NODES, amount(), amount(), amount(), draw, 0..4_000_u64).prop_map(
         |(node, spent, returned, excess, draw, millis)| {
             let entry =

@@ -1,25 +1,30 @@
 //! The ledger as tables. A line is a batch with one entry, and what became of it:
 //! `TIME NODE.INCARNATION.SEQUENCE what -> granted: settled, held, owed`, `recalled` if the meter is marked then.
-//! `spent` and `returned` belong to the window that the node was last granted from.
+//! `spent` and `returned` belong to the window that the node was last granted from. `alone` is a draw of a node whose calls hold nothing.
 
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::command::{Command, Draw, EarlierLives, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply};
-use crate::resources::{LimitKind, LimitScope, Unit};
-use crate::state::testing::{Log, meter, subscription};
+use crate::resources::{Enforcement, Limit, LimitKind, LimitScope, NewObject, Unit};
+use crate::state::testing::{self, Log, meter, subscription};
 
 /// Runs a table against one meter of `limit` tokens per minute.
 fn check(limit: u64, table: &str) {
+    check_in(subscription(limit, "60s"), table);
+}
+
+/// The same with a subscription that says more of its limit.
+fn check_in(subscription: NewObject, table: &str) {
     let mut log = Log::default();
-    log.create(subscription(limit, "60s"));
+    log.create(subscription);
     let mut windows = BTreeMap::new();
     for line in table.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (batch, wanted) = line.split_once("->").expect("a line has a result");
         let words: Vec<&str> = batch.split_whitespace().collect();
         log.time = Timestamp(1_000_000 + words[0].parse::<u64>().expect("a time in seconds") * 1000);
         if let Some(limit) = words[1].strip_prefix("limit=") {
-            log.update(subscription(limit.parse().expect("a limit"), "60s"));
+            log.update(testing::subscription(limit.parse().expect("a limit"), "60s"));
             continue;
         }
         if let Some(node) = words[1].strip_prefix("retire=") {
@@ -52,7 +57,7 @@ fn parse(words: &[&str], windows: &BTreeMap<NodeId, u64>) -> QuotaBatch {
             "spent" => entry.spent = amount,
             "returned" => entry.returned = amount,
             "excess" => entry.excess = amount,
-            "draw" => entry.draw = Some(Draw { need: amount, extra }),
+            "draw" | "alone" => entry.draw = Some(Draw { need: amount, extra, alone: name == "alone" }),
             _ => panic!("unknown word {word}"),
         }
     }
@@ -250,6 +255,71 @@ fn a_draw_that_other_nodes_could_meet_marks_the_meter_until_it_is_met_or_given_u
 }
 
 #[test]
+fn a_node_that_draws_alone_gets_the_rest_where_less_than_its_need_is_free() {
+    check(
+        100,
+        "
+        # What is needed is there: it makes no difference.
+        0   1.1.1 alone=40+10               -> 50: 0 settled, 50 held, 0 owed
+        # What the node spent and gives back with the draw is settled before.
+        1   1.1.2 spent=10 returned=40 alone=95 -> 90: 10 settled, 90 held, 0 owed
+        # What the node holds itself is no obstacle, and there must be something.
+        2   1.1.3 spent=60 alone=95         -> 0: 70 settled, 30 held, 0 owed
+        2   1.1.4 returned=10 alone=95      -> 10: 70 settled, 30 held, 0 owed
+        # Another node holds nothing, and so is the first for what comes free.
+        3   2.1.1 alone=50                  -> 0: 70 settled, 30 held, 0 owed, recalled
+        3   1.1.5 spent=5 returned=5        -> 0: 75 settled, 20 held, 0 owed, recalled
+        4   2.1.2 alone=50                  -> 0: 75 settled, 20 held, 0 owed, recalled
+        5   1.1.6 returned=20               -> 0: 75 settled, 0 held, 0 owed, recalled
+        5   2.1.3 alone=50                  -> 25: 75 settled, 25 held, 0 owed
+        # Beyond what it got it is owed, and then the limit is spent.
+        6   2.1.4 spent=25 excess=15        -> 0: 100 settled, 0 held, 15 owed
+        7   2.1.5 alone=1                   -> 0: 100 settled, 0 held, 15 owed
+        # The next window begins with what is owed, and its rest is one as well.
+        60  2.1.6 alone=100                 -> 85: 15 settled, 85 held, 0 owed
+        ",
+    );
+}
+
+#[test]
+fn what_a_dead_node_held_keeps_nobody_from_the_rest_once_it_is_orphaned() {
+    check(
+        100,
+        "
+        0   1.1.1 draw=40                   -> 40: 0 settled, 40 held, 0 owed
+        # Node 1 has died, and the ledger does not know that yet.
+        1   2.1.1 alone=100                 -> 0: 0 settled, 40 held, 0 owed, recalled
+        2   1.2.1 returned=0                -> 0: 0 settled, 40 held, 0 owed, recalled
+        3   2.1.2 alone=100                 -> 60: 0 settled, 100 held, 0 owed
+        ",
+    );
+}
+
+#[test]
+fn limits_that_are_hard_or_count_calls_have_no_rest() {
+    let table = "
+        0   1.1.1 alone=70                  -> 70: 0 settled, 70 held, 0 owed
+        1   1.1.2 spent=70 alone=31         -> 0: 70 settled, 0 held, 0 owed
+        1   1.1.3 alone=30                  -> 30: 70 settled, 30 held, 0 owed
+        ";
+    let mut hard = subscription(100, "60s");
+    hard.body = hard.body.replace(r#""window":"60s""#, r#""window":"60s","enforcement":"hard""#);
+    check_in(hard, table);
+
+    let count = |unit, enforcement| Limit { unit, enforcement, ..one_limit(&subscription(100, "60s")) };
+    let (hard, reserve) = (Enforcement::Hard, Enforcement::Reserve);
+    let (tokens, calls) = ([Unit::Total, Unit::Input, Unit::Output, Unit::Cost], [Unit::Requests, Unit::InProgress]);
+    assert!(tokens.into_iter().all(|unit| count(unit, reserve).gives_rest() && !count(unit, hard).gives_rest()));
+    assert!(calls.into_iter().all(|unit| !count(unit, reserve).gives_rest()));
+}
+
+fn one_limit(subscription: &NewObject) -> Limit {
+    let mut log = Log::default();
+    log.create(subscription.clone());
+    log.state.rule_of(&meter("ann", 60)).expect("it has one").clone()
+}
+
+#[test]
 fn a_changed_limit_counts_at_once_and_takes_nothing_back() {
     check(
         100,
@@ -274,7 +344,7 @@ fn a_draw_beyond_the_whole_limit_opens_no_window() {
 fn a_meter_without_a_limit_grants_nothing_and_is_forgotten() {
     let mut log = Log { time: Timestamp(1_000_000), ..Log::default() };
     let batch = |sequence, user: &str, draw| {
-        let draw = Some(Draw { need: draw, extra: 0 });
+        let draw = Some(Draw::of(draw));
         let entry = QuotaEntry { meter: meter(user, 60), window: 0, spent: 0, returned: 0, excess: 7, draw };
         Command::Quota(QuotaBatch {
             node: NodeId(1),
@@ -303,7 +373,7 @@ fn a_reading_needs_no_meter_and_sees_a_window_end_without_a_command() {
     let fresh = MeterReading { limit: 100, used: 0, held: 0, free: 100, debt: 0, ends: None };
     assert_eq!(log.state.reading(&id, log.time), Some(fresh));
 
-    let draw = Some(Draw { need: 30, extra: 0 });
+    let draw = Some(Draw::of(30));
     let entry = QuotaEntry { meter: id.clone(), window: 0, spent: 0, returned: 0, excess: 80, draw };
     log.reply(Command::Quota(QuotaBatch {
         node: NodeId(1),
@@ -334,7 +404,7 @@ fn places_of_calls_in_progress_end_with_their_node_and_leave_nothing_behind() {
         spent: 0,
         returned,
         excess: 0,
-        draw: draw.map(|need| Draw { need, extra: 0 }),
+        draw: draw.map(Draw::of),
     };
     let mut tell = |node, incarnation, sequence, entry| {
         let batch = QuotaBatch {
