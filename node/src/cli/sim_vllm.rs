@@ -12,6 +12,10 @@ use super::signals::Signals;
 /// How long calls in progress go on after a stop signal.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// The context of gpt-oss-20b. A coding agent's first call needs more than the recorded server's 40,960: it sends about 20,000 tokens and
+/// asks for up to 32,000.
+const GENERATOR: Kind = Kind::Generative { context_len: 131_072, reasoning: true, tool_parser: true };
+
 /// What `--embeddings` runs, of the sizes of BAAI/bge-m3.
 const EMBEDDER: Kind = Kind::Embedding { context_len: 8_192, dimensions: 1_024 };
 
@@ -53,15 +57,14 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let doors = Doors::real();
     let signals = Signals::catch().map_err(|error| Failure::internal(format!("cannot catch signals: {error}")))?;
-    let defaults = Config::default();
     let config = Config {
         seed: args.seed,
         model_names: args.model,
-        kind: if args.embeddings { EMBEDDER } else { defaults.kind.clone() },
+        kind: if args.embeddings { EMBEDDER } else { GENERATOR },
         speed: args.speed,
         api_key: args.api_key.as_deref().map(ApiKey::from),
         start_unix_seconds: doors.clock.wall().seconds(),
-        ..defaults
+        ..Config::default()
     };
     let listener = listen(&format!("{}:{}", args.host, args.port)).await?;
     println!("Simulated vLLM with {} on http://{}:{}. Ctrl-C stops it.", config.model(), args.host, args.port);
@@ -76,6 +79,7 @@ pub(super) fn replica(served_name: &str, number: u64, doors: &Doors) -> Config {
     Config {
         seed: number,
         model_names: vec![served_name.to_owned()],
+        kind: GENERATOR,
         start_unix_seconds: doors.clock.wall().seconds(),
         ..Config::default()
     }

@@ -14,9 +14,16 @@ async fn everything_works_without_setting_anything_up() {
     // The page names what was set up, and shows the key.
     let exports = dev.exports();
     let page = dev.output();
-    for wanted in
-        [&exports["API_KEY"], &exports["MAAS_URL"], "source .tollgate/dev.env", "kubectl get maassubscriptions"]
-    {
+    for wanted in [
+        &exports["API_KEY"],
+        &exports["AGENT_API_KEY"],
+        &exports["MAAS_URL"],
+        "source .tollgate/dev.env",
+        "kubectl get maassubscriptions",
+        "ANTHROPIC_AUTH_TOKEN=$AGENT_API_KEY",
+        "codex -m $MODEL_NAME",
+        "OPENAI_BASE_URL=$MODEL_ENDPOINT",
+    ] {
         assert!(page.contains(wanted), "the page does not say {wanted}:\n{page}");
     }
 
@@ -25,6 +32,8 @@ async fn everything_works_without_setting_anything_up() {
     assert_eq!(
         names,
         [
+            "AGENT_API_KEY",
+            "AGENT_API_KEY_ID",
             "API_KEY",
             "API_KEY_ID",
             "KUBECONFIG",
@@ -110,10 +119,12 @@ async fn a_restart_keeps_the_key_the_tokens_the_usage_and_what_was_changed() {
 
     // Same credentials, and the page does not show the key again.
     let after = dev.exports();
-    for name in ["API_KEY", "OCP_TOKEN", "USER_TOKEN", "MODEL_ENDPOINT"] {
+    for name in ["AGENT_API_KEY", "API_KEY", "OCP_TOKEN", "USER_TOKEN", "MODEL_ENDPOINT"] {
         assert_eq!(before[name], after[name], "{name}");
     }
-    assert!(!dev.output().contains(&after["API_KEY"]));
+    for key in ["API_KEY", "AGENT_API_KEY"] {
+        assert!(!dev.output().contains(&after[key]), "{key}");
+    }
     // What was changed stays changed.
     let group = dev.admin(1).get(GROUP).await.unwrap();
     assert_eq!(group.json()["users"], users["users"], "{}", group.text);
@@ -123,6 +134,49 @@ async fn a_restart_keeps_the_key_the_tokens_the_usage_and_what_was_changed() {
     assert_eq!(second.status, 200, "{}", second.text);
     let remaining = second.number("x-ratelimit-remaining-tokens").unwrap();
     assert!(remaining <= 50_000 - used, "{remaining} remain although {used} were used before the restart");
+    assert!(dev.stop().await);
+}
+
+/// What Claude Code sends on its first turn: some 20,000 tokens of instructions and tools, and `max_tokens` of 32,000.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_for_coding_agents_has_room_for_their_calls() {
+    let mut dev = Dev::start("agents", &["--replicas", "1"]).await;
+    let exports = dev.exports();
+    let agent = dev.gateway_as(1, &exports["AGENT_API_KEY"]);
+    let instructions = "Read the file before you edit it, and run its tests afterwards. ".repeat(1_300);
+    let call = json!({
+        "model": exports["MODEL_NAME"], "max_tokens": 32_000, "system": instructions, "stream": false,
+        "messages": [{"role": "user", "content": "What is in this directory?"}],
+        // The simulated model would go on for the length it drew; a short answer keeps the test short.
+        "stop_sequences": ["."],
+    });
+    for _ in 0..3 {
+        let answer = agent.post("/v1/messages", &call).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let usage = &answer.json()["usage"];
+        let prompt: u64 = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"]
+            .iter()
+            .filter_map(|field| usage[field].as_u64())
+            .sum();
+        assert!(prompt > 15_000, "the call was to be as large as an agent's: {usage}");
+    }
+    assert!(dev.stop().await);
+}
+
+/// A data directory from before there were coding agents gets their key at its next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_data_directory_gets_what_is_new() {
+    let mut dev = Dev::start("older", &["--replicas", "1"]).await;
+    assert!(dev.stop().await);
+    let file = dev.dir.join(".tollgate/dev.env");
+    let exports = std::fs::read_to_string(&file).unwrap();
+    let older: String =
+        exports.lines().filter(|line| !line.contains("AGENT_")).map(|line| format!("{line}\n")).collect();
+    std::fs::write(&file, older).unwrap();
+    dev.start_again().await;
+    let agent = dev.gateway_as(1, &dev.exports()["AGENT_API_KEY"]);
+    let answer = agent.post(CHAT, &chat("hello", 5)).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text);
     assert!(dev.stop().await);
 }
 

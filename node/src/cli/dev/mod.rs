@@ -29,9 +29,9 @@ use plan::Plan;
 
 /// Try it: gateway, replicas, certificates and an API key, with nothing to set up
 ///
-/// Starts gateway nodes and simulated vLLM replicas on this machine, publishes a model, and sets up a group, a
-/// subscription of 50000 tokens an hour, an access policy and an API key. Then it prints what to try. URLs, tokens
-/// and the key are also in DIR/dev.env, as shell exports. State survives a restart; Ctrl-C drains and stops.
+/// Starts gateway nodes and simulated vLLM replicas on this machine, publishes a model, and sets up two teams, each with a
+/// group, a subscription, an access policy and an API key: one of 50000 tokens an hour, and one of 5000000 for coding
+/// agents. Then it prints what to try. URLs, tokens and the keys are also in DIR/dev.env, as shell exports. State survives a restart; Ctrl-C drains and stops.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -2,9 +2,25 @@
 
 use super::environment;
 use super::plan::{Plan, ReplicaPlan};
-use super::seeding::Seeded;
+use super::seeding::{CALCULUS, CODING_AGENTS, Seeded};
 
-/// Prints the page. The key is shown only the first time.
+/// How to start the agents and a program with an SDK. All of it stands in dev.env, so the lines work as they are.
+const CLIENTS: &str = r#"Claude Code:
+
+  ANTHROPIC_BASE_URL=$MAAS_URL ANTHROPIC_AUTH_TOKEN=$AGENT_API_KEY ANTHROPIC_MODEL=$MODEL_NAME     ANTHROPIC_DEFAULT_HAIKU_MODEL=$MODEL_NAME CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 claude
+
+Codex:
+
+  codex -m $MODEL_NAME -c model_provider=tollgate     -c "model_providers.tollgate={name="Tollgate", base_url="$MAAS_URL/v1", env_key="AGENT_API_KEY", wire_api="responses"}"
+
+A Python program (pip install openai):
+
+  OPENAI_BASE_URL=$MODEL_ENDPOINT python3 -c 'import os, openai; print(openai.OpenAI().responses.create(
+    model=os.environ["MODEL_NAME"], input="What is the derivative of x^3?", max_output_tokens=100).output_text)'
+
+"#;
+
+/// Prints the page. The keys are shown only the first time.
 pub(super) fn print(plan: &Plan, seeded: &Seeded, first_time: bool, model_ready: bool) {
     println!("{}", render(plan, seeded, first_time, model_ready));
 }
@@ -16,20 +32,18 @@ fn render(plan: &Plan, seeded: &Seeded, first_time: bool, model_ready: bool) -> 
         .and_then(|here| env_file.strip_prefix(here).ok().map(ToOwned::to_owned))
         .unwrap_or(env_file);
     let env_file = env_file.display();
-    let key = if first_time {
-        format!("{}   (shown once; kept in {env_file})", seeded.api_key)
-    } else {
-        format!("as before, in {env_file}")
-    };
+    let key = |secret: &str| if first_time { secret.to_owned() } else { "as before".to_owned() };
     let gateways: Vec<String> = plan.nodes.iter().map(|node| node.gateway_url()).collect();
     let admins: Vec<String> = plan.nodes.iter().map(|node| node.admin_url()).collect();
     let mut page = format!(
         "\nTollgate is ready: {nodes}, {replicas}.\n\n  \
            Gateway   {gateways}\n  \
            Admin     {admins}\n  \
-           Model     {model}   subscription calculus-dev: 50000 tokens an hour\n  \
-           API key   {key}\n\n\
-         Try, in another shell:\n\n  \
+           Model     {model}\n  \
+           API key   {key}   subscription {subscription}: {limit} tokens an hour\n  \
+           For coding agents\n  \
+                     {agent_key}   subscription {agent_subscription}: {agent_limit} tokens an hour\n\n\
+         The keys are kept in {env_file}. Try, in another shell:\n\n  \
            source {env_file}\n\n  \
            curl $MODEL_ENDPOINT/chat/completions -H \"Authorization: Bearer $API_KEY\" \\\n    \
              -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"What is the derivative of x^3?\"}}], \"max_tokens\": 100}}'\n\n  \
@@ -40,7 +54,14 @@ fn render(plan: &Plan, seeded: &Seeded, first_time: bool, model_ready: bool) -> 
         gateways = gateways.join("  "),
         admins = admins.join("  "),
         model = plan.model.name,
+        key = key(&seeded.key.secret),
+        subscription = CALCULUS.subscription,
+        limit = CALCULUS.tokens_per_hour,
+        agent_key = key(&seeded.agent_key.secret),
+        agent_subscription = CODING_AGENTS.subscription,
+        agent_limit = CODING_AGENTS.tokens_per_hour,
     );
+    page.push_str(CLIENTS);
     if !model_ready {
         page.push_str("The replicas do not answer yet: calls get 503 until one of them does.\n");
     }

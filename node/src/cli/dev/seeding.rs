@@ -14,18 +14,57 @@ use super::plan::{ModelPlan, Plan};
 const MAAS: &str = "/apis/maas.opendatahub.io/v1alpha1/namespaces";
 const KSERVE: &str = "/apis/serving.kserve.io/v1alpha1/namespaces";
 const TENANT_NAMESPACE: &str = "models-as-a-service";
-const GROUP: &str = "calculus-users";
-const SUBSCRIPTION: &str = "calculus-dev";
-const POLICY: &str = "calculus-dev-access";
-const SERVICE_ACCOUNT: &str = "developer";
 const USER_TOKEN_SECONDS: u64 = 365 * 86_400;
+
+/// The tutorial's team: short questions.
+pub(super) const CALCULUS: Team = Team {
+    service_account: "developer",
+    group: "calculus-users",
+    administrator_belongs: true,
+    subscription: "calculus-dev",
+    policy: "calculus-dev-access",
+    key: "calculus-agent-key",
+    tokens_per_hour: 50_000,
+};
+
+/// A team of coding agents. One call of Claude Code sends about 20,000 tokens and asks for up to 32,000, so the tutorial's limit ends after
+/// one call. This one fits about a hundred of them.
+pub(super) const CODING_AGENTS: Team = Team {
+    service_account: "coding-agent",
+    group: "coding-agents",
+    administrator_belongs: false,
+    subscription: "coding-agents",
+    policy: "coding-agents-access",
+    key: "coding-agent-key",
+    tokens_per_hour: 5_000_000,
+};
+
+/// A user, and what gives that user access to the model.
+pub(super) struct Team {
+    service_account: &'static str,
+    group: &'static str,
+    /// Whether the user `admin` is in the group, too.
+    administrator_belongs: bool,
+    pub(super) subscription: &'static str,
+    policy: &'static str,
+    /// The name of its API key.
+    key: &'static str,
+    pub(super) tokens_per_hour: u64,
+}
 
 /// The credentials that dev.env hands out.
 pub(super) struct Seeded {
     pub(super) user_token: String,
-    pub(super) api_key: String,
-    /// By which the key is named where its secret has no business; empty if an earlier version drew it.
-    pub(super) api_key_id: String,
+    pub(super) key: Key,
+    /// The key of [`CODING_AGENTS`].
+    pub(super) agent_key: Key,
+}
+
+/// An API key.
+pub(super) struct Key {
+    pub(super) secret: String,
+    /// Names the key where its secret must not be shown; empty if the data directory is older than this field.
+    pub(super) id: String,
 }
 
 /// Sets up what is missing. `before` is what an earlier run wrote; its credentials are kept.
@@ -37,20 +76,34 @@ pub(super) async fn seed(
 ) -> Result<Seeded, Failure> {
     let seeder = Seeder { client, model: &plan.model };
     let kept = |name: &str| before.and_then(|before| before.get(name)).filter(|value| !value.is_empty()).cloned();
-    if kept("MODEL_NAME").as_ref() != Some(&plan.model.name) {
+    let kept_key = |name: &str| {
+        let id = kept(&format!("{name}_ID")).unwrap_or_default();
+        kept(name).map(|secret| Key { secret, id })
+    };
+    let is_published = kept("MODEL_NAME").as_ref() == Some(&plan.model.name);
+    let agent_key = kept_key("AGENT_API_KEY");
+    if !is_published {
         seeder.publish_model(replica_urls).await?;
-        seeder.open_model().await?;
+        seeder.open_model(&CALCULUS).await?;
+    }
+    // A directory from before there were coding agents has no key of theirs.
+    if !is_published || agent_key.is_none() {
+        seeder.open_model(&CODING_AGENTS).await?;
     }
     seeder.refresh_replicas(replica_urls).await?;
     let user_token = match kept("USER_TOKEN") {
         Some(token) => token,
-        None => seeder.draw_user_token().await?,
+        None => seeder.draw_user_token(&CALCULUS).await?,
     };
-    let (api_key, api_key_id) = match kept("API_KEY") {
-        Some(key) => (key, kept("API_KEY_ID").unwrap_or_default()),
-        None => seeder.draw_key(&user_token).await?,
+    let key = match kept_key("API_KEY") {
+        Some(key) => key,
+        None => seeder.draw_key(&CALCULUS, &user_token).await?,
     };
-    Ok(Seeded { user_token, api_key, api_key_id })
+    let agent_key = match agent_key {
+        Some(key) => key,
+        None => seeder.draw_key(&CODING_AGENTS, &seeder.draw_user_token(&CODING_AGENTS).await?).await?,
+    };
+    Ok(Seeded { user_token, key, agent_key })
 }
 
 struct Seeder<'a> {
@@ -96,32 +149,37 @@ impl Seeder<'_> {
         .await
     }
 
-    /// The group, the subscription and the policy; or the model added to those that an earlier run made for another one.
-    async fn open_model(&self) -> Result<(), Failure> {
-        let user = format!("system:serviceaccount:{TENANT_NAMESPACE}:{SERVICE_ACCOUNT}");
+    /// The team's user, group, subscription and policy; or the model added to those that an earlier run made for another model.
+    async fn open_model(&self, team: &Team) -> Result<(), Failure> {
+        let user = format!("system:serviceaccount:{TENANT_NAMESPACE}:{}", team.service_account);
+        let administrator = team.administrator_belongs.then(|| "admin".to_owned());
+        let users: Vec<String> = administrator.into_iter().chain([user]).collect();
         self.create(
             &format!("/api/v1/namespaces/{TENANT_NAMESPACE}/serviceaccounts"),
             json!({
                 "apiVersion": "v1", "kind": "ServiceAccount",
-                "metadata": {"name": SERVICE_ACCOUNT, "namespace": TENANT_NAMESPACE},
+                "metadata": {"name": team.service_account, "namespace": TENANT_NAMESPACE},
             }),
         )
         .await?;
-        self.create("/apis/user.openshift.io/v1/groups", json!({
-            "apiVersion": "user.openshift.io/v1", "kind": "Group", "metadata": {"name": GROUP}, "users": ["admin", user],
-        }))
+        self.create(
+            "/apis/user.openshift.io/v1/groups",
+            json!({
+                "apiVersion": "user.openshift.io/v1", "kind": "Group", "metadata": {"name": team.group}, "users": users,
+            }),
+        )
         .await?;
         let model = json!({"name": self.model.name, "namespace": self.model.namespace});
         let mut limited = model.clone();
-        limited["tokenRateLimits"] = json!([{"limit": 50_000, "window": "1h"}]);
+        limited["tokenRateLimits"] = json!([{"limit": team.tokens_per_hour, "window": "1h"}]);
         self.create_or_add(
             "maassubscriptions",
             limited.clone(),
             json!({
                 "apiVersion": "maas.opendatahub.io/v1alpha1",
                 "kind": "MaaSSubscription",
-                "metadata": {"name": SUBSCRIPTION, "namespace": TENANT_NAMESPACE},
-                "spec": {"priority": 0, "owner": {"groups": [{"name": GROUP}]}, "modelRefs": [limited]},
+                "metadata": {"name": team.subscription, "namespace": TENANT_NAMESPACE},
+                "spec": {"priority": 0, "owner": {"groups": [{"name": team.group}]}, "modelRefs": [limited]},
             }),
         )
         .await?;
@@ -131,8 +189,8 @@ impl Seeder<'_> {
             json!({
                 "apiVersion": "maas.opendatahub.io/v1alpha1",
                 "kind": "MaaSAuthPolicy",
-                "metadata": {"name": POLICY, "namespace": TENANT_NAMESPACE},
-                "spec": {"subjects": {"groups": [{"name": GROUP}]}, "modelRefs": [model]},
+                "metadata": {"name": team.policy, "namespace": TENANT_NAMESPACE},
+                "spec": {"subjects": {"groups": [{"name": team.group}]}, "modelRefs": [model]},
             }),
         )
         .await
@@ -150,8 +208,9 @@ impl Seeder<'_> {
         }
     }
 
-    async fn draw_user_token(&self) -> Result<String, Failure> {
-        let path = format!("/api/v1/namespaces/{TENANT_NAMESPACE}/serviceaccounts/{SERVICE_ACCOUNT}/token");
+    async fn draw_user_token(&self, team: &Team) -> Result<String, Failure> {
+        let account = team.service_account;
+        let path = format!("/api/v1/namespaces/{TENANT_NAMESPACE}/serviceaccounts/{account}/token");
         let body = json!({
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
             "spec": {"expirationSeconds": USER_TOKEN_SECONDS},
@@ -161,13 +220,13 @@ impl Seeder<'_> {
         token.ok_or_else(|| refused(&path, &answer))
     }
 
-    /// A new key, and its id.
-    async fn draw_key(&self, user_token: &str) -> Result<(String, String), Failure> {
+    async fn draw_key(&self, team: &Team, user_token: &str) -> Result<Key, Failure> {
         let path = "/maas-api/v1/api-keys";
-        let body = json!({"name": "calculus-agent-key", "subscription": SUBSCRIPTION});
+        let body = json!({"name": team.key, "subscription": team.subscription});
         let answer = self.client.post_as(user_token, path, &body).await.map_err(|error| unanswered(path, &error))?;
         let text = |field: &str| answer.body[field].as_str().map(str::to_owned);
-        text("key").zip(text("id")).ok_or_else(|| refused(path, &answer))
+        let key = text("key").zip(text("id")).map(|(secret, id)| Key { secret, id });
+        key.ok_or_else(|| refused(path, &answer))
     }
 
     /// Creates an object in `collection`; one that exists is left as it is.
