@@ -11,7 +11,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::command::QuotaBatch;
 use raft::journal::JournalError;
-use raft::{Applied, Command, ProposeError, Refusal, Reply};
+use raft::{Applied, ProposeError, Refusal, Reply};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
@@ -19,13 +19,13 @@ use tracing::warn;
 
 use super::batch::{self, Draft};
 use super::book::{MeterSet, Party};
-use super::ledger::{self, InFlight};
 use super::past::Replay;
 use super::queue::Waiter;
+use super::reading::{self, InFlight};
 use super::tend::{Moment, Tended, Wish};
 use super::turns::Turns;
 use super::{Quota, QuotaRefusal, Shared};
-use crate::mailbox::{Seen, follow_views};
+use crate::mailbox::Seen;
 use crate::routing::{AccessKey, Name};
 use crate::supervisor::Fatal;
 
@@ -120,10 +120,10 @@ impl Actor for QuotaActor {
 }
 
 fn moment(shared: &Shared) -> Moment {
-    let view = shared.cluster.view();
-    let now = view.time.max(shared.doors.clock.wall());
-    let node = shared.cluster.node();
-    let is_answer_due = in_flight(shared).is_some_and(|in_flight| ledger::has_applied(&view, &in_flight.batch));
+    let view = shared.ledger.view();
+    let now = shared.ledger.now_in(&view);
+    let node = shared.ledger.node();
+    let is_answer_due = in_flight(shared).is_some_and(|in_flight| reading::has_applied(&view, &in_flight.batch));
     Moment { view, node, now, instant: Instant::now(), is_answer_due }
 }
 
@@ -135,7 +135,7 @@ impl Running {
     fn new(shared: Arc<Shared>, myself: ActorRef<QuotaMessage>) -> Running {
         let moment = moment(&shared);
         let mut tasks = JoinSet::new();
-        tasks.spawn(follow_views(shared.cluster.clone(), myself.clone(), QuotaMessage::View));
+        tasks.spawn(shared.ledger.follow(myself.clone(), QuotaMessage::View));
         Running {
             access_version: moment.view.access_version,
             ticked_at: moment.instant,
@@ -228,7 +228,7 @@ impl Running {
                     self.pending.insert(tended.set.id);
                 }
             }
-            self.shared.book.prune(|key| ledger::limits_in(&self.moment.view, key).is_none());
+            self.shared.book.prune(|key| reading::limits_in(&self.moment.view, key).is_none());
         }
         for id in self.waiting.clone() {
             self.serve(id);
@@ -294,8 +294,8 @@ impl Running {
         match answer {
             Ok(Applied { reply: Reply::Quota(grants), .. }) if grants.len() == in_flight.sent.len() => {
                 self.set_in_flight(None);
-                self.shared.cluster.journal().confirm(in_flight.batch.sequence);
-                self.past().confirmed(&in_flight.past, &self.shared.cluster);
+                self.shared.ledger.journal().confirm(in_flight.batch.sequence);
+                self.past().confirmed(&in_flight.past, &self.shared.ledger);
                 self.take_answers(&in_flight, &grants);
                 Ok(())
             }
@@ -381,7 +381,7 @@ impl Running {
         }
         let paced = self.proposed_at.map_or(self.moment.instant, |proposed| proposed + PACE);
         let is_due = !self.urgent.is_empty() || !self.drains.is_empty() || paced <= self.moment.instant;
-        let has_past = self.past().advance(&self.shared.cluster, &self.moment);
+        let has_past = self.past().advance(&self.shared.ledger, &self.moment);
         if (has_past || !self.pending.is_empty()) && !is_due {
             self.wake_by(paced);
         } else if is_due {
@@ -417,7 +417,7 @@ impl Running {
         }
         let batch = QuotaBatch {
             node: self.moment.node,
-            incarnation: self.shared.cluster.incarnation(),
+            incarnation: self.shared.ledger.incarnation(),
             sequence: self.shared.book.sequence.fetch_add(1, Ordering::AcqRel) + 1,
             entries: draft.entries,
             usage: draft.usage,
@@ -443,20 +443,20 @@ impl Running {
 
     fn propose(&mut self, in_flight: &InFlight, pause: Duration) {
         while self.tasks.try_join_next().is_some() {}
-        let (cluster, myself) = (self.shared.cluster.clone(), self.myself.clone());
-        let command = Command::Quota(in_flight.batch.clone());
+        let (ledger, myself) = (self.shared.ledger.clone(), self.myself.clone());
+        let batch = in_flight.batch.clone();
         let noted = (!in_flight.is_noted.swap(true, Ordering::AcqRel))
-            .then(|| cluster.journal().tell(in_flight.batch.sequence, in_flight.parts.clone()));
+            .then(|| ledger.journal().tell(in_flight.batch.sequence, in_flight.parts.clone()));
         self.tasks.spawn(async move {
             if let Some(noted) = noted
-                && let Err(error) = cluster.journal().written(noted).await
+                && let Err(error) = ledger.journal().written(noted).await
             {
                 // If the actor is gone, its successor is told so by whoever notes something next.
                 let _ = myself.send_message(QuotaMessage::JournalFailed(error));
                 return;
             }
             tokio::time::sleep(pause).await;
-            let answer = cluster.propose(command).await;
+            let answer = ledger.send(batch).await;
             // If the actor is gone, its successor finds the batch in the book and sends it again.
             let _ = myself.send_message(QuotaMessage::Answered(answer));
         });

@@ -9,8 +9,8 @@ use raft::state::{MeterId, Subject, UsageRow};
 
 use super::book::{Rule, Slot};
 use super::decide;
-use super::ledger::{self, LastRefusal, Sent};
 use super::meter::Meter;
+use super::reading::{self, LastRefusal, Sent};
 use super::tend::{Moment, Tended, Wish};
 
 /// So long the ledger's word that a window is still open stands against this node's clock.
@@ -164,7 +164,7 @@ fn to_give(tended: &Tended, at: usize, slot: &Slot, moment: &Moment, gives_all: 
     }
     if !tended.waiters.is_empty() {
         // Two nodes that each hold a part of what both wait for would wait for each other: the higher one gives way.
-        return if ledger::is_wanted_before(&moment.view, slot, moment.node) { u64::MAX } else { 0 };
+        return if reading::is_wanted_before(&moment.view, slot, moment.node) { u64::MAX } else { 0 };
     }
     let is_recalled = moment.view.recalled.contains(&*slot.rule.id);
     if is_recalled { u64::MAX } else { tended.notes[at].surplus }

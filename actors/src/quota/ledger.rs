@@ -1,136 +1,72 @@
-//! The replicated ledger as this node reads it in its View, and what is on its way there.
+//! The ledger as quota reaches it: the source of grants, and the journal of what this node owes it.
+//!
+//! No other file of quota knows the cluster.
 
+use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use raft::command::{Draw, QuotaBatch};
-use raft::journal::CallPart;
-use raft::resources::{Kind, Limit, ObjectKey, Spec, is_usable_reference};
-use raft::state::{Meter as LedgerMeter, MeterWindow};
-use raft::{NodeId, Timestamp, View};
-use tokio::time::Instant;
+use ractor::{ActorRef, Message};
+use raft::command::QuotaBatch;
+use raft::doors::Clock;
+use raft::journal::Journal;
+use raft::{Applied, Cluster, Command, NodeId, ProposeError, Timestamp, View};
 
-use super::book::{MeterSet, Slot};
-use super::decide::Reading;
-use super::meter::Meter;
-use super::past::PastShare;
-use crate::routing::AccessKey;
+use crate::Deps;
+use crate::mailbox::{Seen, follow_views};
 
-/// A batch on its way, and whom each entry concerns.
-pub(super) struct InFlight {
-    pub(super) batch: QuotaBatch,
-    /// One for each entry, in order.
-    pub(super) sent: Vec<Sent>,
-    /// The parts of calls that it tells of.
-    pub(super) parts: Vec<CallPart>,
-    /// What it tells of earlier lives.
-    pub(super) past: PastShare,
-    /// Whether the journal was told.
-    pub(super) is_noted: AtomicBool,
+/// This node's access to the ledger. Cloning is cheap.
+#[derive(Clone)]
+pub(crate) struct Ledger {
+    cluster: Cluster,
+    clock: Arc<dyn Clock>,
 }
 
-/// What an entry of a batch was made of.
-pub(super) struct Sent {
-    pub(super) set: Arc<MeterSet>,
-    /// What `spent` was taken from.
-    pub(super) meter: Arc<Meter>,
-    pub(super) spent: u64,
-    pub(super) draw: Option<Draw>,
-}
-
-/// The ledger's last word on a draw: worth asking again only when something has changed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LastRefusal {
-    /// In which window.
-    pub(super) window: u64,
-    /// Until when it is taken as final even if this node's clock says that the window is over.
-    pub(super) until: Instant,
-}
-
-/// What the subscription says of the model now; `None` if either is gone.
-pub(super) fn limits_in(view: &View, key: &AccessKey) -> Option<Vec<Limit>> {
-    let AccessKey { subscription, model } = key;
-    if !is_usable_reference(view, &model.namespace, &model.name) {
-        return None;
+impl Ledger {
+    pub(super) fn new(deps: &Deps) -> Ledger {
+        Ledger { cluster: deps.cluster.clone(), clock: deps.doors.clock.clone() }
     }
-    let object = view.object(&ObjectKey::new(Kind::Subscription, &*subscription.namespace, &*subscription.name))?;
-    let Spec::Subscription(spec) = &object.spec else { return None };
-    let mut references = spec
-        .model_refs
-        .iter()
-        .filter(|entry| *entry.namespace == *model.namespace && *entry.name == *model.name)
-        .peekable();
-    references.peek()?;
-    Some(references.flat_map(|entry| entry.limits.clone()).collect())
-}
 
-/// The window of a slot's meter that is open at `now`, as far as anybody knows.
-fn open_window<'a>(view: &'a View, slot: &Slot, now: Timestamp) -> Option<&'a MeterWindow> {
-    window(view, slot).filter(|window| window.ends > now)
-}
-
-/// The window that is open by the state clock.
-pub(super) fn current_window<'a>(view: &'a View, slot: &Slot) -> Option<&'a MeterWindow> {
-    open_window(view, slot, view.time)
-}
-
-fn window<'a>(view: &'a View, slot: &Slot) -> Option<&'a MeterWindow> {
-    view.meters.get(&*slot.rule.id).and_then(|meter: &Arc<LedgerMeter>| meter.window.as_ref())
-}
-
-/// Reads a slot at `now`. A window that is over by this node's clock, or that nobody has opened, is taken to be wholly available, unless the
-/// ledger has just said otherwise.
-pub(super) fn read(
-    view: &View,
-    slot: &Slot,
-    node: NodeId,
-    now: Timestamp,
-    refusal: Option<LastRefusal>,
-    instant: Instant,
-) -> Reading {
-    let last = window(view, slot);
-    let number = last.map_or(0, |window| window.number);
-    let was_just_refused = refusal.is_some_and(|refusal| refusal.window == number && instant < refusal.until);
-    let current = if was_just_refused { last } else { open_window(view, slot, now) };
-    let Some(window) = current else {
-        let available = if was_just_refused { 0 } else { slot.rule.limit };
-        return Reading { free: 0, held: 0, available, others: 0 };
-    };
-    let own = window.granted.get(&node).copied().unwrap_or(0);
-    let (free, held) = match window.number == slot.meter.number {
-        true => (slot.meter.free(), slot.meter.held_of(own)),
-        false => (0, 0),
-    };
-    Reading { free, held, available: window.free(slot.rule.limit), others: window.outstanding() - own }
-}
-
-/// Whether the ledger that `view` shows has counted `batch`.
-pub(super) fn has_applied(view: &View, batch: &QuotaBatch) -> bool {
-    let last = view.nodes.get(&batch.node).map(|node| (node.incarnation, node.sequence));
-    last == Some((batch.incarnation, batch.sequence))
-}
-
-/// Copies what the ledger says of the meter's window into the slot.
-pub(super) fn refresh(view: &View, slot: &mut Slot, node: NodeId) {
-    if let Some(window) = window(view, slot).filter(|window| window.number == slot.meter.number) {
-        let own = window.granted.get(&node).copied().unwrap_or(0);
-        slot.elsewhere = window.held().saturating_sub(own);
-        if let Some(told) = slot.meter.told() {
-            slot.settled = window.settled.saturating_sub(told);
-        }
+    /// The newest state that this node has applied.
+    pub(super) fn view(&self) -> Arc<View> {
+        self.cluster.view()
     }
-}
 
-/// Whether a node that goes before this one wants tokens of the slot's window.
-pub(super) fn is_wanted_before(view: &View, slot: &Slot, node: NodeId) -> bool {
-    let open = window(view, slot).filter(|window| window.number == slot.meter.number);
-    open.is_some_and(|window| window.wanted.keys().any(|wanting| *wanting < node))
-}
-
-/// Whether the state clock, or a newer window, has ended the meter's window: its grants have lapsed.
-pub(super) fn is_over(view: &View, slot: &Slot) -> bool {
-    if slot.meter.number == 0 {
-        return false;
+    /// Sends `message` to `actor` whenever there is a newer View, until the actor or the cluster ends.
+    pub(super) fn follow<M: Message>(
+        &self,
+        actor: ActorRef<M>,
+        message: fn(Seen) -> M,
+    ) -> impl Future<Output = ()> + use<M> {
+        follow_views(self.cluster.clone(), actor, message)
     }
-    slot.meter.ends <= view.time || window(view, slot).is_some_and(|window| window.number > slot.meter.number)
+
+    /// The later of the state clock and this node's wall clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.now_in(&self.view())
+    }
+
+    /// The later of the state clock in `view` and this node's wall clock: the state clock stands still while nothing is written.
+    /// It decides when an attempt is worthwhile and what callers see. Only the ledger decides that a window is over.
+    pub(super) fn now_in(&self, view: &View) -> Timestamp {
+        view.time.max(self.clock.wall())
+    }
+
+    pub(super) fn node(&self) -> NodeId {
+        self.cluster.node()
+    }
+
+    /// How often this node's disk was started, from 1. Each batch carries it.
+    pub(super) fn incarnation(&self) -> u64 {
+        self.cluster.incarnation()
+    }
+
+    /// Sends a batch, and waits until this node has applied it. The ledger counts each (incarnation, sequence) once.
+    pub(super) async fn send(&self, batch: QuotaBatch) -> Result<Applied, ProposeError> {
+        self.cluster.propose(Command::Quota(batch)).await
+    }
+
+    /// What this node notes of its calls before the ledger has them.
+    pub(super) fn journal(&self) -> &Journal {
+        self.cluster.journal()
+    }
 }

@@ -15,6 +15,7 @@ mod ledger;
 mod meter;
 mod past;
 mod queue;
+mod reading;
 mod reservation;
 mod standing;
 mod tally;
@@ -24,10 +25,8 @@ mod turns;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use raft::doors::Doors;
 use raft::resources::LimitScope;
 use raft::state::MeterId;
-use raft::{Cluster, Timestamp};
 use tokio::sync::oneshot;
 
 use crate::routing::{Name, Permit};
@@ -35,6 +34,7 @@ use crate::{Deps, Settings};
 
 use actor::QuotaMessage;
 use book::{Book, MeterSet, Party, Slots};
+use ledger::Ledger;
 use past::Replay;
 use queue::Waiter;
 use reservation::{Hold, Holds};
@@ -54,27 +54,15 @@ pub struct Quota {
 /// What requests and the actor share.
 pub(crate) struct Shared {
     book: Arc<Book>,
-    cluster: Cluster,
-    doors: Doors,
+    ledger: Ledger,
     settings: Settings,
-}
-
-impl Shared {
-    /// The later of state clock and wall clock: the state clock stands still while nothing is written.
-    /// It only tells when something is worth trying and what callers are told; whether a window is over the ledger decides.
-    fn now(&self) -> Timestamp {
-        self.cluster.view().time.max(self.doors.clock.wall())
-    }
 }
 
 impl Quota {
     pub(crate) fn new(deps: &Deps) -> Quota {
-        let shared = Shared {
-            book: Arc::new(Book::new(Replay::new(&deps.cluster))),
-            cluster: deps.cluster.clone(),
-            doors: deps.doors.clone(),
-            settings: deps.settings.clone(),
-        };
+        let ledger = Ledger::new(deps);
+        let shared =
+            Shared { book: Arc::new(Book::new(Replay::new(&ledger))), ledger, settings: deps.settings.clone() };
         Quota { shared: Arc::new(shared) }
     }
 
@@ -115,7 +103,7 @@ impl Quota {
 
     /// Refuses at once what cannot be had before a window ends, so that refused callers cost the ledger nothing.
     fn hopeless(&self, permit: &Permit, slots: &Slots, need: Amount) -> Option<QuotaRefusal> {
-        let now = self.shared.now();
+        let now = self.shared.ledger.now();
         let spent = slots.slots.iter().find(|slot| slot.is_spent_for(need, now))?;
         Some(queue::exhausted(permit, spent, need, now, true))
     }

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use raft::Cluster;
 use raft::command::{EarlierEntry, EarlierLives};
 use raft::journal::{Past, PastCall, Unknown};
 use raft::state::{MeterId, UsageLabels, UsageRow, UsageSum};
 use tracing::warn;
 
 use super::batch::{self, Draft};
+use super::ledger::Ledger;
 use super::tally;
 use super::tend::Moment;
 
@@ -40,9 +40,9 @@ impl PastShare {
 }
 
 impl Replay {
-    pub(super) fn new(cluster: &Cluster) -> Replay {
-        let is_first = cluster.incarnation() == 1;
-        if is_first || cluster.journal().past().is_none() { Replay::Done } else { Replay::Waiting }
+    pub(super) fn new(ledger: &Ledger) -> Replay {
+        let is_first = ledger.incarnation() == 1;
+        if is_first || ledger.journal().past().is_none() { Replay::Done } else { Replay::Waiting }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -50,20 +50,20 @@ impl Replay {
     }
 
     /// Goes on if what was told is counted: no batch is in flight. Whether there is something to tell.
-    pub(super) fn advance(&mut self, cluster: &Cluster, moment: &Moment) -> bool {
-        let Some(past) = cluster.journal().past().filter(|_| !self.is_done()) else { return false };
+    pub(super) fn advance(&mut self, ledger: &Ledger, moment: &Moment) -> bool {
+        let Some(past) = ledger.journal().past().filter(|_| !self.is_done()) else { return false };
         if let Replay::Waiting = self {
-            let ledger = moment.view.nodes.get(&moment.node);
-            let Some(ledger) = ledger.filter(|ledger| ledger.incarnation == cluster.incarnation()) else {
+            let known = moment.view.nodes.get(&moment.node);
+            let Some(known) = known.filter(|known| known.incarnation == ledger.incarnation()) else {
                 return false;
             };
-            let untold = past.untold(ledger);
+            let untold = past.untold(known);
             if untold.lost > 0 {
                 warn!(
                     calls = untold.lost,
                     "the journal lost its end in a power cut: calls of the last moments may be missing in usage"
                 );
-                cluster.journal().note_lost(untold.lost);
+                ledger.journal().note_lost(untold.lost);
             }
             *self = Replay::Calls(untold.calls.into());
         }
@@ -96,14 +96,14 @@ impl Replay {
     }
 
     /// The ledger has counted `share`.
-    pub(super) fn confirmed(&mut self, share: &PastShare, cluster: &Cluster) {
+    pub(super) fn confirmed(&mut self, share: &PastShare, ledger: &Ledger) {
         match self {
             Replay::Waiting | Replay::Done => {}
             Replay::Calls(calls) => drop(calls.drain(..share.calls)),
             Replay::Rest(rest, unknown) => {
                 rest.drain(..share.told.entries.len());
                 if share.told.is_all {
-                    cluster.journal().forget_past(std::mem::take(unknown));
+                    ledger.journal().forget_past(std::mem::take(unknown));
                     *self = Replay::Done;
                 }
             }

@@ -38,7 +38,7 @@ pub(super) type Holds = SmallVec<[Hold; 1]>;
 impl Reservation {
     /// Has it noted that `holds` of `need` are held.
     pub(super) fn new(shared: &Arc<Shared>, permit: Permit, holds: Holds, need: Amount) -> Reservation {
-        let call = shared.cluster.journal().next_call();
+        let call = shared.ledger.journal().next_call();
         let note = note_open(shared, call, &permit, &holds, need);
         Reservation { shared: shared.clone(), permit, holds, need, charge: Charge::default(), call, note }
     }
@@ -46,7 +46,7 @@ impl Reservation {
     /// Waits until it is noted what the call holds, so that it is known even if this process is killed: only then may it be sent to a
     /// replica. Errors: [`QuotaRefusal::Unavailable`], the disk does not answer.
     pub async fn noted(&mut self) -> Result<(), QuotaRefusal> {
-        let written = self.shared.cluster.journal().written(self.note);
+        let written = self.shared.ledger.journal().written(self.note);
         match timeout(self.shared.settings.ledger_wait, written).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
@@ -136,7 +136,7 @@ impl Reservation {
         let (call, sum) = (self.call, self.charge.sum());
         let slots = self.holds.iter().flat_map(|hold| &hold.slots.slots);
         let used = slots.map(|slot| slot.rule.used_of(self.charge.amount)).collect();
-        let note = self.shared.cluster.journal().end(EndedCall { call, sum, used });
+        let note = self.shared.ledger.journal().end(EndedCall { call, sum, used });
         for (part, hold) in (0..).zip(self.holds.drain(..)) {
             let set = hold.set.clone();
             let mut tally = set.tally();
@@ -182,7 +182,7 @@ impl Limits {
     /// A journal that fails stops the node, and makes nobody wait.
     pub fn poll_noted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(note) = self.note {
-            let written = self.written.get_or_insert_with(|| Box::pin(self.shared.cluster.journal().written(note)));
+            let written = self.written.get_or_insert_with(|| Box::pin(self.shared.ledger.journal().written(note)));
             // Its failure is met by whoever uses it next.
             let _ = ready!(written.as_mut().poll(cx));
             (self.note, self.written) = (None, None);
@@ -198,14 +198,14 @@ impl Limits {
 
 fn of_sets<'a>(sets: impl Iterator<Item = &'a Arc<MeterSet>>, own: Amount, shared: &Shared) -> Vec<LimitStanding> {
     let slots: Vec<_> = sets.map(|set| set.slots.load()).collect();
-    standing::of_slots(slots.iter().flat_map(|slots| &slots.slots), own, shared.now())
+    standing::of_slots(slots.iter().flat_map(|slots| &slots.slots), own, shared.ledger.now())
 }
 
 /// Notes what a call holds.
 fn note_open(shared: &Shared, call: CallId, permit: &Permit, holds: &[Hold], need: Amount) -> NoteNumber {
     let permit = permit.clone();
     let slots: SmallVec<[Arc<Slots>; 1]> = holds.iter().map(|hold| hold.slots.clone()).collect();
-    shared.cluster.journal().open(move || opened(call, &permit, &slots, need))
+    shared.ledger.journal().open(move || opened(call, &permit, &slots, need))
 }
 
 /// A call as the journal has it.

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::amount::{Amount, Rate};
 use super::book::{MeterSet, Rule, Slot, Slots};
 use super::decide::{self, Prospect, Reading};
-use super::ledger::{self, LastRefusal};
 use super::meter::Meter;
 use super::queue::{self, Waiter};
+use super::reading::{self, LastRefusal};
 use super::reservation::Hold;
 use super::{QuotaRefusal, Shared};
 
@@ -105,7 +105,7 @@ impl Tended {
     /// Takes over the limits that the View says. Meters of limits that are gone give back what they hold.
     pub(super) fn follow_limits(&mut self, moment: &Moment) {
         let before = self.set.slots.load_full();
-        let limits = ledger::limits_in(&moment.view, &self.set.key);
+        let limits = reading::limits_in(&moment.view, &self.set.key);
         if before.limits == limits {
             return;
         }
@@ -141,7 +141,9 @@ impl Tended {
         let slots = self.set.slots.load();
         let notes = slots.slots.iter().zip(&self.notes);
         notes
-            .map(|(slot, note)| ledger::read(&moment.view, slot, moment.node, moment.now, note.refusal, moment.instant))
+            .map(|(slot, note)| {
+                reading::read(&moment.view, slot, moment.node, moment.now, note.refusal, moment.instant)
+            })
             .collect()
     }
 
@@ -311,8 +313,8 @@ impl Tended {
     pub(super) fn follow_windows(&mut self, moment: &Moment) {
         let slots = self.set.slots.load_full();
         for (at, slot) in slots.slots.iter().enumerate() {
-            let is_over = ledger::is_over(&moment.view, slot);
-            match ledger::current_window(&moment.view, slot) {
+            let is_over = reading::is_over(&moment.view, slot);
+            match reading::current_window(&moment.view, slot) {
                 Some(window) if is_over || slot.meter.number == 0 => self.enter_window(at, window.number, window.ends),
                 None if is_over => self.enter_window(at, 0, Timestamp::default()),
                 Some(_) | None => {}
@@ -327,7 +329,7 @@ impl Tended {
         let mut slots = self.set.slots.load().slots.clone();
         for (slot, note) in slots.iter_mut().zip(&mut self.notes) {
             let before = (slot.settled, slot.elsewhere);
-            ledger::refresh(&moment.view, slot, moment.node);
+            reading::refresh(&moment.view, slot, moment.node);
             changed |= before != (slot.settled, slot.elsewhere);
             if note.others.0 != slot.elsewhere {
                 note.others = (slot.elsewhere, moment.instant);

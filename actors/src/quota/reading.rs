@@ -1,0 +1,136 @@
+//! The replicated ledger as this node reads it in its View, and what is on its way there.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use raft::command::{Draw, QuotaBatch};
+use raft::journal::CallPart;
+use raft::resources::{Kind, Limit, ObjectKey, Spec, is_usable_reference};
+use raft::state::{Meter as LedgerMeter, MeterWindow};
+use raft::{NodeId, Timestamp, View};
+use tokio::time::Instant;
+
+use super::book::{MeterSet, Slot};
+use super::decide::Reading;
+use super::meter::Meter;
+use super::past::PastShare;
+use crate::routing::AccessKey;
+
+/// A batch on its way, and whom each entry concerns.
+pub(super) struct InFlight {
+    pub(super) batch: QuotaBatch,
+    /// One for each entry, in order.
+    pub(super) sent: Vec<Sent>,
+    /// The parts of calls that it tells of.
+    pub(super) parts: Vec<CallPart>,
+    /// What it tells of earlier lives.
+    pub(super) past: PastShare,
+    /// Whether the journal was told.
+    pub(super) is_noted: AtomicBool,
+}
+
+/// What an entry of a batch was made of.
+pub(super) struct Sent {
+    pub(super) set: Arc<MeterSet>,
+    /// What `spent` was taken from.
+    pub(super) meter: Arc<Meter>,
+    pub(super) spent: u64,
+    pub(super) draw: Option<Draw>,
+}
+
+/// The ledger's last word on a draw: worth asking again only when something has changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastRefusal {
+    /// In which window.
+    pub(super) window: u64,
+    /// Until when it is taken as final even if this node's clock says that the window is over.
+    pub(super) until: Instant,
+}
+
+/// What the subscription says of the model now; `None` if either is gone.
+pub(super) fn limits_in(view: &View, key: &AccessKey) -> Option<Vec<Limit>> {
+    let AccessKey { subscription, model } = key;
+    if !is_usable_reference(view, &model.namespace, &model.name) {
+        return None;
+    }
+    let object = view.object(&ObjectKey::new(Kind::Subscription, &*subscription.namespace, &*subscription.name))?;
+    let Spec::Subscription(spec) = &object.spec else { return None };
+    let mut references = spec
+        .model_refs
+        .iter()
+        .filter(|entry| *entry.namespace == *model.namespace && *entry.name == *model.name)
+        .peekable();
+    references.peek()?;
+    Some(references.flat_map(|entry| entry.limits.clone()).collect())
+}
+
+/// The window of a slot's meter that is open at `now`, as far as anybody knows.
+fn open_window<'a>(view: &'a View, slot: &Slot, now: Timestamp) -> Option<&'a MeterWindow> {
+    window(view, slot).filter(|window| window.ends > now)
+}
+
+/// The window that is open by the state clock.
+pub(super) fn current_window<'a>(view: &'a View, slot: &Slot) -> Option<&'a MeterWindow> {
+    open_window(view, slot, view.time)
+}
+
+fn window<'a>(view: &'a View, slot: &Slot) -> Option<&'a MeterWindow> {
+    view.meters.get(&*slot.rule.id).and_then(|meter: &Arc<LedgerMeter>| meter.window.as_ref())
+}
+
+/// Reads a slot at `now`. A window that is over by this node's clock, or that nobody has opened, is taken to be wholly available, unless the
+/// ledger has just said otherwise.
+pub(super) fn read(
+    view: &View,
+    slot: &Slot,
+    node: NodeId,
+    now: Timestamp,
+    refusal: Option<LastRefusal>,
+    instant: Instant,
+) -> Reading {
+    let last = window(view, slot);
+    let number = last.map_or(0, |window| window.number);
+    let was_just_refused = refusal.is_some_and(|refusal| refusal.window == number && instant < refusal.until);
+    let current = if was_just_refused { last } else { open_window(view, slot, now) };
+    let Some(window) = current else {
+        let available = if was_just_refused { 0 } else { slot.rule.limit };
+        return Reading { free: 0, held: 0, available, others: 0 };
+    };
+    let own = window.granted.get(&node).copied().unwrap_or(0);
+    let (free, held) = match window.number == slot.meter.number {
+        true => (slot.meter.free(), slot.meter.held_of(own)),
+        false => (0, 0),
+    };
+    Reading { free, held, available: window.free(slot.rule.limit), others: window.outstanding() - own }
+}
+
+/// Whether the ledger that `view` shows has counted `batch`.
+pub(super) fn has_applied(view: &View, batch: &QuotaBatch) -> bool {
+    let last = view.nodes.get(&batch.node).map(|node| (node.incarnation, node.sequence));
+    last == Some((batch.incarnation, batch.sequence))
+}
+
+/// Copies what the ledger says of the meter's window into the slot.
+pub(super) fn refresh(view: &View, slot: &mut Slot, node: NodeId) {
+    if let Some(window) = window(view, slot).filter(|window| window.number == slot.meter.number) {
+        let own = window.granted.get(&node).copied().unwrap_or(0);
+        slot.elsewhere = window.held().saturating_sub(own);
+        if let Some(told) = slot.meter.told() {
+            slot.settled = window.settled.saturating_sub(told);
+        }
+    }
+}
+
+/// Whether a node that goes before this one wants tokens of the slot's window.
+pub(super) fn is_wanted_before(view: &View, slot: &Slot, node: NodeId) -> bool {
+    let open = window(view, slot).filter(|window| window.number == slot.meter.number);
+    open.is_some_and(|window| window.wanted.keys().any(|wanting| *wanting < node))
+}
+
+/// Whether the state clock, or a newer window, has ended the meter's window: its grants have lapsed.
+pub(super) fn is_over(view: &View, slot: &Slot) -> bool {
+    if slot.meter.number == 0 {
+        return false;
+    }
+    slot.meter.ends <= view.time || window(view, slot).is_some_and(|window| window.number > slot.meter.number)
+}
