@@ -9,8 +9,12 @@ use tokio::sync::oneshot;
 
 /// The current mailbox of an actor; empty while it is being restarted.
 ///
+/// A sender knows only `M`, which may be one of the kinds of message that the actor takes.
 /// ractor's mailboxes have no bound. Each sender says why what it sends is bounded.
-pub(crate) struct Mailbox<M>(Arc<ArcSwapOption<ActorRef<M>>>);
+pub(crate) struct Mailbox<M>(Arc<ArcSwapOption<Deliver<M>>>);
+
+/// Sends to an actor, and returns whether it is there.
+type Deliver<M> = Box<dyn Fn(M) -> bool + Send + Sync>;
 
 impl<M> Clone for Mailbox<M> {
     fn clone(&self) -> Mailbox<M> {
@@ -25,13 +29,13 @@ impl<M: Message> Mailbox<M> {
     }
 
     /// From now on `actor` reads it.
-    pub(crate) fn opens(&self, actor: ActorRef<M>) {
-        self.0.store(Some(Arc::new(actor)));
+    pub(crate) fn opens<A: Message + From<M>>(&self, actor: ActorRef<A>) {
+        self.0.store(Some(Arc::new(Box::new(move |message| actor.send_message(A::from(message)).is_ok()))));
     }
 
     /// Whether the message was delivered: not while the actor is down.
     pub(crate) fn send(&self, message: M) -> bool {
-        self.0.load().as_ref().is_some_and(|actor| actor.send_message(message).is_ok())
+        self.0.load().as_ref().is_some_and(|deliver| deliver(message))
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) async fn start(deps: Deps) -> Result<Actors, StartError> {
     let children = vec![
         child("auth", || LastUsedActor, auth.clone()),
         child("routing", || RoutingActor, routing.clone()),
-        child("quota", || QuotaActor, quota.clone()),
+        child("quota", || QuotaActor, quota.refill()),
         child("pools", || PoolsActor, pools.clone()),
     ];
     let (failed, has_failed) = watch::channel(None);

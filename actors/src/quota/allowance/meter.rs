@@ -6,11 +6,11 @@ use raft::Timestamp;
 
 /// What this node has of one limit in one window, in the limit's unit: tokens, or requests. At rest `free + held + used - told` is what was granted and not given back.
 #[derive(Default, Debug)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     /// The window's number; 0: none is known, and nothing is held.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// When the window ends, by the state clock.
-    pub(super) ends: Timestamp,
+    pub(crate) ends: Timestamp,
     /// Granted, and nobody's.
     free: AtomicU64,
     /// Reserved by calls in progress.
@@ -32,7 +32,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(number: u64, ends: Timestamp) -> Meter {
+    pub(crate) fn new(number: u64, ends: Timestamp) -> Meter {
         Meter { number, ends, ..Meter::default() }
     }
 
@@ -67,32 +67,32 @@ impl Meter {
     }
 
     /// Adds tokens the ledger granted.
-    pub(super) fn grant(&self, tokens: u64) {
+    pub(crate) fn grant(&self, tokens: u64) {
         self.free.fetch_add(tokens, Ordering::AcqRel);
     }
 
     /// Takes up to `max` free tokens, and returns how many: they belong to the caller now.
-    pub(super) fn take_free(&self, max: u64) -> u64 {
+    pub(crate) fn take_free(&self, max: u64) -> u64 {
         let before = self.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| Some(free.saturating_sub(max)));
         before.unwrap_or(0).min(max)
     }
 
     /// Takes what has to be reported as spent; [`Meter::reported`] ends it.
-    pub(super) fn start_report(&self) -> u64 {
+    pub(crate) fn start_report(&self) -> u64 {
         let spent = self.unreported() - self.reporting.load(Ordering::Acquire);
         self.reporting.fetch_add(spent, Ordering::AcqRel);
         spent
     }
 
     /// The ledger knows of `spent` now.
-    pub(super) fn reported(&self, spent: u64) {
+    pub(crate) fn reported(&self, spent: u64) {
         self.told.fetch_add(spent, Ordering::AcqRel);
         self.reporting.fetch_sub(spent, Ordering::AcqRel);
     }
 
     /// How much of what the ledger says was settled is in `used`, too. `None` while a report is on its way: nobody knows then
     /// whether the ledger has it.
-    pub(super) fn told(&self) -> Option<u64> {
+    pub(crate) fn told(&self) -> Option<u64> {
         (self.reporting.load(Ordering::Acquire) == 0).then(|| self.told.load(Ordering::Acquire))
     }
 
@@ -102,26 +102,26 @@ impl Meter {
     }
 
     /// Takes what has to be reported as excess.
-    pub(super) fn take_excess(&self) -> u64 {
+    pub(crate) fn take_excess(&self) -> u64 {
         self.excess.swap(0, Ordering::AcqRel)
     }
 
     /// Nothing may be taken any more.
-    pub(super) fn retire(&self) {
+    pub(crate) fn retire(&self) {
         self.is_retired.store(true, Ordering::Release);
     }
 
     /// Its window is over.
-    pub(super) fn lapse(&self) {
+    pub(crate) fn lapse(&self) {
         self.is_lapsed.store(true, Ordering::Release);
         self.free.store(0, Ordering::Release);
     }
 
-    pub(super) fn is_lapsed(&self) -> bool {
+    pub(crate) fn is_lapsed(&self) -> bool {
         self.is_lapsed.load(Ordering::Acquire)
     }
 
-    pub(super) fn free(&self) -> u64 {
+    pub(crate) fn free(&self) -> u64 {
         self.free.load(Ordering::Acquire)
     }
 
@@ -131,7 +131,7 @@ impl Meter {
 
     /// Of `granted` tokens: what may come back. Beside what is held here, that is what is on its way back to the ledger, and what
     /// is held in a meter that another one has replaced.
-    pub(super) fn held_of(&self, granted: u64) -> u64 {
+    pub(crate) fn held_of(&self, granted: u64) -> u64 {
         self.held().max(granted.saturating_sub(self.free()).saturating_sub(self.unreported()))
     }
 
@@ -145,7 +145,7 @@ impl Meter {
     }
 
     /// Whether there is something to tell the ledger.
-    pub(super) fn has_news(&self) -> bool {
+    pub(crate) fn has_news(&self) -> bool {
         let may_return = self.is_retired.load(Ordering::Acquire) && self.free() > 0;
         let has_spent = self.unreported() > self.reporting.load(Ordering::Acquire);
         let has_news_of_window = has_spent || may_return;
@@ -153,11 +153,11 @@ impl Meter {
     }
 
     /// Whether nothing is in it, and nobody will settle in it.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.held() == 0 && self.excess() == 0 && (self.is_lapsed() || (self.free() == 0 && self.unreported() == 0))
     }
 
-    pub(super) fn set_low_water(&self, tokens: u64) {
+    pub(crate) fn set_low_water(&self, tokens: u64) {
         self.low_water.store(tokens, Ordering::Release);
     }
 

@@ -2,26 +2,26 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
-use raft::doors::BoxFuture;
-use raft::journal::{CallHold, CallId, EndedCall, JournalError, NoteNumber, OpenedCall};
+use raft::journal::{CallId, EndedCall, NoteNumber};
 use raft::resources::{Enforcement, Unit};
-use smallvec::SmallVec;
 use tokio::time::timeout;
 
-use super::actor::QuotaMessage;
 use super::amount::Amount;
-use super::book::{MeterSet, Slot, Slots};
-use super::charge::{Charge, Source};
+use super::charge::Charge;
+use super::hold::Holds;
+use super::limits::Limits;
+use super::notice::Notice;
+use super::refusal::QuotaRefusal;
+use super::slots::Slot;
 use super::standing::{self, LimitStanding};
-use super::{QuotaRefusal, Shared, tally};
+use super::{Allowance, note};
 use crate::routing::Permit;
 
 /// What a call holds in every limit of its permit. Dropping it charges what was last observed and returns the rest: exactly once, whatever
 /// happened.
 pub struct Reservation {
-    shared: Arc<Shared>,
+    allowance: Arc<Allowance>,
     permit: Permit,
     /// One for each party that the call counts for: at least one, because every subscription has limits.
     holds: Holds,
@@ -32,25 +32,22 @@ pub struct Reservation {
     note: NoteNumber,
 }
 
-/// One for each scope of limits; most subscriptions have one.
-pub(super) type Holds = SmallVec<[Hold; 1]>;
-
 impl Reservation {
     /// Has it noted that `holds` of `need` are held.
-    pub(super) fn new(shared: &Arc<Shared>, permit: Permit, holds: Holds, need: Amount) -> Reservation {
-        let call = shared.ledger.journal().next_call();
-        let note = note_open(shared, call, &permit, &holds, need);
-        Reservation { shared: shared.clone(), permit, holds, need, charge: Charge::default(), call, note }
+    pub(super) fn new(allowance: &Arc<Allowance>, permit: Permit, holds: Holds, need: Amount) -> Reservation {
+        let call = allowance.ledger.journal().next_call();
+        let note = note::open(&allowance.ledger, call, &permit, &holds, need);
+        Reservation { allowance: allowance.clone(), permit, holds, need, charge: Charge::default(), call, note }
     }
 
     /// Waits until it is noted what the call holds, so that it is known even if this process is killed: only then may it be sent to a
     /// replica. Errors: [`QuotaRefusal::Unavailable`], the disk does not answer.
     pub async fn noted(&mut self) -> Result<(), QuotaRefusal> {
-        let written = self.shared.ledger.journal().written(self.note);
-        match timeout(self.shared.settings.ledger_wait, written).await {
+        let written = self.allowance.ledger.journal().written(self.note);
+        match timeout(self.allowance.settings.ledger_wait, written).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                self.shared.book.mailbox.send(QuotaMessage::JournalFailed(error));
+                self.allowance.notices.send(Notice::JournalFailed(error));
                 Err(QuotaRefusal::Unavailable)
             }
             Err(_) => Err(QuotaRefusal::Unavailable),
@@ -92,11 +89,11 @@ impl Reservation {
         }
         self.need.input = input;
         // Noted first: whoever gets what comes free is noted later.
-        self.note = note_open(&self.shared, self.call, &self.permit, &self.holds, self.need);
+        self.note = note::open(&self.allowance.ledger, self.call, &self.permit, &self.holds, self.need);
         for hold in &mut self.holds {
             hold.slots.give_back(before, self.need);
             hold.need = self.need;
-            self.shared.book.mark(&hold.set);
+            self.allowance.mark(&hold.set);
         }
         before.total() - self.need.total()
     }
@@ -125,7 +122,7 @@ impl Reservation {
             hold.set.size.learn(output);
         }
         let sets = self.holds.iter().map(|hold| hold.set.clone()).collect();
-        Limits { sets, shared: self.shared.clone(), note: self.end(), written: None }
+        Limits { sets, allowance: self.allowance.clone(), note: self.end(), written: None }
     }
 
     /// Ends it, once: notes what was used, then lets go what is held, so that whoever gets it is noted later.
@@ -136,7 +133,7 @@ impl Reservation {
         let (call, sum) = (self.call, self.charge.sum());
         let slots = self.holds.iter().flat_map(|hold| &hold.slots.slots);
         let used = slots.map(|slot| slot.rule.used_of(self.charge.amount)).collect();
-        let note = self.shared.ledger.journal().end(EndedCall { call, sum, used });
+        let note = self.allowance.ledger.journal().end(EndedCall { call, sum, used });
         for (part, hold) in (0..).zip(self.holds.drain(..)) {
             let set = hold.set.clone();
             let mut tally = set.tally();
@@ -150,7 +147,7 @@ impl Reservation {
 
     /// Where each limit stands for this caller now, this reservation counted as used; the tightest first.
     pub fn standing(&self) -> Vec<LimitStanding> {
-        of_sets(self.holds.iter().map(|hold| &hold.set), self.need, &self.shared)
+        standing::of_sets(self.holds.iter().map(|hold| &hold.set), self.need, self.allowance.ledger.now())
     }
 }
 
@@ -164,90 +161,5 @@ impl Drop for Reservation {
 impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reservation").field("need", &self.need).finish_non_exhaustive()
-    }
-}
-
-/// The limits that a settled call was held in.
-pub struct Limits {
-    shared: Arc<Shared>,
-    sets: SmallVec<[Arc<MeterSet>; 1]>,
-    /// What the call used; `None` once it is known to be written.
-    note: Option<NoteNumber>,
-    /// While somebody waits for that.
-    written: Option<BoxFuture<'static, Result<(), JournalError>>>,
-}
-
-impl Limits {
-    /// Ready once it is noted what the call used, so that whoever has its whole answer pays just that, even if this process is killed.
-    /// A journal that fails stops the node, and makes nobody wait.
-    pub fn poll_noted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(note) = self.note {
-            let written = self.written.get_or_insert_with(|| Box::pin(self.shared.ledger.journal().written(note)));
-            // Its failure is met by whoever uses it next.
-            let _ = ready!(written.as_mut().poll(cx));
-            (self.note, self.written) = (None, None);
-        }
-        Poll::Ready(())
-    }
-
-    /// Where each limit stands for the caller now; the tightest first.
-    pub fn standing(&self) -> Vec<LimitStanding> {
-        of_sets(self.sets.iter(), Amount::default(), &self.shared)
-    }
-}
-
-fn of_sets<'a>(sets: impl Iterator<Item = &'a Arc<MeterSet>>, own: Amount, shared: &Shared) -> Vec<LimitStanding> {
-    let slots: Vec<_> = sets.map(|set| set.slots.load()).collect();
-    standing::of_slots(slots.iter().flat_map(|slots| &slots.slots), own, shared.ledger.now())
-}
-
-/// Notes what a call holds.
-fn note_open(shared: &Shared, call: CallId, permit: &Permit, holds: &[Hold], need: Amount) -> NoteNumber {
-    let permit = permit.clone();
-    let slots: SmallVec<[Arc<Slots>; 1]> = holds.iter().map(|hold| hold.slots.clone()).collect();
-    shared.ledger.journal().open(move || opened(call, &permit, &slots, need))
-}
-
-/// A call as the journal has it.
-fn opened(call: CallId, permit: &Permit, slots: &[Arc<Slots>], need: Amount) -> OpenedCall {
-    let estimated = Charge { amount: need, source: Source::Estimated, ..Charge::default() };
-    let of_part = |(part, slots): (u8, &Arc<Slots>)| {
-        let hold = |slot: &Slot| CallHold {
-            part,
-            meter: slot.rule.id.clone(),
-            window: slot.meter.number,
-            held: if slot.rule.id.is_in_progress() { 0 } else { slot.share_of(need) },
-        };
-        slots.slots.iter().map(hold).collect::<Vec<_>>()
-    };
-    OpenedCall {
-        call,
-        labels: tally::labels(permit),
-        if_lost: estimated.sum().unwrap_or_default(),
-        holds: (0..).zip(slots).flat_map(of_part).collect(),
-    }
-}
-
-/// What a call holds in the limits of one party. It settles when it is dropped.
-pub(super) struct Hold {
-    shared: Arc<Shared>,
-    set: Arc<MeterSet>,
-    /// The windows it took from: it settles there, whatever window is open then.
-    slots: Arc<Slots>,
-    need: Amount,
-    observed: Amount,
-}
-
-impl Hold {
-    /// Of `need` that was just taken from `slots`.
-    pub(super) fn new(shared: &Arc<Shared>, set: Arc<MeterSet>, slots: Arc<Slots>, need: Amount) -> Hold {
-        Hold { shared: shared.clone(), set, slots, need, observed: Amount::default() }
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.slots.settle(self.need, self.observed);
-        self.shared.book.mark(&self.set);
     }
 }

@@ -1,42 +1,16 @@
-//! The replicated ledger as this node reads it in its View, and what is on its way there.
+//! The replicated ledger as this node reads it in its View.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use raft::command::{Draw, QuotaBatch};
-use raft::journal::CallPart;
+use raft::command::QuotaBatch;
 use raft::resources::{Kind, Limit, ObjectKey, Spec, is_usable_reference};
 use raft::state::{Meter as LedgerMeter, MeterWindow};
 use raft::{NodeId, Timestamp, View};
 use tokio::time::Instant;
 
-use super::book::{MeterSet, Slot};
 use super::decide::Reading;
-use super::meter::Meter;
-use super::past::PastShare;
+use crate::quota::allowance::Slot;
 use crate::routing::AccessKey;
-
-/// A batch on its way, and whom each entry concerns.
-pub(super) struct InFlight {
-    pub(super) batch: QuotaBatch,
-    /// One for each entry, in order.
-    pub(super) sent: Vec<Sent>,
-    /// The parts of calls that it tells of.
-    pub(super) parts: Vec<CallPart>,
-    /// What it tells of earlier lives.
-    pub(super) past: PastShare,
-    /// Whether the journal was told.
-    pub(super) is_noted: AtomicBool,
-}
-
-/// What an entry of a batch was made of.
-pub(super) struct Sent {
-    pub(super) set: Arc<MeterSet>,
-    /// What `spent` was taken from.
-    pub(super) meter: Arc<Meter>,
-    pub(super) spent: u64,
-    pub(super) draw: Option<Draw>,
-}
 
 /// The ledger's last word on a draw: worth asking again only when something has changed.
 #[derive(Clone, Copy, Debug)]

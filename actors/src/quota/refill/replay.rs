@@ -9,9 +9,9 @@ use raft::state::{MeterId, UsageLabels, UsageRow, UsageSum};
 use tracing::warn;
 
 use super::batch::{self, Draft};
-use super::ledger::Ledger;
-use super::tally;
-use super::tend::Moment;
+use super::moment::Moment;
+use crate::quota::allowance;
+use crate::quota::ledger::Ledger;
 
 /// How far the ledger has been told.
 pub(super) enum Replay {
@@ -127,7 +127,7 @@ fn tell(calls: &VecDeque<PastCall>, draft: &mut Draft, moment: &Moment) -> PastS
             *sum = sum.saturating_add(hold.held);
         }
         if let Some((labels, sum)) = &call.usage {
-            draft.add_bytes(tally::size(labels));
+            draft.add_bytes(allowance::label_bytes(labels));
             used.entry(labels.clone()).or_default().add(sum);
         }
         draft.parts.extend(call.parts.iter().map(|part| (call.call, *part)));

@@ -14,7 +14,7 @@ const FIXED_BYTES: usize = 128;
 
 /// See the module. Bounded by the calls that ended since the last batch.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// By the addresses of caller and subscription, which a call need not be looked at for. Rows of equal labels are one in a batch.
     rows: HashMap<(usize, usize), Row>,
     /// Parts of calls that are accounted with another part.
@@ -53,17 +53,17 @@ impl Tally {
         self.rows.entry(key).or_insert_with(new)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.other_parts.is_empty()
     }
 
     /// Takes rows as of `at` until they have `max` bytes, about, or none are left.
-    pub(super) fn take(&mut self, max: usize, at: Timestamp) -> Taken {
+    pub(crate) fn take(&mut self, max: usize, at: Timestamp) -> Taken {
         let mut taken = Taken::default();
         for (key, row) in std::mem::take(&mut self.rows) {
             if taken.bytes < max {
                 let labels = labels(&row.permit);
-                taken.bytes += size(&labels);
+                taken.bytes += label_bytes(&labels);
                 taken.rows.push(UsageRow { at, labels, sum: row.sum });
                 taken.parts.extend(row.parts);
             } else {
@@ -89,12 +89,12 @@ impl Tally {
 
 /// What goes into a batch.
 #[derive(Default)]
-pub(super) struct Taken {
-    pub(super) rows: Vec<UsageRow>,
+pub(crate) struct Taken {
+    pub(crate) rows: Vec<UsageRow>,
     /// The calls that this is all of.
-    pub(super) parts: Vec<CallPart>,
+    pub(crate) parts: Vec<CallPart>,
     /// The size of the rows, about.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// Under which names a permit's calls are accounted.
@@ -111,7 +111,7 @@ pub(super) fn labels(permit: &Permit) -> UsageLabels {
 }
 
 /// The size of a row, about.
-pub(super) fn size(labels: &UsageLabels) -> usize {
+pub(crate) fn label_bytes(labels: &UsageLabels) -> usize {
     let UsageLabels { user, key: _, subscription, model, organization, cost_center } = labels;
     let texts = [user, &subscription.0, &subscription.1, &model.0, &model.1, organization, cost_center];
     FIXED_BYTES + texts.iter().map(|text| text.len()).sum::<usize>()

@@ -1,4 +1,5 @@
-use raft::resources::LimitKind;
+use raft::resources::{LimitKind, LimitScope};
+use raft::state::Subject;
 
 use super::*;
 

@@ -1,12 +1,14 @@
 //! Where a limit stands, as callers see it in headers and refusals.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use raft::Timestamp;
 use raft::resources::{LimitKind, LimitScope, Price, Unit};
 
 use super::amount::Amount;
-use super::book::Slot;
+use super::set::MeterSet;
+use super::slots::Slot;
 use crate::routing::Name;
 
 /// One limit as a caller sees it, in its unit.
@@ -67,8 +69,17 @@ impl LimitStanding {
     }
 }
 
-/// Every limit at `now`, the tightest first. `own` of what is held counts as used.
-pub(super) fn of_slots<'a>(slots: impl Iterator<Item = &'a Slot>, own: Amount, now: Timestamp) -> Vec<LimitStanding> {
+/// Every limit of some sets at `now`, the tightest first. `own` of what is held counts as used.
+pub(super) fn of_sets<'a>(
+    sets: impl Iterator<Item = &'a Arc<MeterSet>>,
+    own: Amount,
+    now: Timestamp,
+) -> Vec<LimitStanding> {
+    let slots: Vec<_> = sets.map(|set| set.slots.load()).collect();
+    of_slots(slots.iter().flat_map(|slots| &slots.slots), own, now)
+}
+
+fn of_slots<'a>(slots: impl Iterator<Item = &'a Slot>, own: Amount, now: Timestamp) -> Vec<LimitStanding> {
     let mut standings: Vec<LimitStanding> = slots.map(|slot| of(slot, own, now)).collect();
     standings.sort_by_key(|standing| (standing.remaining, standing.window_seconds));
     standings

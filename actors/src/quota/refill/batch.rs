@@ -7,11 +7,13 @@ use raft::command::{Draw, QuotaEntry, QuotaGrant};
 use raft::journal::CallPart;
 use raft::state::{MeterId, Subject, UsageRow};
 
-use super::book::{Rule, Slot};
 use super::decide;
-use super::meter::Meter;
-use super::reading::{self, LastRefusal, Sent};
-use super::tend::{Moment, Tended, Wish};
+use super::moment::Moment;
+use super::outbox::Sent;
+use super::reading::{self, LastRefusal};
+use super::set_state::Tended;
+use super::waiting::Wish;
+use crate::quota::allowance::{Meter, Rule, Slot};
 
 /// So long the ledger's word that a window is still open stands against this node's clock.
 const REFUSAL_STANDS: Duration = Duration::from_millis(100);
@@ -136,7 +138,7 @@ fn draws(tended: &Tended, slots: &[Slot], moment: &Moment, gives_all: bool) -> V
     let Some(first) = tended.waiters.front() else {
         let top_up = |(slot, reading): (&Slot, &decide::Reading)| {
             let is_spared = slot.meter.number == 0 || moment.view.recalled.contains(&*slot.rule.id);
-            if is_spared { None } else { reading.top_up(slot.rate(tended.rate()), sharers) }
+            if is_spared { None } else { reading.top_up(tended.rate().of_slot(slot), sharers) }
         };
         return slots.iter().zip(&readings).map(top_up).collect();
     };
@@ -149,7 +151,7 @@ fn draws(tended: &Tended, slots: &[Slot], moment: &Moment, gives_all: bool) -> V
         // A wish that the ledger has noted is kept up as long as somebody waits: an entry without a draw would end it.
         let kept = if note.is_wanting { readings[at].short(slot.share_of(first.need)) } else { 0 };
         let need = wished[at].max(kept);
-        (need > 0).then(|| Draw { need, extra: decide::extra(slot.rate(tended.rate())), alone: false })
+        (need > 0).then(|| Draw { need, extra: decide::extra(tended.rate().of_slot(slot)), alone: false })
     };
     (0..slots.len()).map(draw).collect()
 }
@@ -180,7 +182,7 @@ pub(super) fn take_answer(tended: &mut Tended, moment: &Moment, entry: &QuotaEnt
         let slots = tended.set.slots.load_full();
         let meter = &slots.slots[at].meter;
         meter.grant(grant.granted);
-        meter.set_low_water(decide::low_water(meter.free(), slots.slots[at].rate(tended.rate())));
+        meter.set_low_water(decide::low_water(meter.free(), tended.rate().of_slot(&slots.slots[at])));
         let was_refused = sent.draw.is_some() && grant.granted == 0;
         let note = &mut tended.notes[at];
         note.is_wanting = was_refused;

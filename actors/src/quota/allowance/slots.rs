@@ -1,0 +1,154 @@
+//! A slot is one limit with the window that is open now; [`Slots`] are all limits of a set.
+//!
+//! Slots are published whole, so a reservation keeps the meters it took from and settles in the window it belongs to, whatever
+//! happened since.
+
+use std::sync::Arc;
+
+use raft::Timestamp;
+use raft::resources::{Enforcement, Limit, Price, Unit};
+use raft::state::MeterId;
+
+use super::amount::Amount;
+use super::meter::Meter;
+use super::set::Party;
+use crate::routing::AccessKey;
+
+/// One limit, its current window, and what the ledger last said of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) rule: Arc<Rule>,
+    pub(crate) meter: Arc<Meter>,
+    /// Charged in the meter's window beside what the meter says was used, as this node last saw it.
+    pub(crate) settled: u64,
+    /// Held in that window by other nodes, or stranded.
+    pub(crate) elsewhere: u64,
+}
+
+/// One limit of somebody.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Rule {
+    pub(crate) id: Arc<MeterId>,
+    pub(crate) limit: u64,
+    /// The window as written.
+    pub(super) window: String,
+    /// Nothing may ever be used beyond it.
+    pub(super) is_hard: bool,
+    /// Of tokens, if it counts money.
+    pub(crate) price: Price,
+}
+
+impl Rule {
+    /// What the limit counts.
+    pub(crate) fn unit(&self) -> Unit {
+        self.id.limit.unit
+    }
+
+    /// How much of it is gone once a call has used `amount` and ended.
+    pub(super) fn used_of(&self, amount: Amount) -> u64 {
+        amount.used_of(self.unit(), self.price)
+    }
+}
+
+impl Slot {
+    /// A slot of a limit of which nothing is known yet.
+    pub(crate) fn new(rule: Arc<Rule>) -> Slot {
+        Slot { rule, meter: Arc::default(), settled: 0, elsewhere: 0 }
+    }
+
+    /// How much of it a call takes that needs `need`: a call larger than the whole limit takes the whole limit, unless that is hard.
+    pub(crate) fn share_of(&self, need: Amount) -> u64 {
+        let share = need.held_of(self.rule.unit(), self.rule.price);
+        if self.rule.is_hard { share } else { share.min(self.rule.limit) }
+    }
+
+    /// Whether `need` cannot be had before the window ends, whatever comes back: so much is really spent.
+    pub(super) fn is_spent_for(&self, need: Amount, now: Timestamp) -> bool {
+        self.meter.number != 0
+            && self.meter.ends > now
+            && self.used().saturating_add(self.share_of(need)) > self.rule.limit
+    }
+
+    /// Used in the meter's window, by everybody, as far as this node knows.
+    pub(super) fn used(&self) -> u64 {
+        self.settled.saturating_add(self.meter.used())
+    }
+}
+
+/// Everything a reservation takes from, published whole.
+#[derive(Default, Debug)]
+pub(crate) struct Slots {
+    /// All limits that the subscription said, these slots' among them. `None`: the subscription or the model is gone.
+    pub(crate) limits: Option<Vec<Limit>>,
+    pub(crate) slots: Vec<Slot>,
+}
+
+impl Slots {
+    /// Slots of a party under `limits`; meters of `before` that go on being limits, as high as before or higher, are kept.
+    pub(crate) fn of(key: &AccessKey, party: &Party, limits: Option<Vec<Limit>>, before: &Slots) -> Slots {
+        let mut slots: Vec<Slot> = Vec::new();
+        for limit in limits.iter().flatten().filter(|limit| limit.scope == party.scope) {
+            let id = Arc::new(MeterId {
+                subscription: (key.subscription.namespace.to_string(), key.subscription.name.to_string()),
+                model: (key.model.namespace.to_string(), key.model.name.to_string()),
+                limit: limit.kind(),
+                subject: party.subject.clone(),
+            });
+            let is_hard = limit.enforcement == Enforcement::Hard;
+            let (window, price) = (limit.window.clone(), limit.price);
+            let rule = Arc::new(Rule { id, limit: limit.limit, window, is_hard, price });
+            // Two limits of one kind are one: the smaller, or of two alike the hard one.
+            if let Some(slot) = slots.iter_mut().find(|slot| slot.rule.id == rule.id) {
+                if (rule.limit, !rule.is_hard) < (slot.rule.limit, !slot.rule.is_hard) {
+                    slot.rule = rule;
+                }
+                continue;
+            }
+            // Under a lowered limit the meter begins empty: what was granted under the higher one goes back unspent.
+            let known = before.slots.iter().find(|slot| slot.rule.id == rule.id && slot.rule.limit <= rule.limit);
+            slots.push(
+                known.map_or_else(|| Slot::new(rule.clone()), |slot| Slot { rule: rule.clone(), ..slot.clone() }),
+            );
+        }
+        Slots { limits, slots }
+    }
+
+    /// Whether a permit under `limits` may take from these slots.
+    pub(crate) fn stand_for(&self, limits: &[Limit]) -> bool {
+        self.limits.as_deref() == Some(limits)
+    }
+
+    /// Reserves `need` in every slot, or in none.
+    pub(super) fn take(&self, need: Amount) -> bool {
+        for (at, slot) in self.slots.iter().enumerate() {
+            if !slot.meter.take(slot.share_of(need)) {
+                for taken in &self.slots[..at] {
+                    taken.meter.put_back(taken.share_of(need));
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Ends a reservation of `need` of which (or beyond which) `used` was used.
+    pub(super) fn settle(&self, need: Amount, used: Amount) {
+        for slot in &self.slots {
+            slot.meter.settle(slot.share_of(need), slot.rule.used_of(used));
+        }
+    }
+
+    /// Gives back what a reservation of `before` holds beyond one of `after`.
+    pub(super) fn give_back(&self, before: Amount, after: Amount) {
+        for slot in &self.slots {
+            slot.meter.put_back(slot.share_of(before) - slot.share_of(after));
+        }
+    }
+
+    pub(super) fn is_low(&self) -> bool {
+        self.slots.iter().any(|slot| slot.meter.is_low())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,30 @@
+//! What is known at one moment.
+
+use std::sync::Arc;
+
+use raft::{NodeId, Timestamp, View};
+use tokio::time::Instant;
+
+use super::outbox::Outbox;
+use super::reading;
+use crate::quota::ledger::Ledger;
+
+/// See the module.
+pub(super) struct Moment {
+    pub(super) view: Arc<View>,
+    pub(super) node: NodeId,
+    pub(super) now: Timestamp,
+    pub(super) instant: Instant,
+    /// Whether the batch in flight is in the View. Until its answer is handled, what it draws is neither in the book nor available.
+    pub(super) is_answer_due: bool,
+}
+
+impl Moment {
+    pub(super) fn now(ledger: &Ledger, outbox: &Outbox) -> Moment {
+        let view = ledger.view();
+        let now = ledger.now_in(&view);
+        let node = ledger.node();
+        let is_answer_due = outbox.in_flight().is_some_and(|in_flight| reading::has_applied(&view, &in_flight.batch));
+        Moment { view, node, now, instant: Instant::now(), is_answer_due }
+    }
+}
