@@ -1,6 +1,6 @@
 //! Who may know whom: `simulation -> node -> actors -> raft`, and the simulated replica knows none of them.
 
-use crate::tree::Source;
+use crate::tree::{Source, sources};
 use crate::{check, said};
 
 /// A crate of ours: its directory, its name in Rust, its package, and which of ours it may name.
@@ -24,6 +24,34 @@ const LAYERS: [Layer; 7] = [
 
 /// What only `raft` works with.
 const ENGINES: [&str; 3] = [concat!("open", "raft"), concat!("sl", "ed"), concat!("bin", "code")];
+
+/// A part of a crate, and the names that it must not use.
+struct Room {
+    /// A file, or a directory with `/` at its end.
+    path: &'static str,
+    unknown: &'static [&'static str],
+    /// Why.
+    reason: &'static str,
+}
+
+/// The rooms of quota: `refill -> allowance -> ledger`. Names of the module above would lead back to the refill.
+const ROOMS: [Room; 5] = [
+    room("actors/src/quota/ledger.rs", &["allowance", "refill", "Quota", "QuotaActor"], "the ledger knows no room"),
+    room("actors/src/quota/allowance/", &["refill", "Refill", "Outbox", "Quota", "QuotaActor"], QUOTA_ARROW),
+    room("actors/src/quota/allowance/", &["ractor", "Cluster", "cluster"], "requests know no actor and no cluster"),
+    room(
+        "actors/src/quota/refill/",
+        &["Quota", "Cluster", "cluster"],
+        "the refill reaches the cluster through the ledger",
+    ),
+    room("actors/src/quota/mod.rs", &["Cluster", "cluster"], "quota reaches the cluster through the ledger"),
+];
+
+const QUOTA_ARROW: &str = "what requests touch knows nothing of what keeps it filled";
+
+const fn room(path: &'static str, unknown: &'static [&'static str], reason: &'static str) -> Room {
+    Room { path, unknown, reason }
+}
 
 const fn layer(
     directory: &'static str,
@@ -86,6 +114,33 @@ fn dependencies(source: &Source) -> Vec<(usize, String)> {
     named
 }
 
+fn rooms_follow_their_arrows(source: &Source) -> Vec<(usize, String)> {
+    let is_in = |room: &Room| match room.path.ends_with('/') {
+        true => source.path.starts_with(room.path),
+        false => source.path == room.path,
+    };
+    let mut wrong = Vec::new();
+    for room in ROOMS.iter().filter(|room| is_in(room)) {
+        for (number, line) in source.lines() {
+            // Variants of the ledger's commands, which have the name of the handle.
+            let code = code(line).replace("Command::Quota", "").replace("Reply::Quota", "");
+            let named = names(&code).find(|name| room.unknown.contains(name));
+            wrong.extend(named.map(|name| (number, format!("must not name {name}: {}", room.reason))));
+        }
+    }
+    wrong
+}
+
+/// A line without its comment.
+fn code(line: &str) -> &str {
+    line.split_once("//").map_or(line, |(code, _)| code)
+}
+
+/// The names in a line of Rust.
+fn names(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !c.is_alphanumeric() && c != '_')
+}
+
 fn only_raft_names_its_engines(source: &Source) -> Vec<(usize, String)> {
     // Log filters are by module, and this one quiets the consensus.
     let is_exempt = source.path.starts_with("raft/") || source.path == "node/src/observability/logging.rs";
@@ -93,8 +148,7 @@ fn only_raft_names_its_engines(source: &Source) -> Vec<(usize, String)> {
         return Vec::new();
     }
     // A comment may say what stands behind a door.
-    let code = |line: &str| line.split_once("//").map_or(line.len(), |(code, _)| code.len());
-    let named = |line: &str| ENGINES.into_iter().find(|engine| words(&line[..code(line)]).any(|word| word == *engine));
+    let named = |line: &str| ENGINES.into_iter().find(|engine| words(code(line)).any(|word| word == *engine));
     let wrong = source.lines().filter_map(|(number, line)| Some((number, named(line)?)));
     wrong.map(|(number, engine)| (number, format!("only raft names {engine}"))).collect()
 }
@@ -129,6 +183,42 @@ fn nobody_imports_against_the_arrow() {
         ("actors/Cargo.toml", "[package]\nname = \"tollgate\"\n[dependencies]\nraft.workspace = true"),
     ] {
         assert_eq!(said(rule, path, text), [""; 0], "{path}");
+    }
+}
+
+#[test]
+fn rooms_of_quota_do_not_import_in_a_circle() {
+    check(rooms_follow_their_arrows);
+    let rooms = ["ledger.rs", "allowance/", "refill/"].map(|room| format!("actors/src/quota/{room}"));
+    for room in rooms {
+        let has_files = sources().iter().any(|source| source.path.starts_with(&room));
+        assert!(has_files, "{room} has moved: the rule guards nothing");
+    }
+    let rule = rooms_follow_their_arrows;
+    for (file, line, name) in [
+        ("allowance/set.rs", "use crate::quota::refill::Outbox;", "refill"),
+        ("allowance/set.rs", "use super::super::{ledger::Ledger, refill};", "refill"),
+        ("allowance/slots/tests.rs", "    let outbox: Arc<Outbox> = make();", "Outbox"),
+        ("allowance/mod.rs", "use super::QuotaActor as Actor;", "QuotaActor"),
+        ("allowance/hold.rs", "use raft::Cluster;", "Cluster"),
+        ("refill/actor.rs", "use crate::quota::Quota;", "Quota"),
+        ("refill/sending.rs", "self.cluster.propose(command)", "cluster"),
+        ("ledger.rs", "use super::allowance::Slot;", "allowance"),
+        ("mod.rs", "    cluster: raft::Cluster,", "cluster"),
+    ] {
+        let said = said(rule, &format!("actors/src/quota/{file}"), line);
+        assert_eq!(said.len(), 1, "{file}: {said:?}");
+        assert!(said[0].starts_with(&format!("actors/src/quota/{file}:1: must not name {name}: ")), "{said:?}");
+    }
+    for (file, line) in [
+        ("allowance/set.rs", "/// Told to the refill, see [`Quota`]."),
+        ("allowance/refusal.rs", "pub enum QuotaRefusal {"),
+        ("refill/batch.rs", "use crate::quota::allowance::{MeterSet, Slot};"),
+        ("refill/actor.rs", "pub(crate) struct QuotaActor;"),
+        ("refill/sending.rs", "Ok(Applied { reply: Reply::Quota(grants), .. }) => {}"),
+        ("ledger.rs", "use raft::{Cluster, View};"),
+    ] {
+        assert_eq!(said(rule, &format!("actors/src/quota/{file}"), line), [""; 0], "{file}");
     }
 }
 
