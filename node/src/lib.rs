@@ -12,7 +12,10 @@ pub mod node;
 pub mod observability;
 pub mod tls;
 
+mod anthropic;
+mod credentials;
 mod files;
+mod model_id;
 
 use actors::Actors;
 use raft::Cluster;

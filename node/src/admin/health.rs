@@ -12,8 +12,8 @@ use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use raft::resources::{Kind, Spec};
 
-use super::credentials::bearer;
 use crate::Context;
+use crate::credentials::bearer;
 
 /// Members may read `/metrics`, as in Kubernetes.
 const MONITORING_GROUP: &str = "system:monitoring";

@@ -8,7 +8,6 @@
 //! `Cluster::propose`. None keeps state of its own, and the gateway never imports this module.
 
 mod body;
-mod credentials;
 mod health;
 mod json;
 mod kube;

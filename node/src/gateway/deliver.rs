@@ -11,11 +11,13 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 
 use super::body::CallBody;
+use super::dialect::Dialect;
 use super::endpoint::{Endpoint, Kind};
 use super::progress::Progress;
 use super::proxy::Answer;
 use super::refusal::Refusal;
 use super::respond;
+use super::retry::RetryAdvice;
 use super::settle::Bill;
 use super::stream::{Body, Relay};
 use super::usage::{self, Reported};
@@ -50,21 +52,23 @@ pub(super) async fn deliver(
         response
     } else {
         let failed = |stage| context.metrics.upstream_failed(&permit.model().id.name, stage);
-        whole(answer, bill, endpoint, failed).await?
+        whole(context, answer, bill, endpoint, failed).await?
     };
     *response.status_mut() = status;
     Ok(response)
 }
 
 async fn whole(
+    context: &Context,
     mut answer: Answer,
     mut bill: Bill,
     endpoint: &Endpoint,
     failed: impl Fn(&'static str),
 ) -> Result<Response<Body>, Refusal> {
     let status = answer.head.status;
+    let retry = RetryAdvice::read(&answer.head.headers, context.doors.clock.wall());
     let judged = match answer.body.collect(if status.is_success() { ANSWER_MAX } else { ERROR_MAX }).await {
-        Ok(body) => judge(status, &body, endpoint).map(|reported| (body, reported)),
+        Ok(body) => judge(status, &body, endpoint, retry).map(|reported| (body, reported)),
         Err(error) => Err(error.into()),
     };
     match judged {
@@ -80,6 +84,9 @@ async fn whole(
             let mut response = Response::new(Body::Whole(body));
             let kind = answer.head.headers.remove(header::CONTENT_TYPE).unwrap_or(JSON);
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            if !status.is_success() {
+                retry.add_to(response.headers_mut());
+            }
             // After settling: whoever reads the headers knows what the call cost, not what it held.
             respond::add_limits(&bill.standing(), endpoint.dialect(), response.headers_mut());
             Ok(response)
@@ -101,13 +108,17 @@ async fn whole(
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Whether an answer is one, and what it used. Its text may repeat the prompt, so it goes to the caller and never into a log.
-fn judge(status: StatusCode, body: &Bytes, endpoint: &Endpoint) -> Result<Reported, Refusal> {
+fn judge(status: StatusCode, body: &Bytes, endpoint: &Endpoint, retry: RetryAdvice) -> Result<Reported, Refusal> {
     match status {
         status if status.is_success() => judge_success(body, endpoint),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Refusal::BadAnswer("it wants credentials")),
         status if status.is_client_error() => match complaint(body) {
-            Some(Complaint { is_error_object: true, .. }) => Ok(Reported::Nothing),
-            other => Err(Refusal::Replica { status, message: message_of(other, "the replica refused the call") }),
+            Some(Complaint { is_error_object: true, .. }) if endpoint.dialect() != Dialect::Anthropic => {
+                Ok(Reported::Nothing)
+            }
+            other => {
+                Err(Refusal::Replica { status, message: message_of(other, "the replica refused the call"), retry })
+            }
         },
         status if status.is_server_error() => {
             let message = message_of(complaint(body), "the replica failed");
@@ -115,7 +126,7 @@ fn judge(status: StatusCode, body: &Bytes, endpoint: &Endpoint) -> Result<Report
             if endpoint.kind == Kind::Messages && is_about_context_length(&message) {
                 return Err(Refusal::InvalidBody { message, field: None });
             }
-            Err(Refusal::Replica { status, message })
+            Err(Refusal::Replica { status, message, retry })
         }
         _ => Err(Refusal::BadAnswer("it redirects")),
     }
@@ -145,7 +156,7 @@ fn was_aborted(body: &[u8]) -> bool {
 /// What an error answer says.
 struct Complaint {
     message: String,
-    /// It is `{"error": {…}}`, which SDKs of either dialect understand.
+    /// It is `{"error": {…}}`, which OpenAI's SDKs understand as it is. Anthropic's want a type of theirs in it.
     is_error_object: bool,
 }
 
@@ -208,7 +219,12 @@ mod tests {
         ];
         for (path, status, body, expected) in table {
             let endpoint = Endpoint::at(path).unwrap();
-            let judged = match judge(StatusCode::from_u16(status).unwrap(), &Bytes::from(body), endpoint) {
+            let judged = match judge(
+                StatusCode::from_u16(status).unwrap(),
+                &Bytes::from(body),
+                endpoint,
+                RetryAdvice::default(),
+            ) {
                 Ok(Reported::Tokens(Usage { input: 1, output: 2, .. })) => "tokens".to_owned(),
                 Ok(Reported::Nothing) => "nothing".to_owned(),
                 Ok(other) => format!("{other:?}"),

@@ -27,8 +27,10 @@ mod refusal;
 mod request;
 mod reserve;
 mod respond;
+mod retry;
 mod settle;
 mod sse;
+mod stateless;
 mod stream;
 mod trace;
 mod upstream;
@@ -130,6 +132,7 @@ impl Inner {
         self.check_serving()?;
         let caller = authenticate(context, &head.headers)?;
         let body = CallBody::scan_in_steps(body::read(body).await?, endpoint).await?;
+        stateless::check(endpoint, body.bytes())?;
         let began = Instant::now();
         let permit = authorize(context, caller, path.as_ref(), body.model.as_deref(), &head.headers)?;
         known.note(&permit);
@@ -151,13 +154,27 @@ impl Inner {
         deliver(context, answer, bill, &permit, endpoint, &body).await
     }
 
-    /// The list of the one model at its prefix: authorized, never metered.
-    fn models(&self, path: &ModelPath<'_>, head: &Parts, known: &mut Known) -> Result<Response<Body>, Refusal> {
+    /// The list of the one model at its prefix, or the model itself if `id` is one of its names: authorized, never metered.
+    fn models(
+        &self,
+        path: &ModelPath<'_>,
+        id: Option<&str>,
+        head: &Parts,
+        known: &mut Known,
+    ) -> Result<Response<Body>, Refusal> {
         self.check_serving()?;
         let caller = authenticate(&self.context, &head.headers)?;
-        let permit = authorize(&self.context, caller, Some(path), None, &head.headers)?;
+        let permit =
+            authorize(&self.context, caller, Some(path), id, &head.headers).map_err(|refusal| match refusal {
+                Refusal::ModelMismatch { body, .. } => Refusal::UnknownModel(body),
+                refusal => refusal,
+            })?;
         known.note(&permit);
-        Ok(respond::models(&permit, &self.context.cluster.view()))
+        let view = self.context.cluster.view();
+        match id {
+            Some(_) => Ok(respond::model(&permit, &view, head)),
+            None => respond::models(&permit, &view, head),
+        }
     }
 
     fn check_serving(&self) -> Result<(), Refusal> {
@@ -166,11 +183,14 @@ impl Inner {
 
     /// Answers any request on the gateway's port.
     async fn answer(&self, request: Request<accept::Body>) -> Response<Body> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        request::tidy(&mut head.uri);
         let id = self.request_id(&head);
         let mut known = Known::default();
+        let spoken = Dialect::of_request(head.uri.path(), &head.headers);
         let (route, dialect, result) = match request::target(&head) {
-            Err(refusal) => ("none", Dialect::OpenAi, Err(refusal)),
+            Err(refusal) => ("none", spoken, Err(refusal)),
+            Ok(Target::Root) => ("/", spoken, Ok(respond::root())),
             Ok(Target::Public) => {
                 let closes = is_chunked(&head);
                 let mut response = self.public(Request::from_parts(head, body)).await;
@@ -179,7 +199,9 @@ impl Inner {
                 }
                 return response;
             }
-            Ok(Target::Models(path)) => ("/v1/models", Dialect::OpenAi, self.models(&path, &head, &mut known)),
+            Ok(Target::Models { model, id: asked }) => {
+                ("/v1/models", spoken, self.models(&model, asked.as_deref(), &head, &mut known))
+            }
             Ok(Target::Call { endpoint, model }) => {
                 let result = self.call(endpoint, model, (&head, body), &id, &mut known).await;
                 (endpoint.path, endpoint.dialect(), result)
@@ -201,6 +223,9 @@ impl Inner {
         };
         known.count(&self.context, route, response.status().as_u16());
         debug!(route, status = response.status().as_u16(), ?id, "answered");
+        if dialect == Dialect::Anthropic {
+            response.headers_mut().insert("request-id", id.clone());
+        }
         response.headers_mut().insert("x-request-id", id);
         if closes && head.version < Version::HTTP_2 {
             close_after(&mut response);

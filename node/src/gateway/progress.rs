@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+use http::StatusCode;
 use memchr::memmem::{self, Finder};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -11,6 +12,7 @@ use serde_json::value::RawValue;
 use super::endpoint::Kind;
 use super::sse::{Event, Verdict};
 use super::usage::{self, Reported, Usage};
+use crate::anthropic;
 
 /// How far a stream has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,7 +21,7 @@ pub(super) enum Stage {
     Open,
     /// It said that it is complete.
     Complete,
-    /// It carried its own error, which the caller has got.
+    /// It carried its own error, which the caller has got, or gets as [`Progress::take_failure`] says.
     Failed,
     /// The replica gave up on it without saying so in an event of its own.
     Aborted,
@@ -49,6 +51,15 @@ pub(super) struct Progress {
     /// Since the last report, like the next.
     pieces: u64,
     text_bytes: u64,
+    failure: Option<Failure>,
+}
+
+/// An error of the replica in a Messages stream that the clients of this dialect would not understand as it came.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Failure {
+    /// One of Anthropic's types.
+    pub(super) kind: &'static str,
+    pub(super) message: String,
 }
 
 /// Finders are built once: they are used on every event.
@@ -84,6 +95,7 @@ impl Progress {
             input: 0,
             pieces: 0,
             text_bytes: 0,
+            failure: None,
         }
     }
 
@@ -95,6 +107,11 @@ impl Progress {
     pub(super) fn reported(&self) -> Option<Usage> {
         let reported = self.reported?;
         Some(Usage { output: reported.output.saturating_add(self.counted()), ..reported })
+    }
+
+    /// What the caller is told in place of the error event that was left out.
+    pub(super) fn take_failure(&mut self) -> Option<Failure> {
+        self.failure.take()
     }
 
     /// Whether it reported something that cannot be true.
@@ -211,10 +228,40 @@ impl Progress {
                 self.text_bytes += bytes;
             }
             b"message_stop" => self.stage = Stage::Complete,
-            b"error" => self.stage = Stage::Failed,
+            b"error" => return self.note_message_error(event),
+            // In OpenAI's form, which has no types.
+            _ if event.data.starts_with(b"{\"error\"") => return self.note_message_error(event),
             _ => {}
         }
         Verdict::Pass
+    }
+
+    /// An error goes on as it came if it is in Anthropic's form and of one of Anthropic's types.
+    fn note_message_error(&mut self, event: &Event<'_>) -> Verdict {
+        #[derive(Deserialize)]
+        struct Inner {
+            r#type: Option<String>,
+            message: Option<String>,
+            code: Option<serde_json::Value>,
+        }
+        #[derive(Deserialize)]
+        struct Outer {
+            r#type: Option<String>,
+            error: Inner,
+        }
+        self.stage = Stage::Failed;
+        let Outer { r#type, error } = serde_json::from_slice(&event.data)
+            .unwrap_or(Outer { r#type: None, error: Inner { r#type: None, message: None, code: None } });
+        let known = error.r#type.as_deref().and_then(anthropic::known_error_kind);
+        if event.name == b"error" && r#type.as_deref() == Some("error") && known.is_some() && error.message.is_some() {
+            return Verdict::Pass;
+        }
+        let status = error.code.and_then(|code| StatusCode::from_u16(u16::try_from(code.as_u64()?).ok()?).ok());
+        self.failure = Some(Failure {
+            kind: known.or(status.map(anthropic::error_kind)).unwrap_or("api_error"),
+            message: error.message.unwrap_or_else(|| "the replica failed".to_owned()),
+        });
+        Verdict::Remove
     }
 
     fn note_response(&mut self, event: &Event<'_>) -> Verdict {
@@ -358,6 +405,35 @@ mod tests {
         let mut message = stream(Kind::Messages, false);
         note(&mut message, "error", r#"{"type":"error","error":{}}"#);
         assert_eq!(message.stage(), Stage::Failed);
+    }
+
+    #[test]
+    fn errors_in_a_messages_stream_have_types_that_its_clients_know() {
+        let table = [
+            ("error", r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#, None),
+            ("error", r#"{"type":"error","error":{"type":"internal_error","message":"m"}}"#, Some(("api_error", "m"))),
+            (
+                "",
+                r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#,
+                Some(("overloaded_error", "m")),
+            ),
+            (
+                "",
+                r#"{"error":{"message":"m","type":"BadRequestError","code":400}}"#,
+                Some(("invalid_request_error", "m")),
+            ),
+            ("", r#"{"error":{"message":"m","code":529}}"#, Some(("overloaded_error", "m"))),
+            ("", r#"{"error":{"message":"m","code":"x"}}"#, Some(("api_error", "m"))),
+            ("error", "what", Some(("api_error", "the replica failed"))),
+        ];
+        for (name, data, expected) in table {
+            let mut message = stream(Kind::Messages, false);
+            let verdict = note(&mut message, name, data);
+            let failure = message.take_failure();
+            let said = failure.as_ref().map(|failure| (failure.kind, failure.message.as_str()));
+            assert_eq!((message.stage(), said), (Stage::Failed, expected), "{data}");
+            assert_eq!(verdict == Verdict::Pass, expected.is_none(), "{data}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, response};
 use super::endpoint::Endpoint;
 use super::pick::{Shape, rank};
 use super::refusal::Refusal;
+use super::retry::RetryAdvice;
 use super::settle::Bill;
 use super::upstream::{AnswerBody, Outgoing, Upstream, UpstreamError};
 use crate::Context;
@@ -94,7 +95,7 @@ pub(super) async fn proxy(
             }
         };
         bill.sent();
-        match attempt(upstream, route.base(), request.clone()).await {
+        match attempt(context, upstream, route.base(), request.clone()).await {
             Ok((head, body)) => return Ok(Answer { head, body, route }),
             Err(failed) => {
                 route.report(Outcome::FailedBeforeFirstByte);
@@ -116,32 +117,37 @@ pub(super) async fn proxy(
 enum Failed {
     Upstream(UpstreamError),
     /// 502 or 503.
-    Status(StatusCode),
+    Status(StatusCode, RetryAdvice),
 }
 
 impl Failed {
     fn is_retryable(&self) -> bool {
         match self {
             Failed::Upstream(error) => error.is_retryable(),
-            Failed::Status(_) => true,
+            Failed::Status(..) => true,
         }
     }
 
     fn into_refusal(self) -> Refusal {
         match self {
             Failed::Upstream(error) => error.into(),
-            Failed::Status(status) => {
-                Refusal::Replica { status, message: "the replicas cannot take the call now".to_owned() }
+            Failed::Status(status, retry) => {
+                Refusal::Replica { status, message: "the replicas cannot take the call now".to_owned(), retry }
             }
         }
     }
 }
 
-async fn attempt(upstream: &Upstream, base: &str, request: Outgoing) -> Result<(response::Parts, AnswerBody), Failed> {
+async fn attempt(
+    context: &Context,
+    upstream: &Upstream,
+    base: &str,
+    request: Outgoing,
+) -> Result<(response::Parts, AnswerBody), Failed> {
     let mut exchange = upstream.send(base, request).await.map_err(Failed::Upstream)?;
     let status = exchange.head.status;
     if status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE {
-        return Err(Failed::Status(status));
+        return Err(Failed::Status(status, RetryAdvice::read(&exchange.head.headers, context.doors.clock.wall())));
     }
     if is_event_stream(&exchange.head.headers) {
         exchange.body.wait_for_first().await.map_err(Failed::Upstream)?;

@@ -27,6 +27,11 @@ impl Record {
         Record { id: id.clone(), endpoint, began: Instant::now(), first_token: None, span }
     }
 
+    /// The id of the call, as its caller knows it.
+    pub(super) fn id(&self) -> &str {
+        self.id.to_str().unwrap_or_default()
+    }
+
     /// A stream has brought tokens.
     pub(super) fn streamed(&mut self) {
         if self.first_token.is_none() {

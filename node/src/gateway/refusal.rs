@@ -5,6 +5,8 @@ use std::time::Duration;
 use actors::{Denied, NoReplica, QuotaRefusal, Unauthenticated};
 use http::StatusCode;
 
+use super::retry::RetryAdvice;
+
 /// Why a call was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
@@ -25,9 +27,17 @@ pub(super) enum Refusal {
         /// What it accepts.
         allowed: &'static str,
     },
+    /// The client wants a WebSocket. Codex, for one, goes on over HTTP at once when it is told so.
+    #[error(
+        "{path} is served over plain HTTP and not over WebSocket: send a POST, with `stream: true` for a stream of events"
+    )]
+    NoWebSocket {
+        /// The upstream path.
+        path: &'static str,
+    },
     /// Replicas keep no state that a gateway could find again.
     #[error(
-        "stored responses are not supported: a response is kept, if at all, by the one replica that made it; send `store: false` and the whole input"
+        "no such response or conversation: none is kept here, whatever `store` says; send the whole input with each request"
     )]
     NotStored,
     /// Who calls?
@@ -93,6 +103,8 @@ pub(super) enum Refusal {
         status: StatusCode,
         /// Of the answer, or ours where it had none.
         message: String,
+        /// What the replica says about another attempt.
+        retry: RetryAdvice,
     },
 }
 
@@ -119,9 +131,9 @@ impl Refusal {
             | Refusal::InvalidBody { .. }
             | Refusal::AmbiguousModel { .. }
             | Refusal::ModelMismatch { .. } => StatusCode::BAD_REQUEST,
-            Refusal::NoSuchPath { .. } | Refusal::UnknownModel(_) => StatusCode::NOT_FOUND,
+            Refusal::NoSuchPath { .. } | Refusal::NotStored | Refusal::UnknownModel(_) => StatusCode::NOT_FOUND,
+            Refusal::NoWebSocket { .. } => StatusCode::UPGRADE_REQUIRED,
             Refusal::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Refusal::NotStored => StatusCode::NOT_IMPLEMENTED,
             Refusal::Unauthenticated(Unauthenticated::Missing | Unauthenticated::UnknownToken) => {
                 StatusCode::UNAUTHORIZED
             }
@@ -149,7 +161,8 @@ impl Refusal {
             Refusal::BadRequest(_) | Refusal::InvalidBody { .. } => "invalid_request",
             Refusal::NoSuchPath { .. } => "unknown_url",
             Refusal::MethodNotAllowed { .. } => "method_not_allowed",
-            Refusal::NotStored => "not_supported",
+            Refusal::NoWebSocket { .. } => "web_socket_not_supported",
+            Refusal::NotStored => "not_stored",
             Refusal::Unauthenticated(_) => "invalid_api_key",
             Refusal::ForgedIdentity(_) => "forged_identity",
             Refusal::Body(crate::accept::BodyError::TooLarge { .. }) => "request_too_large",
@@ -190,6 +203,15 @@ impl Refusal {
             Refusal::NotServing => Some(Duration::from_secs(1)),
             // Probes look at a replica about that often.
             Refusal::NoReplica(_) => Some(Duration::from_secs(2)),
+            Refusal::Replica { retry, .. } => retry.after,
+            _ => None,
+        }
+    }
+
+    /// Value of `x-should-retry`, if a replica has an opinion.
+    pub(super) fn should_retry(&self) -> Option<bool> {
+        match self {
+            Refusal::Replica { retry, .. } => retry.should,
             _ => None,
         }
     }

@@ -1,7 +1,8 @@
 //! The head of a request: which path it means, and whether it is sound enough to be looked at further.
 //!
-//! Paths are decoded once, segment by segment, after splitting: an encoded slash stays part of its segment and is
-//! refused there. Nothing of the head is ever copied upstream as it is; [`super::proxy`] builds a new one.
+//! Slashes that say nothing are left out first. Paths are decoded once, segment by segment, after splitting: an encoded slash stays part of
+//! its segment and is refused there, but for the id behind `/v1/models/`. Nothing of the head is ever copied upstream as it is;
+//! [`super::proxy`] builds a new one.
 
 use std::borrow::Cow;
 
@@ -11,6 +12,7 @@ use percent_encoding::percent_decode_str;
 
 use super::endpoint::Endpoint;
 use super::refusal::Refusal;
+use crate::model_id;
 
 /// What a request is about.
 #[derive(PartialEq, Debug)]
@@ -22,8 +24,15 @@ pub(super) enum Target<'a> {
         /// The model the path names; without one the body names it.
         model: Option<ModelPath<'a>>,
     },
-    /// The list of one model, at its own prefix.
-    Models(ModelPath<'a>),
+    /// The list of one model at its own prefix, or of that list the model `id`.
+    Models {
+        /// Of which model.
+        model: ModelPath<'a>,
+        /// Decoded.
+        id: Option<String>,
+    },
+    /// What is this?
+    Root,
     /// Something the node's public API answers: `/v1/models`, `/maas-api/…`, health.
     Public,
 }
@@ -35,11 +44,39 @@ pub(super) struct ModelPath<'a> {
     pub(super) name: Cow<'a, str>,
 }
 
-/// Finds what `head` asks for, or why it is not listened to.
+/// Leaves out of a path what says nothing: a slash at its end, and slashes behind a slash. Base URLs end in a slash as often as not.
+pub(super) fn tidy(uri: &mut Uri) {
+    let path = uri.path();
+    if !path.starts_with('/') || !(path.contains("//") || path.len() > 1 && path.ends_with('/')) {
+        return;
+    }
+    let mut tidied = String::with_capacity(path.len());
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        tidied.push('/');
+        tidied.push_str(segment);
+    }
+    if tidied.is_empty() {
+        tidied.push('/');
+    }
+    if let Some(query) = uri.query() {
+        tidied.push('?');
+        tidied.push_str(query);
+    }
+    let mut parts = std::mem::take(uri).into_parts();
+    parts.path_and_query = tidied.parse().ok();
+    *uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// Finds what `head` asks for, or why it is not listened to. Its path is [tidy].
 pub(super) fn target(head: &Parts) -> Result<Target<'_>, Refusal> {
     check_framing(head)?;
     check_authority(&head.uri, &head.headers, head.version)?;
-    let path = head.uri.path();
+    let whole = head.uri.path();
+    if let "/" | "/v1" = whole {
+        check_method(&head.method, &READ, "/", "GET")?;
+        return Ok(Target::Root);
+    }
+    let (path, id) = model_id::split(whole).map_err(|bad| Refusal::BadRequest(bad.to_string()))?;
     if is_public(path) {
         check_segments(path)?;
         return Ok(Target::Public);
@@ -48,17 +85,41 @@ pub(super) fn target(head: &Parts) -> Result<Target<'_>, Refusal> {
     if rest == "/v1/models"
         && let Some(model) = model
     {
-        check_method(&head.method, &[Method::GET, Method::HEAD], "/v1/models", "GET")?;
-        return Ok(Target::Models(model));
+        check_method(&head.method, &READ, "/v1/models", "GET")?;
+        return Ok(Target::Models { model, id });
     }
     if let Some(endpoint) = Endpoint::at(&rest) {
+        if wants_web_socket(head) {
+            return Err(Refusal::NoWebSocket { path: endpoint.path });
+        }
         check_method(&head.method, &[Method::POST], endpoint.path, "POST")?;
         return Ok(Target::Call { endpoint, model });
     }
-    if rest.starts_with("/v1/responses/") {
+    if is_stored(&rest) {
         return Err(Refusal::NotStored);
     }
-    Err(Refusal::NoSuchPath { path: path.to_owned() })
+    Err(Refusal::NoSuchPath { path: whole.to_owned() })
+}
+
+const READ: [Method; 2] = [Method::GET, Method::HEAD];
+
+/// Whether a path below a model's prefix names something that an earlier call would have left behind.
+fn is_stored(path: &str) -> bool {
+    let below = |list: &str| path.strip_prefix(list).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    match path.strip_prefix("/v1/responses/") {
+        // These work on what the request itself brings.
+        Some("compact" | "input_tokens") => false,
+        Some(_) => true,
+        None => below("/v1/conversations"),
+    }
+}
+
+/// Whether a request wants to go on as a WebSocket (RFC 6455, section 4.2.1). Other upgrades, of which `h2c` is the most common, may be
+/// passed over (RFC 9110, section 7.8), and are: then the request is answered as it is.
+fn wants_web_socket(head: &Parts) -> bool {
+    let values = head.headers.get_all(header::UPGRADE).into_iter().filter_map(|value| value.to_str().ok());
+    head.method == Method::GET
+        && values.flat_map(|value| value.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
 }
 
 fn is_public(path: &str) -> bool {
@@ -172,10 +233,13 @@ mod tests {
             let (name, value) = line.split_once(": ").unwrap();
             builder = builder.header(name, value);
         }
-        let (head, ()) = builder.body(()).unwrap().into_parts();
+        let (mut head, ()) = builder.body(()).unwrap().into_parts();
+        tidy(&mut head.uri);
         match target(&head) {
             Ok(Target::Public) => "public".to_owned(),
-            Ok(Target::Models(model)) => format!("models of {}/{}", model.namespace, model.name),
+            Ok(Target::Root) => "root".to_owned(),
+            Ok(Target::Models { model, id: None }) => format!("models of {}/{}", model.namespace, model.name),
+            Ok(Target::Models { model, id: Some(id) }) => format!("{id} of {}/{}", model.namespace, model.name),
             Ok(Target::Call { endpoint, model }) => match model {
                 Some(model) => format!("{} of {}/{}", endpoint.path, model.namespace, model.name),
                 None => endpoint.path.to_owned(),
@@ -199,8 +263,19 @@ mod tests {
             GET /v1/models                   -> public
             GET /maas-api/v1/api-keys        -> public
             GET /healthz                     -> public
-            GET /ns/m/v1/responses/resp_1    -> 501
-            POST /v1/responses/resp_1/cancel -> 501
+            GET /ns/m/v1/models/org/model    -> org/model of ns/m
+            GET /ns/m/v1/models/org%2fmodel  -> org/model of ns/m
+            POST /ns/m/v1/models/v1/messages -> 405
+            GET /v1/models/org/model         -> public
+            GET /v1/models/org%2Fmodel       -> public
+            GET /                            -> root
+            HEAD //                          -> root
+            GET /v1/                         -> root
+            POST /                           -> 405
+            GET /ns/m/v1/responses/resp_1    -> 404
+            POST /v1/responses/resp_1/cancel -> 404
+            POST /v1/conversations           -> 404
+            POST /v1/responses/compact       -> 404
             GET /ns/m/v1/chat/completions    -> 405
             POST /ns/m/invocations           -> 404
             POST /invocations                -> 404
@@ -217,13 +292,51 @@ mod tests {
             POST /ns/m%00/v1/messages        -> 400
             POST /ns/m%ff/v1/messages        -> 400
             POST /ns/m%5c/v1/messages        -> 400
-            POST //m/v1/messages             -> 400
-            POST /ns/m/v1/messages/          -> 400
+            POST //m/v1/messages             -> 404
+            POST /ns/m/v1/messages/          -> /v1/messages of ns/m
+            POST //ns//m/v1///messages//?a=/ -> /v1/messages of ns/m
+            POST //v1/messages               -> /v1/messages
+            POST /ns//../v1/messages         -> 400
+            GET //maas-api//v1/models/       -> public
             GET /v1/models/..%2fx            -> 400
+            GET /v1/models/a/../../messages  -> 400
+            GET /ns/m/v1/models/%2e%2e/x     -> 400
         ";
         for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let (request, expected) = line.split_once(" -> ").unwrap();
             assert_eq!(ask(&format!("{} | host: gateway", request.trim())), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_web_socket_is_not_to_be_had_and_other_upgrades_are_passed_over() {
+        let table = [
+            ("GET /v1/responses | host: a | connection: Upgrade | upgrade: websocket", "426"),
+            ("GET /ns/m/v1/responses | host: a | upgrade: h2c, WebSocket", "426"),
+            ("GET /v1/chat/completions/ | host: a | upgrade: websocket", "426"),
+            ("GET /v1/responses | host: a | upgrade: h2c", "405"),
+            ("POST /v1/responses | host: a | upgrade: h2c", "/v1/responses"),
+            ("GET /v1/realtime | host: a | upgrade: websocket", "404"),
+        ];
+        for (request, expected) in table {
+            assert_eq!(ask(request), expected, "{request}");
+        }
+    }
+
+    #[test]
+    fn a_tidied_path_keeps_everything_else() {
+        let table = [
+            ("/v1/messages?beta=true", "/v1/messages?beta=true"),
+            ("//v1//messages/?a=//b/", "/v1/messages?a=//b/"),
+            ("http://host//v1/messages/", "http://host/v1/messages"),
+            ("//", "/"),
+            ("/v1/models/a%2F%2Fb/", "/v1/models/a%2F%2Fb"),
+            ("*", "*"),
+        ];
+        for (path, expected) in table {
+            let mut uri: Uri = path.parse().unwrap();
+            tidy(&mut uri);
+            assert_eq!(uri.to_string(), expected, "{path}");
         }
     }
 

@@ -3,14 +3,17 @@
 use actors::quota::LimitStanding;
 use actors::{Permit, QuotaRefusal};
 use http::header::{self, HeaderName};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use raft::View;
 use raft::resources::{Kind, LimitScope, ObjectKey, Unit};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::dialect::Dialect;
 use super::refusal::Refusal;
+use super::retry::RetryAdvice;
 use super::stream::Body;
+use crate::anthropic;
 
 /// The refusal as the caller's SDK understands it, with everything that helps to do better next time.
 pub(super) fn refuse(refusal: &Refusal, dialect: Dialect, request_id: &HeaderValue) -> Response<Body> {
@@ -31,11 +34,12 @@ pub(super) fn refuse(refusal: &Refusal, dialect: Dialect, request_id: &HeaderVal
     if let Some(reason) = refusal.dropped_reason() {
         headers.insert("x-llm-d-request-dropped-reason", HeaderValue::from_static(reason));
     }
-    if let Some(after) = refusal.retry_after() {
-        let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000).max(1)));
-        headers.insert("retry-after-ms", HeaderValue::from(millis.max(1)));
+    if let Refusal::NoWebSocket { .. } = refusal {
+        // The protocol to use instead (RFC 9110, section 15.5.22).
+        headers.insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
+    RetryAdvice { after: refusal.retry_after(), should: refusal.should_retry() }.add_to(headers);
     if let Refusal::Quota(quota) = refusal
         && let QuotaRefusal::Exhausted { standing, .. } = &**quota
     {
@@ -113,17 +117,52 @@ fn in_headers(unit: Unit, amount: u64) -> u64 {
 }
 
 /// The list of one model, at its own prefix.
-pub(super) fn models(permit: &Permit, view: &View) -> Response<Body> {
+pub(super) fn models(permit: &Permit, view: &View, head: &Parts) -> Result<Response<Body>, Refusal> {
+    let items = [item(permit, view)];
+    let list = if anthropic::asks(&head.headers) {
+        anthropic::page(&items, &head.uri).map_err(Refusal::body)?
+    } else {
+        json!({"object": "list", "data": items})
+    };
+    Ok(ok(&list))
+}
+
+/// The one model of that list.
+pub(super) fn model(permit: &Permit, view: &View, head: &Parts) -> Response<Body> {
+    let item = item(permit, view);
+    ok(&if anthropic::asks(&head.headers) { anthropic::model(&item) } else { item })
+}
+
+fn item(permit: &Permit, view: &View) -> Value {
     let model = permit.model();
     let key = ObjectKey::new(Kind::ModelRef, &*model.id.namespace, &*model.id.name);
     let created = view.object(&key).map_or(0, |object| object.created.seconds());
-    let list = json!({"object": "list", "data": [{
+    json!({
         "id": &*model.id.name,
         "object": "model",
         "created": created,
         "owned_by": format!("{}/{}", model.id.namespace, model.id.name),
-    }]});
-    let mut response = Response::new(Body::Whole(list.to_string().into()));
+    })
+}
+
+/// What this is, for whoever asks without a path: people with a browser, and clients that look whether somebody is there.
+pub(super) fn root() -> Response<Body> {
+    ok(&json!({
+        "name": "Tollgate",
+        "description": "a gateway to language models: send an API key as `Authorization: Bearer <key>` or `x-api-key: <key>`",
+        "paths": {
+            "models": "/v1/models",
+            "chat": "/v1/chat/completions",
+            "responses": "/v1/responses",
+            "messages": "/v1/messages",
+            "one model": "/<namespace>/<model>/v1",
+            "keys": "/maas-api/v1/api-keys",
+        },
+    }))
+}
+
+fn ok(body: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::Whole(body.to_string().into()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

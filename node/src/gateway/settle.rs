@@ -43,6 +43,11 @@ impl Bill {
         Bill { metrics, call, record, reservation, limits: None, prompt_guess, output_max }
     }
 
+    /// The id of the call, as its caller knows it.
+    pub(super) fn request_id(&self) -> &str {
+        self.record.id()
+    }
+
     /// How many tokens each choice may have at most, if that is bounded.
     pub(super) fn output_max(&self) -> Option<u64> {
         self.output_max

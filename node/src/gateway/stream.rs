@@ -124,10 +124,15 @@ impl Relay {
         match self.progress.stage() {
             Stage::Open => self.bill.produced(self.progress.produced(), self.progress.reported()),
             Stage::Complete => self.complete(),
-            // The caller has the replica's own error. What would follow it does not matter any more.
-            Stage::Failed => self.failed("error event"),
+            // The caller has the replica's own error, or one that says the same. What would follow it does not matter any more.
+            Stage::Failed => {
+                if let Some(failure) = self.progress.take_failure() {
+                    self.say(failure.kind, &failure.message);
+                }
+                self.failed("error event");
+            }
             Stage::Aborted => {
-                self.ready.push_back(self.dialect.error_event("the replica gave up the call before its end"));
+                self.say("api_error", "the replica gave up the call before its end");
                 self.failed("aborted");
             }
         }
@@ -158,9 +163,15 @@ impl Relay {
 
     fn broken(&mut self, what: &str) {
         if self.progress.stage() != Stage::Complete {
-            self.ready.push_back(self.dialect.error_event(what));
+            self.say("api_error", what);
         }
         self.failed(what);
+    }
+
+    /// Adds an error event to what goes to the caller.
+    fn say(&mut self, kind: &str, message: &str) {
+        let event = self.dialect.error_event(kind, message, self.bill.request_id());
+        self.ready.push_back(event);
     }
 
     fn failed(&mut self, what: &str) {

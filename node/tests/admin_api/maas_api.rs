@@ -342,9 +342,58 @@ async fn models_are_listed_for_openai_clients_on_both_ports() {
     // Who owns no subscription sees no models.
     assert_eq!(ask(&world.admin, "GET", "/maas-api/v1/models", BOB, "", &[]).await.json()["data"], json!([]));
 
+    // Each name in the list finds the model, slashes encoded or not; so does a longer name that calls may use.
+    let names = ["gpt", "llm/gpt", "llm%2Fgpt", "acme/gpt", "acme%2fgpt", "publishers/llm/models/gpt"];
+    for name in names {
+        for (router, base, token) in [(&world.public, "/v1", key), (&world.admin, "/maas-api/v1", ALICE)] {
+            let model = ask(router, "GET", &format!("{base}/models/{name}"), token, "", &[]).await;
+            assert_eq!(model.status, 200, "{name} {}", model.text);
+            assert_eq!((&model.json()["id"], &model.json()["owned_by"]), (&json!("gpt"), &json!("llm/gpt")), "{name}");
+        }
+    }
+    // What does not exist and what is not open to the caller are alike.
+    for (name, token) in [("absent", key), ("gpt", BOB)] {
+        let unknown = ask(&world.public, "GET", &format!("/v1/models/{name}"), token, "", &[]).await;
+        let error = json!({"error": {"message": format!("the model `{name}` does not exist, or you do not have access to it"), "type": "not_found_error", "code": "model_not_found"}});
+        assert_eq!((unknown.status, unknown.json()), (404, error));
+    }
+    assert_eq!(ask(&world.public, "GET", "/v1/models/..%2f..%2fx", key, "", &[]).await.status, 400);
+    assert_eq!(ask(&world.public, "POST", "/v1/models/acme/gpt", key, "", &[]).await.status, 405);
+
     // A key whose subscription is gone lists nothing.
     world.done("DELETE", &format!("{SUBSCRIPTIONS}/calculus-dev"), &json!({})).await;
     assert_eq!(ask(&world.public, "GET", "/v1/models", key, "", &[]).await.status, 403);
+}
+
+#[tokio::test]
+async fn anthropics_clients_get_models_and_errors_in_their_own_form() {
+    let world = World::start().await;
+    world.furnish().await;
+    let key = key_of_alice(&world, r#"{"name":"k"}"#).await;
+    let key = key["key"].as_str().unwrap();
+    let headers = [("x-api-key", key), ("anthropic-version", "2023-06-01"), ("x-request-id", "r-1")];
+    let get = async |path: &str, bearer: &str| ask(&world.public, "GET", path, bearer, "", &headers).await;
+
+    let list = get("/v1/models?limit=5", "placeholder").await;
+    assert_eq!((list.status, list.header("request-id")), (200, "r-1"), "{}", list.text);
+    let list = list.json();
+    assert_eq!((&list["first_id"], &list["last_id"], &list["has_more"]), (&json!("gpt"), &json!("gpt"), &json!(false)));
+    let model = &list["data"][0];
+    assert_eq!((&model["type"], &model["id"], &model["display_name"]), (&json!("model"), &json!("gpt"), &json!("GPT")));
+    assert!(model["created_at"].as_str().unwrap().ends_with('Z'), "{model}");
+    assert_eq!(&get("/v1/models/acme/gpt", "placeholder").await.json(), model);
+
+    for (path, status, kind) in [
+        ("/v1/models/absent", 404, "not_found_error"),
+        ("/v1/models?limit=0", 400, "invalid_request_error"),
+        ("/v1/models?after_id=absent", 400, "invalid_request_error"),
+    ] {
+        let answer = get(path, "placeholder").await;
+        assert_eq!((answer.status, answer.header("request-id")), (status, "r-1"), "{}", answer.text);
+        let error = answer.json();
+        assert_eq!((&error["type"], &error["error"]["type"]), (&json!("error"), &json!(kind)), "{error}");
+        assert_eq!(error["request_id"], "r-1");
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 mod answers;
 mod bodies;
 mod client;
+mod clients;
 mod counts;
 mod edges;
 mod endings;

@@ -58,7 +58,17 @@ async fn what_is_refused_is_refused_with_its_reason_and_costs_nothing() {
         (with(&good, "/llm/qwen%00/v1/chat/completions", GOOD), "400 invalid_request"),
         (with(&good, "/llm/qwen/invocations", GOOD), "404 unknown_url"),
         (with(&good, "/llm/qwen/v1/load_lora_adapter", GOOD), "404 unknown_url"),
-        (with(&good, "/llm/qwen/v1/responses/resp_1/cancel", ""), "501 not_supported"),
+        (with(&good, "/llm/qwen/v1/responses/resp_1/cancel", ""), "404 not_stored"),
+        (with(&good, "/v1/messages/batches", GOOD), "404 not_found_error"),
+        (
+            with(&good, "/llm/qwen/v1/responses", r#"{"input":"x","previous_response_id":"resp_1"}"#),
+            "400 invalid_request",
+        ),
+        (with(&good, "/llm/qwen/v1/responses", r#"{"input":"x","background":true}"#), "400 invalid_request"),
+        (
+            request("GET", "/v1/responses", &[("authorization", &good), ("upgrade", "websocket")], ""),
+            "426 web_socket_not_supported",
+        ),
         (with(&good, CHAT, &long), "413 request_too_large"),
         (request("GET", CHAT, &[("authorization", &good)], ""), "405 method_not_allowed"),
         (request("POST", CHAT, &[], GOOD), "401 invalid_api_key"),

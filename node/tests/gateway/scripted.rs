@@ -30,12 +30,13 @@ impl Script {
 
     /// A whole answer.
     pub(crate) fn whole(&self, status: &str, body: &str) {
+        self.whole_with(status, "content-type: application/json\r\n", body);
+    }
+
+    /// A whole answer with these lines in its head.
+    pub(crate) fn whole_with(&self, status: &str, lines: &str, body: &str) {
         let length = body.len();
-        self.set(
-            format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"),
-            Vec::new(),
-            true,
-        );
+        self.set(format!("HTTP/1.1 {status}\r\n{lines}content-length: {length}\r\n\r\n{body}"), Vec::new(), true);
     }
 
     fn set(&self, head: String, pieces: Vec<Vec<u8>>, ends: bool) {

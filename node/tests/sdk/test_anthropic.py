@@ -112,6 +112,40 @@ def test_the_key_is_taken_from_x_api_key_as_well(dev, key, model):
     assert answer.status_code == 200 and answer.json()["type"] == "message"
 
 
+def test_models_are_listed_and_retrieved_in_the_dialects_form(claude, model):
+    listed = list(claude.models.list())
+    assert [item.id for item in listed] and all(item.type == "model" and item.display_name for item in listed)
+    assert claude.models.list(limit=1).last_id
+    for name in (model, f"gpt-oss-model/{model}"):
+        found = claude.models.retrieve(name)
+        assert found.id == model and found.created_at.year > 2000
+    with pytest.raises(anthropic.NotFoundError) as caught:
+        claude.models.retrieve("no/such-model")
+    assert caught.value.body["error"]["type"] == "not_found_error" and caught.value.request_id
+
+
+def test_every_answer_has_the_request_id_where_the_client_looks_for_it(claude, connect_claude, model):
+    answer = claude.messages.create(model=model, max_tokens=5, messages=QUESTION)
+    assert answer._request_id
+    assert claude.messages.count_tokens(model=model, messages=QUESTION)._request_id
+    with claude.messages.stream(model=model, max_tokens=5, messages=QUESTION) as stream:
+        stream.until_done()
+        assert stream.request_id
+    for wrong in ({"model": "no-such-model"}, {"messages": []}):
+        with pytest.raises(anthropic.APIStatusError) as caught:
+            claude.messages.create(**{"model": model, "max_tokens": 5, "messages": QUESTION, **wrong})
+        assert caught.value.request_id and caught.value.body["request_id"] == caught.value.request_id
+
+
+def test_a_placeholder_key_does_not_hide_the_token_that_counts(dev, key, model):
+    """As Claude Code does with ANTHROPIC_API_KEY and ANTHROPIC_AUTH_TOKEN set at once."""
+    for api_key, auth_token in (("placeholder", key), (key, "placeholder")):
+        with Anthropic(base_url=dev.url, api_key=api_key, auth_token=auth_token, max_retries=0) as both:
+            headers = {"Authorization": f"Bearer {auth_token}", "X-Api-Key": api_key}
+            answer = both.messages.create(model=model, max_tokens=5, messages=QUESTION, extra_headers=headers)
+            assert answer.content
+
+
 def test_a_message_is_metered_exactly(connect_claude, gov, model):
     claude = connect_claude(gov.small_quota("anthropic-counted", 100_000))
     left, used = [], []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
@@ -23,6 +24,40 @@ def test_the_models_a_key_may_use_are_listed(client, dev, model):
     assert model in listed
     assert listed[model].object == "model"
     assert listed[model].owned_by == f"gpt-oss-model/{model}"
+
+
+def test_each_listed_name_of_a_model_retrieves_it(client, dev, model, embedder, gov):
+    listed = {item.id: item for item in client.models.list()}
+    names = [model, *(listed[model].model_extra or {}).get("aliases", [f"gpt-oss-model/{model}"])]
+    assert any("/" in name for name in names)
+    for name in names:
+        found = client.models.retrieve(name)
+        assert (found.id, found.owned_by) == (model, f"gpt-oss-model/{model}")
+    with OpenAI(base_url=f"{dev.url}/v1/", api_key=gov.key("embedding"), max_retries=0) as embedding:
+        assert embedding.models.retrieve("BAAI/bge-m3").id == embedder, "the served name has a slash"
+        with pytest.raises(openai.NotFoundError) as caught:
+            embedding.models.retrieve(model)
+    assert caught.value.code == "model_not_found", "a model of other subscriptions is unknown"
+
+
+def test_responses_stand_alone_and_the_client_is_told_why(client, model):
+    first = client.responses.create(model=model, input="Hello", max_output_tokens=20)
+    for state in ({"previous_response_id": first.id}, {"background": True}, {"conversation": "conv_1"}):
+        with pytest.raises(openai.BadRequestError, match="no response is kept here") as caught:
+            client.responses.create(model=model, input="Go on", **state)
+        assert caught.value.param in state
+    with pytest.raises(openai.NotFoundError, match="none is kept here"):
+        client.responses.retrieve(first.id)
+    with pytest.raises(openai.NotFoundError, match="none is kept here"):
+        client.responses.cancel(first.id)
+    kept = client.responses.create(model=model, input="Hello", store=True, max_output_tokens=20)
+    assert kept.output_text
+
+
+def test_a_base_url_may_end_in_slashes(dev, key, model):
+    for base in (f"{dev.url}/v1/", f"{dev.url}//v1//", dev.env["MODEL_ENDPOINT"] + "/"):
+        with OpenAI(base_url=base, api_key=key, max_retries=0) as client:
+            assert client.chat.completions.create(model=model, messages=QUESTION, max_tokens=5).choices
 
 
 def test_a_chat_answer_has_content_and_reasoning_and_usage(client, model):

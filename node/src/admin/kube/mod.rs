@@ -43,8 +43,8 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::Context;
-use crate::admin::credentials::bearer;
 use crate::admin::{body, json};
+use crate::credentials::bearer;
 use access::{Wish, authorize};
 use error::Failure;
 use history::History;

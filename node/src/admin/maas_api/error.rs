@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::reply;
 use crate::admin::body::Unread;
+use crate::anthropic;
 
 /// Which error body a route uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,19 +82,31 @@ impl From<Unread> for Refused {
     }
 }
 
+impl Refused {
+    /// As Anthropic's clients read it.
+    pub(super) fn to_anthropic(&self, request_id: &str) -> Response {
+        reply(self.status, &anthropic::error(anthropic::error_kind(self.status), &self.message, request_id))
+    }
+}
+
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let body = match (self.family, self.code) {
             (Family::Keys, None) => json!({"error": self.message}),
             (Family::Keys, Some(code)) => json!({"error": self.message, "code": code}),
-            (Family::Models, _) => {
+            (Family::Models, code) => {
                 let kind = match self.status {
                     StatusCode::UNAUTHORIZED => "authentication_error",
                     StatusCode::FORBIDDEN => "permission_error",
+                    StatusCode::NOT_FOUND => "not_found_error",
                     status if status.is_server_error() => "server_error",
                     _ => "invalid_request_error",
                 };
-                json!({"error": {"message": self.message, "type": kind}})
+                let mut error = json!({"message": self.message, "type": kind});
+                if let Some(code) = code {
+                    error["code"] = json!(code);
+                }
+                json!({ "error": error })
             }
         };
         reply(self.status, &body)

@@ -3,7 +3,7 @@
 //! | path below `/maas-api` | what |
 //! |---|---|
 //! | `GET /health` | the process answers; needs no credentials |
-//! | `GET /v1/models` | models the caller may use (on the gateway port also without `/maas-api`) |
+//! | `GET /v1/models`, `GET /v1/models/{id}` | models the caller may use (on the gateway port also without `/maas-api`); ids may have slashes |
 //! | `GET /v1/subscriptions`, `GET /v1/model/{name}/subscriptions` | subscriptions the caller owns |
 //! | `GET /v1/api-keys/config` | the longest a key may live |
 //! | `POST /v1/api-keys` | a new key, shown once; needs a token: a key cannot beget keys that outlive it |
@@ -36,9 +36,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::credentials::bearer;
 use super::{body, json as unambiguous, path};
-use crate::Context;
+use crate::credentials::Shown;
+use crate::{Context, anthropic, model_id};
 use error::{Family, Refused};
 
 /// Request bodies, in bytes.
@@ -60,13 +60,21 @@ pub(super) fn router(context: Context) -> Router {
 
 /// `/v1/models` for OpenAI clients.
 pub(super) fn models_router(context: Context) -> Router {
-    Router::new().route("/v1/models", any(handle)).with_state(context)
+    Router::new().route("/v1/models", any(handle)).route("/v1/models/{*id}", any(handle)).with_state(context)
 }
 
 async fn handle(State(context): State<Context>, request: Request<Body>) -> Response {
     let request_id = request_id(&context, request.headers());
-    let mut response = answer(&context, request).await.unwrap_or_else(IntoResponse::into_response);
+    let is_anthropic = anthropic::asks(request.headers());
+    let mut response = match answer(&context, request).await {
+        Ok(response) => response,
+        Err(refused) if is_anthropic => refused.to_anthropic(request_id.to_str().unwrap_or_default()),
+        Err(refused) => refused.into_response(),
+    };
     let headers = response.headers_mut();
+    if is_anthropic {
+        headers.insert("request-id", request_id.clone());
+    }
     headers.insert(REQUEST_ID, request_id);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -90,7 +98,9 @@ async fn answer(context: &Context, request: Request<Body>) -> Result<Response, R
     if head.method == Method::OPTIONS {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let segments = path::segments(head.uri.path()).ok_or_else(Refused::no_route)?;
+    let (path, model) = model_id::split(head.uri.path())
+        .map_err(|bad| Refused::new(StatusCode::BAD_REQUEST, Family::Models, bad.to_string()))?;
+    let segments = path::segments(path).ok_or_else(Refused::no_route)?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let segments = segments.strip_prefix(&["maas-api"]).unwrap_or(&segments);
     let method = if head.method == Method::HEAD { Method::GET } else { head.method };
@@ -110,7 +120,10 @@ async fn answer(context: &Context, request: Request<Body>) -> Result<Response, R
     }
     let ask = Ask { context, caller, uri: head.uri, headers: head.headers, body };
     match (&method, segments) {
-        (&Method::GET, ["v1", "models"]) => models::list(&ask),
+        (&Method::GET, ["v1", "models"]) => match model {
+            Some(id) => models::retrieve(&ask, &id),
+            None => models::list(&ask),
+        },
         (&Method::GET, ["v1", "subscriptions"]) => Ok(subscriptions::list(&ask)),
         (&Method::GET, ["v1", "model", name, "subscriptions"]) => Ok(subscriptions::list_of_model(&ask, name)),
         (&Method::GET, ["v1", "usage"]) => usage::answer(&ask).await,
@@ -153,7 +166,7 @@ impl Ask<'_> {
 }
 
 async fn authenticate(context: &Context, headers: &HeaderMap, family: Family) -> Result<Caller, Refused> {
-    let found = context.actors.auth.find(bearer(headers)).await;
+    let found = Shown::of(headers).find(&context.actors.auth).await;
     let caller = found.map_err(|error| match error {
         NotFound::NotAnswered(error) => Refused::not_answered(&error, family),
         NotFound::Unauthenticated(error) => unauthenticated(error, family),

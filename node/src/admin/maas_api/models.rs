@@ -1,9 +1,9 @@
-//! The models a caller may use, in the list that OpenAI clients read.
+//! The models a caller may use, in the form that the client's SDK reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use actors::routing::Name;
+use actors::routing::{Lookup, Name};
 use actors::{Denied, Model};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::{Family, Refused};
 use super::{Ask, reply};
+use crate::anthropic;
 
 /// Annotations that describe an object to people.
 pub(super) const DISPLAY_NAME: &str = "openshift.io/display-name";
@@ -21,7 +22,42 @@ const USE_CASE: &str = "opendatahub.io/genai-use-case";
 const CONTEXT_WINDOW: &str = "opendatahub.io/context-window";
 const CAPABILITIES: &str = "opendatahub.io/model-capabilities";
 
+/// The list, in the form of the client's SDK.
 pub(super) fn list(ask: &Ask<'_>) -> Result<Response, Refused> {
+    let items = items(ask)?;
+    let list = if anthropic::asks(&ask.headers) {
+        let page = anthropic::page(&items, &ask.uri);
+        page.map_err(|message| Refused::new(StatusCode::BAD_REQUEST, Family::Models, message))?
+    } else {
+        json!({"object": "list", "data": items})
+    };
+    let mut response = reply(StatusCode::OK, &list);
+    if let Ok(now) = HeaderValue::try_from(ask.context.doors.clock.wall().to_string()) {
+        response.headers_mut().insert("x-access-checked-at", now);
+    }
+    Ok(response)
+}
+
+/// The model of the list that has `id` among its names. A model that the caller may not use is as unknown as one that does not exist.
+pub(super) fn retrieve(ask: &Ask<'_>, id: &str) -> Result<Response, Refused> {
+    let items = items(ask)?;
+    let is_named = |item: &&Value| {
+        item["id"] == id || item["aliases"].as_array().is_some_and(|aliases| aliases.iter().any(|alias| alias == id))
+    };
+    // Names that are not in the list, because they are longer or common to several models, mean here what they mean in a call.
+    let by_name = || match ask.context.actors.routing.by_name(id, &ask.caller) {
+        Lookup::Found(model) => items.iter().find(|item| item["owned_by"] == model.id.to_string()),
+        Lookup::Ambiguous(_) | Lookup::Unknown => None,
+    };
+    let Some(item) = items.iter().find(is_named).or_else(by_name) else {
+        let message = format!("the model `{id}` does not exist, or you do not have access to it");
+        return Err(Refused::new(StatusCode::NOT_FOUND, Family::Models, message).with_code("model_not_found"));
+    };
+    Ok(reply(StatusCode::OK, &if anthropic::asks(&ask.headers) { anthropic::model(item) } else { item.clone() }))
+}
+
+/// The models that the caller may use, as OpenAI's clients read them.
+fn items(ask: &Ask<'_>) -> Result<Vec<Value>, Refused> {
     let context = ask.context;
     let named = named_subscription(&ask.headers);
     // A key is bound to its subscription: the header cannot change that.
@@ -29,14 +65,7 @@ pub(super) fn list(ask: &Ask<'_>) -> Result<Response, Refused> {
     let models = context.actors.routing.models_for(&ask.caller, named).map_err(|denied| refused(&denied))?;
     let view = context.cluster.view();
     let taken = Taken::count(&models);
-    let data: Vec<Value> =
-        models.iter().filter_map(|(model, through)| item(ask, &view, model, through, &taken)).collect();
-    let mut response = reply(StatusCode::OK, &json!({"object": "list", "data": data}));
-    let now = context.doors.clock.wall().to_string();
-    if let Ok(now) = HeaderValue::try_from(now) {
-        response.headers_mut().insert("x-access-checked-at", now);
-    }
-    Ok(response)
+    Ok(models.iter().filter_map(|(model, through)| item(ask, &view, model, through, &taken)).collect())
 }
 
 /// The subscription a token's bearer wants to look through: the last `X-MaaS-Subscription` that is not blank.

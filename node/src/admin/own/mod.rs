@@ -16,8 +16,8 @@ use raft::cluster::MemberError;
 use serde_json::{Value, json};
 
 use super::body::Unread;
-use super::credentials::bearer;
 use crate::Context;
+use crate::credentials::bearer;
 
 /// `/tollgate/v1`.
 pub(super) fn router(context: Context) -> Router {

@@ -2,39 +2,19 @@
 
 use actors::quota::LimitStanding;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use raft::resources::Unit;
-use serde_json::json;
 
+use crate::anthropic;
 use crate::gateway::refusal::Refusal;
 
-/// `error.type`, by status.
-fn kind(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::UNAUTHORIZED => "authentication_error",
-        StatusCode::FORBIDDEN => "permission_error",
-        StatusCode::NOT_FOUND => "not_found_error",
-        StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
-        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-        StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
-        StatusCode::GATEWAY_TIMEOUT => "timeout_error",
-        status if status.is_server_error() => "api_error",
-        _ => "invalid_request_error",
-    }
-}
-
 pub(super) fn error_body(refusal: &Refusal, request_id: &str) -> Bytes {
-    let error = json!({
-        "type": "error",
-        "error": {"type": kind(refusal.status()), "message": refusal.to_string()},
-        "request_id": request_id,
-    });
-    Bytes::from(error.to_string())
+    let kind = anthropic::error_kind(refusal.status());
+    Bytes::from(anthropic::error(kind, &refusal.to_string(), request_id).to_string())
 }
 
-pub(super) fn error_event(message: &str) -> Bytes {
-    let error = json!({"type": "error", "error": {"type": "api_error", "message": message}});
-    Bytes::from(format!("event: error\ndata: {error}\n\n"))
+pub(super) fn error_event(kind: &str, message: &str, request_id: &str) -> Bytes {
+    Bytes::from(format!("event: error\ndata: {}\n\n", anthropic::error(kind, message, request_id)))
 }
 
 pub(super) fn limit_headers(limit: &LimitStanding, headers: &mut HeaderMap) {

@@ -21,6 +21,12 @@ pub(super) enum Dialect {
 }
 
 impl Dialect {
+    /// The dialect of a request that is refused before it is known what it asks for.
+    pub(super) fn of_request(path: &str, headers: &HeaderMap) -> Dialect {
+        let is_message = path.contains("/v1/messages") || crate::anthropic::asks(headers);
+        if is_message { Dialect::Anthropic } else { Dialect::OpenAi }
+    }
+
     /// The body of a refusal.
     pub(super) fn error_body(self, refusal: &Refusal, request_id: &str) -> Bytes {
         match self {
@@ -29,12 +35,12 @@ impl Dialect {
         }
     }
 
-    /// The event that ends a stream which failed.
-    pub(super) fn error_event(self, message: &str) -> Bytes {
+    /// The event that ends a stream which failed. `kind` is one of Anthropic's types; the other dialects have one type for all failures.
+    pub(super) fn error_event(self, kind: &str, message: &str, request_id: &str) -> Bytes {
         match self {
             Dialect::OpenAi => openai::error_event(message),
             Dialect::Responses => openai::responses_error_event(message),
-            Dialect::Anthropic => anthropic::error_event(message),
+            Dialect::Anthropic => anthropic::error_event(kind, message, request_id),
         }
     }
 
