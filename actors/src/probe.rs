@@ -2,6 +2,7 @@
 
 mod exposition;
 mod health;
+mod progress;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,13 +10,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::doors::{BoxFuture, Chance};
-use tracing::info;
 
 use crate::epp::{Pool, Replica};
 
 use health::{Health, Turn, Verdict};
+use progress::{Look, Progress};
 
 pub(crate) use exposition::Metrics;
+pub(crate) use progress::{Motion, Seen};
 
 /// How a replica is asked, without naming sockets: GET, with a deadline.
 pub trait Scrape: Send + Sync + 'static {
@@ -64,11 +66,19 @@ pub(crate) struct Probe {
     replica: Arc<Replica>,
     health: Health,
     capacity_tokens: Option<u64>,
+    progress: Progress,
 }
 
 impl Probe {
     pub(crate) fn new(probing: Arc<Probing>, pool: Arc<Pool>, replica: Arc<Replica>) -> Probe {
-        Probe { probing, pool, replica, health: Health::default(), capacity_tokens: None }
+        Probe {
+            probing,
+            pool,
+            replica,
+            health: Health::default(),
+            capacity_tokens: None,
+            progress: Progress::default(),
+        }
     }
 
     /// Probes for ever. The first probe runs at once, so that a node is ready fast.
@@ -82,20 +92,16 @@ impl Probe {
     async fn probe(&mut self) {
         let verdict = self.ask_health().await;
         let is_good = verdict == Verdict::Good;
-        let url = &self.replica.url;
         match self.health.turn(verdict, self.replica.is_up()) {
             Turn::Up { is_new } => {
                 if is_new {
-                    self.pool.forget_cache(&self.replica);
-                    self.capacity_tokens = None;
+                    self.pool.forget_replica(&self.replica);
+                    (self.capacity_tokens, self.progress) = (None, Progress::default());
                 }
-                self.replica.comes_up();
-                info!(replica = %url, "a replica is healthy");
+                self.replica.comes_up(is_new);
             }
-            Turn::Down(reason) => {
-                info!(replica = %url, reason, "a replica gets no calls");
-                self.replica.goes_down(reason);
-            }
+            Turn::Down(reason) => self.replica.goes_down(reason),
+            Turn::Same if is_good => self.replica.comes_up(false),
             Turn::Same => {}
         }
         if is_good {
@@ -121,6 +127,12 @@ impl Probe {
             return;
         }
         let Some(metrics) = exposition::parse(&answer.body) else { return };
+        // An engine that counts nothing cannot be seen to move.
+        if let Some(work) = metrics.work {
+            let has_calls = metrics.running + metrics.waiting > 0.0;
+            let look = Look { work, has_calls, seen: self.replica.seen() };
+            self.replica.notes_motion(self.progress.note(look, mark.at()));
+        }
         if metrics.capacity_tokens != self.capacity_tokens {
             self.capacity_tokens = metrics.capacity_tokens;
             if let Some(tokens) = metrics.capacity_tokens {

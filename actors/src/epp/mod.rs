@@ -3,17 +3,23 @@
 //! A ranking never waits: it reads a published pool and atomics. Scraped numbers are corrected by what this node has sent
 //! since, so an old scrape causes no herd; stale numbers fade and never stop dispatch.
 //!
-//! `pools` is the handle, `pool` a value, `policy` ranks; `actor` keeps the pools and a probe task for each replica.
+//! `pools` is the handle, `pool` a value, `policy` ranks; `actor` keeps the pools and a probe task for each replica. Whether a
+//! replica gets calls is in `state`; `outliers` judges its answers relative to its peers and across callers; `retries` is a budget.
 
 mod actor;
-mod breaker;
+mod half_open;
+mod outliers;
 mod policy;
 mod pool;
 mod pools;
 mod prefix;
 mod ranking;
 mod replica;
+mod retries;
 mod route;
+mod state;
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::routing::Name;
 
@@ -21,33 +27,56 @@ pub use pools::Pools;
 pub use prefix::PrefixHashes;
 pub use ranking::Ranking;
 pub use route::Route;
+pub use state::Status;
 
 pub(crate) use actor::PoolsActor;
 pub(crate) use pool::Pool;
 pub(crate) use replica::Replica;
 
-/// What the choice depends on.
+/// What the ranking depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct CallShape<'a> {
     /// The prompt, as hashes of its growing prefixes.
     pub prefix: &'a PrefixHashes,
     /// The prompt's size, estimated.
     pub prompt_tokens: u64,
+    /// Whose call it is.
+    pub caller: CallerId,
+    /// Whether nothing but the engine's work can make the answer take long. A call that makes the server fetch something from
+    /// elsewhere, or that needs no engine, says nothing of the engine while it waits.
+    pub is_for_engine: bool,
+}
+
+/// Tells callers apart when failures are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct CallerId(u64);
+
+impl CallerId {
+    /// The caller with this user name, whichever key it used.
+    pub fn of(user: &str) -> CallerId {
+        CallerId(xxh3_64(user.as_bytes()))
+    }
 }
 
 /// A replica of a pool. Stays the same while its URL stays in the pool.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ReplicaId(pub u64);
 
-/// How a call went at a replica.
+/// How a call went at a replica, as far as it says something of the replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// It answered (whatever the status was, if it is the client's fault).
+    /// It answered. Refusals that are about the call, whatever their status, are answers.
     Answered,
-    /// It could not be reached, or failed before the first byte of an answer (5xx included).
-    FailedBeforeFirstByte,
-    /// It died or went silent in the middle of an answer.
-    FailedMidStream,
+    /// It takes no calls just now (503, 429): back-pressure, not illness.
+    Busy,
+    /// Its answer says that the replica failed (500 and the like), or it fell silent. The call may have provoked that.
+    Failed,
+    /// The connection broke before the answer was complete.
+    Lost,
+    /// Its answer says that its engine died. A probe finds out whether that is so.
+    EngineDied,
+    /// There was no connection, although something may listen there.
+    Unreachable,
     /// Nothing listens at its address: the connection was refused. It gets no calls until a probe finds it again.
     Refused,
 }
@@ -82,10 +111,8 @@ pub struct ReplicaSnapshot {
     pub id: ReplicaId,
     /// Its base URL.
     pub url: String,
-    /// Whether it gets calls.
-    pub healthy: bool,
-    /// Why not.
-    pub reason: Option<String>,
+    /// Whether it gets calls, and why not.
+    pub status: Status,
     /// Calls of this node in flight there.
     pub in_flight: u64,
     /// Waiting requests it last reported.
@@ -96,4 +123,11 @@ pub struct ReplicaSnapshot {
     pub kv_usage: f64,
     /// Age of those numbers in seconds; `None` if there are none.
     pub metrics_age_seconds: Option<f64>,
+}
+
+impl ReplicaSnapshot {
+    /// Whether it gets calls.
+    pub fn is_ready(&self) -> bool {
+        self.status == Status::Ready
+    }
 }

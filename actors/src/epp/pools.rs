@@ -88,6 +88,10 @@ impl ReplicaHealth for Pools {
         self.shared.pools.load().get(&Name::new(namespace, name)).map(|pool| pool.health())
     }
 
+    fn troubles(&self, namespace: &str, name: &str) -> Vec<String> {
+        self.shared.pools.load().get(&Name::new(namespace, name)).map(|pool| pool.troubles()).unwrap_or_default()
+    }
+
     fn gateway_url(&self) -> String {
         self.shared.gateway_url.clone()
     }

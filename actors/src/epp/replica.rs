@@ -1,15 +1,16 @@
 //! A replica as requests see it: atomics and small published values, shared by its pool, its probe and the calls in flight.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
+use tracing::{info, warn};
 
-use super::breaker::{Admission, Breaker};
 use super::policy::Observed;
-use super::{Outcome, ReplicaId, ReplicaSnapshot};
-use crate::probe::Metrics;
+use super::state::{Admission, Cause, ReplicaState, Status};
+use super::{ReplicaId, ReplicaSnapshot};
+use crate::probe::{Metrics, Motion, Seen};
 
 /// A replica.
 pub(crate) struct Replica {
@@ -22,13 +23,16 @@ pub(crate) struct Replica {
     started: AtomicU64,
     /// Tokens of their prompts.
     started_tokens: AtomicU64,
-    is_up: AtomicBool,
-    /// Why it is not up.
-    reason: ArcSwap<String>,
+    /// Calls of this node that wait for the engine's first token.
+    awaiting: AtomicU64,
+    /// Pieces of streams that this node ever got from there.
+    pieces: AtomicU64,
+    /// Calls of this node that were ever answered, in whatever way.
+    answers: AtomicU64,
     report: ArcSwapOption<Report>,
-    /// Whether `breaker` has anything to say; spares requests the lock.
-    breaker_is_clean: AtomicBool,
-    breaker: Mutex<Breaker>,
+    /// Whether `state` has nothing to say; spares requests the lock.
+    is_clean: AtomicBool,
+    state: Mutex<ReplicaState>,
 }
 
 /// Its metrics, when they were asked for, and what had been started by then.
@@ -46,6 +50,12 @@ pub(crate) struct Mark {
     started_tokens: u64,
 }
 
+impl Mark {
+    pub(crate) fn at(&self) -> Instant {
+        self.at
+    }
+}
+
 impl Replica {
     pub(super) fn new(id: ReplicaId, url: String, slot: Option<u8>) -> Replica {
         Replica {
@@ -55,29 +65,53 @@ impl Replica {
             in_flight: AtomicU64::new(0),
             started: AtomicU64::new(0),
             started_tokens: AtomicU64::new(0),
-            is_up: AtomicBool::new(false),
-            reason: ArcSwap::from_pointee("not probed yet".to_owned()),
+            awaiting: AtomicU64::new(0),
+            pieces: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
             report: ArcSwapOption::empty(),
-            breaker_is_clean: AtomicBool::new(true),
-            breaker: Mutex::default(),
+            is_clean: AtomicBool::new(false),
+            state: Mutex::new(ReplicaState::new()),
         }
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&ReplicaState) -> T) -> T {
+        look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the state. A change of the status is logged here and nowhere else, once, with its reason.
+    fn change<T>(&self, change: impl FnOnce(&mut ReplicaState) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = state.status();
+        let changed = change(&mut state);
+        let after = state.status();
+        self.is_clean.store(state.is_clean(), Ordering::Release);
+        drop(state);
+        if before != after {
+            let (replica, from, to) = (&*self.url, before.name(), after.name());
+            match after {
+                Status::Ready | Status::Down(_) => info!(replica, from, to, reason = %after, "a replica changed"),
+                Status::Unreachable | Status::Hung | Status::Ejected(_) => {
+                    warn!(replica, from, to, reason = %after, "a replica changed");
+                }
+            }
+        }
+        changed
     }
 
     // --- What probes say ---
 
-    /// It can take calls.
-    pub(crate) fn comes_up(&self) {
-        self.is_up.store(true, Ordering::Release);
+    /// A probe found it good. `is_new`: its process may be another one.
+    pub(crate) fn comes_up(&self, is_new: bool) {
+        self.change(|state| state.comes_up(is_new));
     }
 
     /// It cannot take calls.
     pub(crate) fn goes_down(&self, reason: String) {
-        self.reason.store(Arc::new(reason));
-        self.is_up.store(false, Ordering::Release);
+        self.change(|state| state.goes_down(reason));
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        self.is_up.load(Ordering::Acquire)
+        !self.look(ReplicaState::is_down)
     }
 
     /// Taken before metrics are asked for: calls started while they travel are not in them.
@@ -93,6 +127,25 @@ impl Replica {
     pub(crate) fn reports(&self, mark: Mark, metrics: Metrics) {
         let Mark { at, started, started_tokens } = mark;
         self.report.store(Some(Arc::new(Report { metrics, at, started, started_tokens })));
+    }
+
+    /// What this node's calls there show of its engine.
+    pub(crate) fn seen(&self) -> Seen {
+        Seen {
+            awaiting: self.awaiting.load(Ordering::Acquire) > 0,
+            pieces: self.pieces.load(Ordering::Acquire),
+            answers: self.answers.load(Ordering::Acquire),
+        }
+    }
+
+    /// Whether its engine moves.
+    pub(crate) fn notes_motion(&self, motion: Motion) {
+        match motion {
+            Motion::Moves if self.is_clean.load(Ordering::Acquire) => {}
+            Motion::Moves => self.change(ReplicaState::moves),
+            Motion::Hangs => self.change(|state| state.hangs(Instant::now())),
+            Motion::Unclear => {}
+        }
     }
 
     // --- What picks ask ---
@@ -125,87 +178,113 @@ impl Replica {
         }
     }
 
+    /// Whether calls may go there.
+    pub(super) fn admission(&self, now: Instant) -> Admission {
+        if self.is_clean.load(Ordering::Acquire) {
+            return Admission::Free;
+        }
+        self.look(|state| state.admission(now))
+    }
+
+    pub(super) fn is_ejected(&self) -> bool {
+        !self.is_clean.load(Ordering::Acquire) && self.look(ReplicaState::is_ejected)
+    }
+
     // --- What routes say ---
 
-    /// A call is on its way there.
-    pub(super) fn call_starts(&self, prompt_tokens: u64) {
+    /// A call is on its way there. `is_for_engine`: only the engine can answer it.
+    pub(super) fn call_starts(&self, prompt_tokens: u64, is_for_engine: bool) {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         self.started.fetch_add(1, Ordering::AcqRel);
         self.started_tokens.fetch_add(prompt_tokens, Ordering::AcqRel);
+        self.awaiting.fetch_add(u64::from(is_for_engine), Ordering::AcqRel);
     }
 
-    /// One is over.
+    /// One that waited for the engine does so no more.
+    pub(super) fn stops_waiting(&self) {
+        self.awaiting.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// A piece of a stream is here.
+    pub(super) fn streams(&self) {
+        self.pieces.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A call was answered, in whatever way.
+    pub(super) fn answers(&self) {
+        self.answers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A call is over.
     pub(super) fn call_ends(&self) {
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// How a call went.
-    pub(super) fn note(&self, outcome: Outcome) {
-        match outcome {
-            Outcome::Answered if self.breaker_is_clean.load(Ordering::Acquire) => {}
-            Outcome::Answered => self.report_to_breaker(Breaker::succeeded),
-            Outcome::FailedBeforeFirstByte | Outcome::FailedMidStream => {
-                self.report_to_breaker(|breaker| breaker.failed(Instant::now()));
-            }
-            Outcome::Refused => {
-                self.goes_down("connection refused".to_owned());
-                self.report_to_breaker(|breaker| breaker.failed(Instant::now()));
-            }
-        }
-    }
-
-    /// The trial call ended without telling anything.
-    pub(super) fn abandon_trial(&self) {
-        self.breaker().abandon_trial();
-    }
-
-    /// Whether its breaker lets calls through.
-    pub(super) fn admission(&self, now: Instant) -> Admission {
-        if self.breaker_is_clean.load(Ordering::Acquire) {
-            return Admission::Free;
-        }
-        self.breaker().admission(now)
-    }
-
     /// Takes the one trial if it is there to be taken.
     pub(super) fn start_trial(&self, now: Instant) -> bool {
-        let mut breaker = self.breaker();
-        let is_free = breaker.admission(now) == Admission::Trial;
-        if is_free {
-            breaker.start_trial();
+        self.change(|state| {
+            let is_free = state.admission(now) == Admission::Trial;
+            if is_free {
+                state.start_trial();
+            }
+            is_free
+        })
+    }
+
+    /// The trial has shown nothing.
+    pub(super) fn end_trial(&self) {
+        self.change(ReplicaState::end_trial);
+    }
+
+    /// The trial was answered well.
+    pub(super) fn pass_trial(&self) {
+        self.change(ReplicaState::pass_trial);
+    }
+
+    /// The trial's answer was bad.
+    pub(super) fn fail_trial(&self, now: Instant) {
+        self.change(|state| state.fail_trial(now));
+    }
+
+    /// A connection was there, whatever came through it.
+    pub(super) fn connects(&self, now: Instant) {
+        if !self.is_clean.load(Ordering::Acquire) {
+            self.change(|state| state.connects(now));
         }
-        is_free
     }
 
-    fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    /// It said that it takes no calls just now.
+    pub(super) fn is_busy(&self, now: Instant) {
+        self.change(|state| state.is_busy(now));
     }
 
-    fn report_to_breaker(&self, report: impl FnOnce(&mut Breaker)) {
-        let mut breaker = self.breaker();
-        report(&mut breaker);
-        self.breaker_is_clean.store(breaker.is_clean(), Ordering::Release);
+    /// There was no connection for a call.
+    pub(super) fn fails_to_connect(&self, is_trial: bool, now: Instant) {
+        self.change(|state| state.fails_to_connect(is_trial, now));
+    }
+
+    /// Its answers keep calls away from it.
+    pub(super) fn eject(&self, cause: Cause, now: Instant) {
+        self.change(|state| state.eject(cause, now));
     }
 
     // --- What status pages ask ---
 
-    pub(super) fn is_taking_calls(&self, now: Instant) -> bool {
-        self.is_up() && self.admission(now) != Admission::Refused
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_clean.load(Ordering::Acquire) || self.status() == Status::Ready
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.look(ReplicaState::status)
     }
 
     pub(super) fn snapshot(&self, now: Instant) -> ReplicaSnapshot {
         let report = self.report.load();
         let metrics = report.as_ref().map(|report| report.metrics).unwrap_or_default();
-        let reason = match self.is_up() {
-            false => Some(self.reason.load().as_ref().clone()),
-            true if self.admission(now) == Admission::Refused => Some("calls failed there in a row".to_owned()),
-            true => None,
-        };
         ReplicaSnapshot {
             id: self.id,
             url: self.url.clone(),
-            healthy: reason.is_none(),
-            reason,
+            status: self.status(),
             in_flight: self.in_flight.load(Ordering::Acquire),
             waiting: metrics.waiting,
             running: metrics.running,

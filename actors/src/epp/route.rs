@@ -6,27 +6,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::Instant;
 
-use super::breaker::Admission;
+use super::pool::Pool;
 use super::replica::Replica;
-use super::{Outcome, ReplicaId};
+use super::{CallShape, CallerId, Outcome, ReplicaId};
 
 /// A chosen replica with its in-flight count raised. Dropping it lowers the count.
 pub struct Route {
+    pool: Arc<Pool>,
     replica: Arc<Replica>,
-    is_trial: bool,
-    is_reported: AtomicBool,
+    caller: CallerId,
+    /// It is a trial, and has shown nothing yet.
+    is_open_trial: AtomicBool,
+    /// It waits for the engine.
+    is_awaited: AtomicBool,
 }
 
 impl Route {
-    /// `None` if the replica's breaker does not admit the call.
-    pub(super) fn start(replica: &Arc<Replica>, prompt_tokens: u64, now: Instant) -> Option<Route> {
-        let is_trial = match replica.admission(now) {
-            Admission::Free => false,
-            Admission::Trial if replica.start_trial(now) => true,
-            Admission::Trial | Admission::Refused => return None,
-        };
-        replica.call_starts(prompt_tokens);
-        Some(Route { replica: replica.clone(), is_trial, is_reported: AtomicBool::new(false) })
+    pub(super) fn start(pool: Arc<Pool>, replica: Arc<Replica>, call: &CallShape<'_>, is_trial: bool) -> Route {
+        replica.call_starts(call.prompt_tokens, call.is_for_engine);
+        let (is_open_trial, is_awaited) = (AtomicBool::new(is_trial), AtomicBool::new(call.is_for_engine));
+        Route { pool, replica, caller: call.caller, is_open_trial, is_awaited }
     }
 
     /// Which replica.
@@ -39,18 +38,34 @@ impl Route {
         &self.replica.url
     }
 
-    /// Tells the pool how the call went, as soon as that is known: breakers count it.
+    /// A piece of a streamed answer is here: the engine works.
+    pub fn hears(&self) {
+        self.replica.streams();
+        self.stops_waiting();
+    }
+
+    /// Tells the pool how the call went, as soon as that is known.
     pub fn report(&self, outcome: Outcome) {
-        self.is_reported.store(true, Ordering::Release);
-        self.replica.note(outcome);
+        self.stops_waiting();
+        let is_trial = self.is_open_trial.load(Ordering::Acquire);
+        if self.pool.note(&self.replica, self.caller, is_trial, outcome, Instant::now()) {
+            self.is_open_trial.store(false, Ordering::Release);
+        }
+    }
+
+    fn stops_waiting(&self) {
+        if self.is_awaited.load(Ordering::Acquire) && self.is_awaited.swap(false, Ordering::AcqRel) {
+            self.replica.stops_waiting();
+        }
     }
 }
 
 impl Drop for Route {
     fn drop(&mut self) {
         self.replica.call_ends();
-        if self.is_trial && !self.is_reported.load(Ordering::Acquire) {
-            self.replica.abandon_trial();
+        self.stops_waiting();
+        if self.is_open_trial.load(Ordering::Acquire) {
+            self.replica.end_trial();
         }
     }
 }

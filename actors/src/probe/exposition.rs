@@ -11,6 +11,8 @@ pub(crate) struct Metrics {
     pub(crate) kv_usage: f64,
     /// Tokens the KV caches hold together, if told.
     pub(crate) capacity_tokens: Option<u64>,
+    /// The sum of all that the engines count when they work, if they do: it stands still while they do.
+    pub(crate) work: Option<f64>,
 }
 
 /// Reads an exposition; `None` if none of the series is in it.
@@ -29,12 +31,26 @@ pub(crate) fn parse(text: &[u8]) -> Option<Metrics> {
                 let Some(tokens) = capacity(labels) else { continue };
                 metrics.capacity_tokens = Some(metrics.capacity_tokens.unwrap_or(0).saturating_add(tokens));
             }
+            name if counts_work(name, labels) => *metrics.work.get_or_insert(0.0) += value,
             _ => continue,
         }
         is_known = true;
     }
     metrics.kv_usage = usage.mean();
     is_known.then_some(metrics)
+}
+
+/// Whether a series counts tokens, steps or requests of an engine. An aborted request may be counted by the server in front of it.
+fn counts_work(name: &str, labels: &str) -> bool {
+    match name {
+        "vllm:prompt_tokens_total"
+        | "vllm:generation_tokens_total"
+        | "vllm:num_preemptions_total"
+        | "vllm:iteration_tokens_total_count"
+        | "vllm:iteration_tokens_total_sum" => true,
+        "vllm:request_success_total" => label(labels, "finished_reason") != Some("abort"),
+        _ => false,
+    }
 }
 
 #[derive(Default)]

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use actors::epp::CallShape;
-use actors::epp::{Outcome, PoolSnapshot, ReplicaSnapshot};
+use actors::epp::{CallShape, CallerId, Outcome, PoolSnapshot, ReplicaSnapshot, Status};
 use actors::routing::Name;
 use actors::{NoReplica, PrefixHashes, Route};
 use raft::resources::{Kind, ReplicaHealth};
@@ -15,10 +14,15 @@ const B: &str = "http://b:8000";
 /// Some probes.
 const PROBED: Duration = Duration::from_secs(2);
 
-fn pick_prompt(node: &Node, prompt: &[u8]) -> Result<Route, NoReplica> {
+fn pick_for(node: &Node, user: &str, prompt: &[u8]) -> Result<Route, NoReplica> {
     let prefix = PrefixHashes::of("qwen", "", prompt);
-    let call = CallShape { prefix: &prefix, prompt_tokens: prompt.len() as u64 / 4 };
+    let (prompt_tokens, caller) = (prompt.len() as u64 / 4, CallerId::of(user));
+    let call = CallShape { prefix: &prefix, prompt_tokens, caller, is_for_engine: true };
     node.actors.pools.rank(&Name::new("llm", "qwen"), &call)?.next_route()
+}
+
+fn pick_prompt(node: &Node, prompt: &[u8]) -> Result<Route, NoReplica> {
+    pick_for(node, "ann", prompt)
 }
 
 fn pick(node: &Node) -> Result<Route, NoReplica> {
@@ -57,7 +61,7 @@ async fn a_pool_follows_its_service() {
     node.publish("qwen", A).await;
     tokio::time::sleep(PROBED).await;
     assert_eq!(pick(&node).unwrap_err(), NoReplica::Unhealthy);
-    assert_eq!(replica(&node, A).reason.unwrap(), "connection refused");
+    assert_eq!(replica(&node, A).status, Status::Down("connection refused".to_owned()));
     node.replicas.answer("http://a:8000/health", 503, "");
     tokio::time::sleep(PROBED).await;
     assert_eq!(pick(&node).unwrap_err(), NoReplica::Unhealthy);
@@ -119,29 +123,100 @@ async fn a_refused_connection_takes_a_replica_out_at_once_until_a_probe_finds_it
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_failures_in_a_row_keep_calls_away_and_one_trial_brings_them_back() {
-    let node = Node::start().await;
-    node.replicas.answer("http://a:8000/health", 200, "");
-    node.publish("qwen", A).await;
-    tokio::time::sleep(PROBED).await;
-    for _ in 0..3 {
-        pick(&node).unwrap().report(Outcome::FailedBeforeFirstByte);
+async fn a_replica_that_fails_several_callers_is_ejected_and_a_good_trial_brings_it_back() {
+    let node = with_two_replicas().await;
+    let is_ill = |route: &Route| route.base() == A;
+    let call = |user: &str| {
+        let route = pick_for(&node, user, b"hello").unwrap();
+        route.report(if is_ill(&route) { Outcome::Failed } else { Outcome::Answered });
+        is_ill(&route)
+    };
+    let mut failures = 0;
+    while replica(&node, A).is_ready() {
+        failures += usize::from(call("ann")) + usize::from(call("bob"));
+        assert!(failures < 20);
     }
-    // The probe goes on finding it healthy, and that does not help.
-    assert_eq!(pick(&node).unwrap_err(), NoReplica::Unhealthy);
+    // Probes go on finding it healthy, and that does not help.
+    assert_eq!(replica(&node, A).status.name(), "ejected");
+    assert!((0..20).all(|_| !call("eve")));
     tokio::time::sleep(Duration::from_millis(1001)).await;
-    let trial = pick(&node).unwrap();
+    let trials = (0..20).filter(|_| call("ann")).count();
+    assert!(trials <= 1, "one trial, and then the next pause: {trials}");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let good = || {
+        let route = pick(&node).unwrap();
+        route.report(Outcome::Answered);
+        is_ill(&route)
+    };
+    assert!((0..50).any(|_| good()));
+    assert!(replica(&node, A).is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_callers_poison_keeps_no_replica_from_others() {
+    for urls in [vec![A], vec![A, B]] {
+        let node = Node::start().await;
+        urls.iter().for_each(|url| node.replicas.answer(&format!("{url}/health"), 200, ""));
+        node.publish("qwen", &urls.join(",")).await;
+        tokio::time::sleep(PROBED).await;
+        for at in 0..600 {
+            let outcome = [Outcome::Failed, Outcome::Lost, Outcome::EngineDied, Outcome::Busy][at % 4];
+            pick_for(&node, "eve", b"poison").unwrap().report(outcome);
+            if at % 10 == 0 {
+                pick_for(&node, "ann", b"hello").unwrap().report(Outcome::Answered);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        tokio::time::sleep(PROBED).await;
+        assert!(pool(&node).replicas.iter().all(ReplicaSnapshot::is_ready), "{:?}", pool(&node));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_engine_gets_nothing_new_until_it_moves() {
+    let node = with_two_replicas().await;
+    let metrics = |url: &str, running: u64, tokens: u64| {
+        let text = format!("vllm:num_requests_running {running}\nvllm:generation_tokens_total {tokens}\n");
+        node.replicas.answer(&format!("{url}/metrics"), 200, &text);
+    };
+    metrics(A, 1, 100);
+    metrics(B, 0, 100);
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert!(replica(&node, A).is_ready(), "a long prefill emits nothing");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(replica(&node, A).status, Status::Hung);
+    assert!(replica(&node, B).is_ready(), "it has nothing to do");
+    assert!((0..20).all(|_| pick(&node).unwrap().base() == B));
+    // However long it takes, and though no other replica is left.
+    node.replicas.stop(B);
+    tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(pick(&node).unwrap_err(), NoReplica::Unhealthy);
-    trial.report(Outcome::FailedMidStream);
-    // The second pause is twice as long.
-    tokio::time::sleep(Duration::from_millis(1900)).await;
-    assert_eq!(pick(&node).unwrap_err(), NoReplica::Unhealthy);
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    // A trial that ends without saying how is as if it had not been.
-    drop(pick(&node).unwrap());
-    let trial = pick(&node).unwrap();
-    trial.report(Outcome::Answered);
-    assert!(pick(&node).is_ok() && pick(&node).is_ok());
+    metrics(A, 1, 101);
+    tokio::time::sleep(PROBED).await;
+    assert_eq!(pick(&node).unwrap().base(), A);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_stopped_while_it_was_idle_hangs_once_calls_wait_for_it() {
+    let node = with_two_replicas().await;
+    for url in [A, B] {
+        node.replicas.answer(
+            &format!("{url}/metrics"),
+            200,
+            "vllm:num_requests_running 0\nvllm:generation_tokens_total 5\n",
+        );
+    }
+    tokio::time::sleep(PROBED).await;
+    let waiting = pick(&node).unwrap();
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    let hung = pool(&node).replicas.into_iter().find(|replica| replica.status == Status::Hung).unwrap();
+    assert_eq!(hung.url, waiting.base());
+    assert!((0..20).all(|_| pick(&node).unwrap().base() != hung.url));
+    // When nobody waits any more, one call after the other finds out whether it moves.
+    drop(waiting);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    let trials: Vec<Route> = (0..20).map(|_| pick(&node).unwrap()).filter(|route| route.base() == hung.url).collect();
+    assert_eq!(trials.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -189,7 +264,7 @@ async fn a_replica_with_a_queue_gets_no_calls_while_another_has_none() {
 async fn a_replica_that_was_tried_is_not_picked_again() {
     let node = with_two_replicas().await;
     let prefix = PrefixHashes::default();
-    let call = CallShape { prefix: &prefix, prompt_tokens: 1 };
+    let call = CallShape { prefix: &prefix, prompt_tokens: 1, caller: CallerId::of("ann"), is_for_engine: true };
     let mut ranking = node.actors.pools.rank(&Name::new("llm", "qwen"), &call).unwrap();
     let first = ranking.next_route().unwrap().replica();
     let second = ranking.next_route().unwrap().replica();
@@ -202,12 +277,12 @@ async fn a_probe_that_panics_is_started_again_and_its_replica_gets_no_calls_mean
     let node = with_two_replicas().await;
     node.replicas.break_once(A);
     let failed = async {
-        while replica(&node, A).reason.as_deref() != Some("its probe failed") {
+        while replica(&node, A).status != Status::Down("its probe failed".to_owned()) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     tokio::time::timeout(PROBED, failed).await.unwrap();
     assert!((0..20).all(|_| pick(&node).unwrap().base() == B));
     tokio::time::sleep(PROBED).await;
-    assert!(replica(&node, A).healthy && replica(&node, B).healthy);
+    assert!(replica(&node, A).is_ready() && replica(&node, B).is_ready());
 }

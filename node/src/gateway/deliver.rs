@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::body::CallBody;
 use super::dialect::Dialect;
 use super::endpoint::{Endpoint, Kind};
+use super::outcome::{self, NOT_JSON};
 use super::progress::Progress;
 use super::proxy::Answer;
 use super::refusal::Refusal;
@@ -73,7 +74,7 @@ async fn whole(
     };
     match judged {
         Ok((body, reported)) => {
-            answer.route.report(Outcome::Answered);
+            answer.route.report(outcome::of_status(status));
             match reported {
                 _ if !status.is_success() => bill.waive(),
                 Reported::Tokens(usage) => bill.settle_reported(usage),
@@ -92,11 +93,9 @@ async fn whole(
             Ok(response)
         }
         Err(refusal) => {
-            let theirs = refusal.status().is_client_error() || refusal.status() == StatusCode::NOT_IMPLEMENTED;
-            if theirs {
-                answer.route.report(Outcome::Answered);
-            } else {
-                answer.route.report(Outcome::FailedBeforeFirstByte);
+            let outcome = outcome::of_refusal(&refusal);
+            answer.route.report(outcome);
+            if outcome != Outcome::Answered {
                 failed("before_answer");
             }
             bill.waive();
@@ -137,7 +136,7 @@ fn judge_success(body: &Bytes, endpoint: &Endpoint) -> Result<Reported, Refusal>
     if endpoint.generates() && ABORT.find(body).is_some() && was_aborted(body) {
         return Err(Refusal::BadAnswer("it gave up the call before its end"));
     }
-    usage::of_answer(body).map_err(|_| Refusal::BadAnswer("it is not JSON"))
+    usage::of_answer(body).map_err(|_| Refusal::BadAnswer(NOT_JSON))
 }
 
 fn was_aborted(body: &[u8]) -> bool {

@@ -19,6 +19,7 @@ mod deliver;
 mod dialect;
 mod endpoint;
 mod estimate;
+mod outcome;
 mod pick;
 mod progress;
 mod proxy;
@@ -140,7 +141,7 @@ impl Inner {
         known.span = self.settings.traces.call(endpoint, &permit, &head.headers, id);
         let record = Record::open(id, endpoint, known.span.clone());
         let mut bill = reserve(context, &self.counter, &permit, endpoint, &body, prompt, record).await?;
-        let shape = Shape::of(&permit, &body, prompt);
+        let shape = Shape::of(&permit, endpoint, &body, prompt);
         let mut request = proxy::outgoing(
             endpoint,
             &head.headers,

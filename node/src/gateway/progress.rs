@@ -4,12 +4,14 @@
 
 use std::sync::LazyLock;
 
+use actors::epp::Outcome;
 use http::StatusCode;
 use memchr::memmem::{self, Finder};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::endpoint::Kind;
+use super::outcome;
 use super::sse::{Event, Verdict};
 use super::usage::{self, Reported, Usage};
 use crate::anthropic;
@@ -43,6 +45,8 @@ pub(super) struct Progress {
     /// There is one choice: a chunk's usage is that of the whole answer so far.
     is_single: bool,
     stage: Stage,
+    /// What its own error says of the replica.
+    outcome: Outcome,
     reported: Option<Usage>,
     /// It reported something that cannot be true.
     was_absurd: bool,
@@ -90,6 +94,7 @@ impl Progress {
             hidden,
             is_single,
             stage: Stage::Open,
+            outcome: Outcome::Failed,
             reported: None,
             was_absurd: false,
             input: 0,
@@ -101,6 +106,16 @@ impl Progress {
 
     pub(super) fn stage(&self) -> Stage {
         self.stage
+    }
+
+    /// What the error in it says of the replica, once it is [`Stage::Failed`].
+    pub(super) fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// The replica's own error is in `data`.
+    fn fail(&mut self, data: &[u8]) {
+        (self.stage, self.outcome) = (Stage::Failed, outcome::of_error_event(data));
     }
 
     /// What the replica reported, if it did, and what was counted since.
@@ -165,7 +180,7 @@ impl Progress {
 
     fn note_parsed(&mut self, data: &[u8], chunk: &Chunk<'_>) -> Verdict {
         if chunk.error.is_some() {
-            self.stage = Stage::Failed;
+            self.fail(data);
             return Verdict::Pass;
         }
         let choices = chunk.choices.as_deref().unwrap_or_default();
@@ -249,7 +264,7 @@ impl Progress {
             r#type: Option<String>,
             error: Inner,
         }
-        self.stage = Stage::Failed;
+        self.fail(&event.data);
         let Outer { r#type, error } = serde_json::from_slice(&event.data)
             .unwrap_or(Outer { r#type: None, error: Inner { r#type: None, message: None, code: None } });
         let known = error.r#type.as_deref().and_then(anthropic::known_error_kind);
@@ -279,9 +294,14 @@ impl Progress {
             kind @ (b"response.completed" | b"response.incomplete" | b"response.failed") => {
                 let last = serde_json::from_slice::<Last<'_>>(&event.data).ok().and_then(|last| last.response);
                 self.believe(last.map_or(Reported::Nothing, |response| usage::read(response.usage)));
-                self.stage = if kind == b"response.failed" { Stage::Failed } else { Stage::Complete };
+                if kind == b"response.failed" {
+                    // It is about the call: an illness of the replica is an event of its own.
+                    (self.stage, self.outcome) = (Stage::Failed, Outcome::Answered);
+                } else {
+                    self.stage = Stage::Complete;
+                }
             }
-            b"error" => self.stage = Stage::Failed,
+            b"error" => self.fail(&event.data),
             kind if kind.ends_with(b".delta") => {
                 let (pieces, bytes) = text(&event.data, &["delta"]);
                 self.pieces += pieces;

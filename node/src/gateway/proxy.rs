@@ -1,8 +1,9 @@
 //! Gets an answer from a replica: builds the request, sends it, and asks another replica where that is safe.
 //!
 //! Safe means: nothing of an answer has arrived and the failure says that nothing was produced (no connection, a connection
-//! closed before the first byte of a body, 502, 503). A stream counts as answered when its first event is here, because its
-//! head comes before the first token. A replica that stays silent is waited for and not replaced: it may be at work.
+//! closed before the first byte of a body, 502, 503, an engine that died). A stream counts as answered when its first event is
+//! here, because its head comes before the first token. A replica that stays silent is waited for and not replaced: it may be at
+//! work. A call is retried once, within the pool's retry budget.
 
 use actors::epp::Outcome;
 use actors::{Permit, Route};
@@ -11,15 +12,13 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, response};
 
 use super::endpoint::Endpoint;
+use super::outcome;
 use super::pick::{Shape, rank};
 use super::refusal::Refusal;
 use super::retry::RetryAdvice;
 use super::settle::Bill;
 use super::upstream::{AnswerBody, Outgoing, Upstream, UpstreamError};
 use crate::Context;
-
-/// Attempts after the first.
-const RETRIES_MAX: usize = 2;
 
 /// What of a client's head is told to replicas. Everything else stays here: credentials, cookies, `x-maas-*`, and all headers
 /// that concern one connection.
@@ -84,33 +83,24 @@ pub(super) async fn proxy(
     bill: &mut Bill,
 ) -> Result<Answer, Refusal> {
     let mut ranking = rank(context, permit, shape).inspect_err(|_| bill.waive())?;
-    let mut failure = None;
-    for _attempt in 0..=RETRIES_MAX {
-        let route = match ranking.next_route() {
-            Ok(route) => route,
-            // If somebody was asked, what went wrong there says more.
-            Err(none) => {
-                failure = failure.or(Some(none.into()));
-                break;
-            }
-        };
+    let mut route = ranking.next_route().inspect_err(|_| bill.waive())?;
+    loop {
         bill.sent();
-        match attempt(context, upstream, route.base(), request.clone()).await {
+        let failed = match attempt(context, upstream, &route, request.clone()).await {
             Ok((head, body)) => return Ok(Answer { head, body, route }),
-            Err(failed) => {
-                route.report(Outcome::FailedBeforeFirstByte);
-                context.metrics.upstream_failed(&permit.model().id.name, "before_first_byte");
-                bill.not_sent();
-                let retryable = failed.is_retryable();
-                failure = Some(failed.into_refusal());
-                if !retryable {
-                    break;
-                }
+            Err(failed) => failed,
+        };
+        route.report(failed.outcome());
+        context.metrics.upstream_failed(&permit.model().id.name, "before_first_byte");
+        bill.not_sent();
+        match if failed.is_retryable() { ranking.retry() } else { None } {
+            Some(next) => route = next,
+            None => {
+                bill.waive();
+                return Err(failed.into_refusal());
             }
         }
     }
-    bill.waive();
-    Err(failure.unwrap_or(Refusal::NoReplica(actors::NoReplica::Exhausted)))
 }
 
 /// Why one attempt failed.
@@ -118,13 +108,23 @@ enum Failed {
     Upstream(UpstreamError),
     /// 502 or 503.
     Status(StatusCode, RetryAdvice),
+    /// The engine behind the replica died, as this message of the replica says.
+    EngineDied(String),
 }
 
 impl Failed {
     fn is_retryable(&self) -> bool {
         match self {
             Failed::Upstream(error) => error.is_retryable(),
-            Failed::Status(..) => true,
+            Failed::Status(..) | Failed::EngineDied(_) => true,
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Failed::Upstream(error) => outcome::of_error(error),
+            Failed::Status(status, _) => outcome::of_status(*status),
+            Failed::EngineDied(_) => Outcome::EngineDied,
         }
     }
 
@@ -134,6 +134,10 @@ impl Failed {
             Failed::Status(status, retry) => {
                 Refusal::Replica { status, message: "the replicas cannot take the call now".to_owned(), retry }
             }
+            Failed::EngineDied(message) => {
+                let (status, retry) = (StatusCode::INTERNAL_SERVER_ERROR, RetryAdvice::default());
+                Refusal::Replica { status, message, retry }
+            }
         }
     }
 }
@@ -141,18 +145,29 @@ impl Failed {
 async fn attempt(
     context: &Context,
     upstream: &Upstream,
-    base: &str,
+    route: &Route,
     request: Outgoing,
 ) -> Result<(response::Parts, AnswerBody), Failed> {
-    let mut exchange = upstream.send(base, request).await.map_err(Failed::Upstream)?;
+    let mut exchange = upstream.send(route.base(), request).await.map_err(Failed::Upstream)?;
     let status = exchange.head.status;
     if status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE {
         return Err(Failed::Status(status, RetryAdvice::read(&exchange.head.headers, context.doors.clock.wall())));
     }
-    if is_event_stream(&exchange.head.headers) {
-        exchange.body.wait_for_first().await.map_err(Failed::Upstream)?;
+    let is_stream = is_event_stream(&exchange.head.headers);
+    let mut death = None;
+    if is_stream {
+        let first = exchange.body.first().await.map_err(Failed::Upstream)?.ok_or(UpstreamError::Closed);
+        death = outcome::engine_died_at_once(first.map_err(Failed::Upstream)?);
+        route.hears();
+    } else if status == StatusCode::INTERNAL_SERVER_ERROR
+        && let Some(body) = exchange.body.first().await.map_err(Failed::Upstream)?
+    {
+        death = outcome::engine_died(body);
     }
-    Ok((exchange.head, exchange.body))
+    match death {
+        Some(message) => Err(Failed::EngineDied(message)),
+        None => Ok((exchange.head, exchange.body)),
+    }
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

@@ -13,6 +13,7 @@ use http_body::{Frame, SizeHint};
 use tracing::info;
 
 use super::dialect::Dialect;
+use super::outcome;
 use super::progress::{Progress, Stage};
 use super::settle::Bill;
 use super::sse::Scanner;
@@ -108,16 +109,20 @@ impl Relay {
             let Some(upstream) = &mut self.upstream else { return Poll::Ready(None) };
             match ready!(upstream.poll_piece(cx)) {
                 Some(Ok(piece)) => self.take(piece),
-                Some(Err(error)) => self.broken(&error.to_string()),
+                Some(Err(error)) => self.broken(&error.to_string(), outcome::of_error(&error)),
                 None => self.ended(),
             }
         }
     }
 
     fn take(&mut self, piece: Bytes) {
+        if let Some(route) = &self.route {
+            route.hears();
+        }
         let Relay { scanner, progress, ready, .. } = self;
         if scanner.feed(piece, &mut |event| progress.note(event), ready).is_err() {
-            self.broken("the replica sent an event that is too large");
+            // The caller decides how much it asks for.
+            self.broken("the replica sent an event that is too large", Outcome::Answered);
             return;
         }
         join(&mut self.ready);
@@ -129,11 +134,11 @@ impl Relay {
                 if let Some(failure) = self.progress.take_failure() {
                     self.say(failure.kind, &failure.message);
                 }
-                self.failed("error event");
+                self.failed("error event", self.progress.outcome());
             }
             Stage::Aborted => {
                 self.say("api_error", "the replica gave up the call before its end");
-                self.failed("aborted");
+                self.failed("aborted", Outcome::Failed);
             }
         }
     }
@@ -157,15 +162,17 @@ impl Relay {
                 self.upstream = None;
             }
             // Whatever is left of half an event is not passed on: it would garble the error event.
-            Stage::Open | Stage::Failed | Stage::Aborted => self.broken("the replica ended its answer too early"),
+            Stage::Open | Stage::Failed | Stage::Aborted => {
+                self.broken("the replica ended its answer too early", Outcome::Lost);
+            }
         }
     }
 
-    fn broken(&mut self, what: &str) {
+    fn broken(&mut self, what: &str, outcome: Outcome) {
         if self.progress.stage() != Stage::Complete {
             self.say("api_error", what);
         }
-        self.failed(what);
+        self.failed(what, outcome);
     }
 
     /// Adds an error event to what goes to the caller.
@@ -174,11 +181,11 @@ impl Relay {
         self.ready.push_back(event);
     }
 
-    fn failed(&mut self, what: &str) {
+    fn failed(&mut self, what: &str, outcome: Outcome) {
         self.upstream = None;
         if let Some(route) = self.route.take() {
-            info!(replica = route.base(), what, "the replica failed in the middle of an answer");
-            route.report(Outcome::FailedMidStream);
+            info!(replica = route.base(), what, ?outcome, "an answer broke off");
+            route.report(outcome);
             self.metrics.upstream_failed(&self.model, "mid_stream");
             self.bill.failed("mid_stream");
             self.settle();

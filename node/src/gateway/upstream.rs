@@ -241,6 +241,7 @@ impl Upstream {
             timer,
             heard: Instant::now(),
             first: None,
+            has_ended: false,
         };
         Ok(Exchange { head, body })
     }
@@ -277,13 +278,17 @@ pub(super) struct AnswerBody {
     timer: Pin<Box<Sleep>>,
     heard: Instant,
     first: Option<Bytes>,
+    has_ended: bool,
 }
 
 impl AnswerBody {
-    /// The next piece; `None` after the last. After an error or the end it must not be polled again.
+    /// The next piece; `None` after the last. After an error it must not be polled again.
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(first)));
+        }
+        if self.has_ended {
+            return Poll::Ready(None);
         }
         loop {
             if let Some(link) = &mut self.link {
@@ -301,6 +306,7 @@ impl AnswerBody {
                     return Poll::Ready(Some(Err(UpstreamError::Broken)));
                 }
                 Poll::Ready(None) => {
+                    self.has_ended = true;
                     if let Some(link) = self.link.take().filter(|_| self.connected) {
                         self.client.give_back(&self.host, link);
                     }
@@ -327,19 +333,18 @@ impl AnswerBody {
         Poll::Pending
     }
 
-    /// Waits for the first piece and keeps it. Errors: the answer ended or failed before there was one.
-    pub(super) async fn wait_for_first(&mut self) -> Result<(), UpstreamError> {
-        loop {
+    /// Waits for the first piece that is not empty. It stays, to be read again; `None` if the answer is complete and has none.
+    /// Errors: the answer failed before there was one.
+    pub(super) async fn first(&mut self) -> Result<Option<&Bytes>, UpstreamError> {
+        while self.first.as_ref().is_none_or(Bytes::is_empty) {
             match poll_fn(|cx| self.poll_piece(cx)).await {
-                None | Some(Err(UpstreamError::Broken)) => return Err(UpstreamError::Closed),
+                None => break,
+                Some(Err(UpstreamError::Broken)) => return Err(UpstreamError::Closed),
                 Some(Err(error)) => return Err(error),
-                Some(Ok(piece)) if piece.is_empty() => {}
-                Some(Ok(piece)) => {
-                    self.first = Some(piece);
-                    return Ok(());
-                }
+                Some(Ok(piece)) => self.first = Some(piece),
             }
         }
+        Ok(self.first.as_ref())
     }
 
     /// Reads the whole body, if it has no more than `max` bytes.

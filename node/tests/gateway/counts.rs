@@ -132,7 +132,7 @@ async fn answers_that_are_no_counts_change_nothing_and_are_asked_for_with_the_ca
         let sent: Value = serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap();
         assert_eq!((&sent["model"], &sent["messages"]), (&json!("acme/qwen"), &chat()["messages"]));
     }
-    assert!(world.context.actors.pools.snapshot()[0].replicas[0].healthy, "no breaker opened");
+    assert_eq!(world.replica_statuses(), ["ready"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,8 @@ struct Inner {
     pieces: Vec<Vec<u8>>,
     /// Whether the body is ended properly.
     ends: bool,
+    /// Calls in which a text occurs get this whole answer instead.
+    poison: Option<(String, String)>,
     requests: Vec<String>,
 }
 
@@ -37,6 +39,11 @@ impl Script {
     pub(crate) fn whole_with(&self, status: &str, lines: &str, body: &str) {
         let length = body.len();
         self.set(format!("HTTP/1.1 {status}\r\n{lines}content-length: {length}\r\n\r\n{body}"), Vec::new(), true);
+    }
+
+    /// From now on calls in which `text` occurs get `answer`, all of its bytes, and the connection closes.
+    pub(crate) fn poison(&self, text: &str, answer: &str) {
+        self.0.lock().unwrap().poison = Some((text.to_owned(), answer.to_owned()));
     }
 
     fn set(&self, head: String, pieces: Vec<Vec<u8>>, ends: bool) {
@@ -75,8 +82,10 @@ impl Script {
             }
             let (head, pieces, ends) = {
                 let mut inner = self.0.lock().unwrap();
+                let poison = inner.poison.as_ref().filter(|(text, _)| request.contains(text));
+                let poison = poison.map(|(_, answer)| (answer.clone(), Vec::new(), false));
                 inner.requests.push(request);
-                (inner.head.clone(), inner.pieces.clone(), inner.ends)
+                poison.unwrap_or_else(|| (inner.head.clone(), inner.pieces.clone(), inner.ends))
             };
             stream.set_nodelay(true).unwrap();
             let _ = stream.write_all(head.as_bytes()).await;

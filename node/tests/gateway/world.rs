@@ -114,6 +114,21 @@ impl World {
         self.apply(Kind::Subscription, "models-as-a-service", name, "", spec).await;
     }
 
+    /// A key of user `bob`, who may use `llm/qwen` through a subscription of his own.
+    pub(crate) async fn add_bob(&self) -> String {
+        let reference =
+            json!({"name": "qwen", "namespace": "llm", "tokenRateLimits": [{"limit": PLENTY, "window": "1h"}]});
+        let spec = json!({"spec": {"owner": {"users": ["bob"]}, "modelRefs": [reference]}});
+        self.apply(Kind::Subscription, "models-as-a-service", "bobs", "", spec).await;
+        self.add_key("bob", "bobs", Duration::from_secs(3600)).await
+    }
+
+    /// What this node thinks of each replica of `llm/qwen`.
+    pub(crate) fn replica_statuses(&self) -> Vec<&'static str> {
+        let pools = self.context.actors.pools.snapshot();
+        pools.iter().flat_map(|pool| &pool.replicas).map(|replica| replica.status.name()).collect()
+    }
+
     /// A model `llm/<name>` with replicas at `urls`, comma-separated.
     pub(crate) async fn publish(&self, name: &str, urls: &str) {
         let service = json!({"spec": {"model": {"name": format!("acme/{name}")}}});
@@ -160,7 +175,7 @@ impl World {
     async fn wait_for_replicas(&self, healthy: usize) {
         eventually("the node admits calls, and every replica gets some", || {
             let pools = self.context.actors.pools.snapshot();
-            pools.iter().flat_map(|pool| &pool.replicas).filter(|replica| replica.healthy).count() >= healthy
+            pools.iter().flat_map(|pool| &pool.replicas).filter(|replica| replica.is_ready()).count() >= healthy
                 && self.context.cluster.may_serve()
                 && self.context.actors.routing.by_path("llm", "qwen").is_some()
         })
@@ -207,7 +222,12 @@ impl World {
 
     /// Posts `body` to `path` with ann's key.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.connect().await.post(path, &[("authorization", &format!("Bearer {}", self.key))], &body.to_string()).await
+        self.post_as(&self.key, path, body).await
+    }
+
+    /// Posts `body` to `path` with `key`.
+    pub(crate) async fn post_as(&self, key: &str, path: &str, body: &Value) -> Answer {
+        self.connect().await.post(path, &[("authorization", &format!("Bearer {key}"))], &body.to_string()).await
     }
 
     /// Stops accepting and waits until every call has ended.

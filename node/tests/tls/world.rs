@@ -149,7 +149,7 @@ impl World {
     pub(crate) async fn wait_until_healthy(&self) {
         let healthy = |context: &Context| {
             let replicas = replicas(context);
-            !replicas.is_empty() && replicas.iter().all(|replica| replica.healthy)
+            !replicas.is_empty() && replicas.iter().all(|replica| replica.is_ready())
         };
         self.eventually("every replica is healthy", healthy).await;
     }
@@ -158,7 +158,7 @@ impl World {
     pub(crate) async fn reason_of_illness(&self) -> String {
         // Before its first probe every replica is ill.
         let reason = |context: &Context| {
-            let reasons = replicas(context).into_iter().filter_map(|replica| replica.reason);
+            let reasons = replicas(context).into_iter().map(|replica| replica.status.to_string());
             reasons.into_iter().find(|reason| reason != "not probed yet")
         };
         self.eventually("a replica is ill for a reason", |context| reason(context).is_some()).await;

@@ -184,11 +184,16 @@ pub(super) fn status(object: &Object, state: &State, health: &dyn ReplicaHealth)
     let (namespace, name) = (&object.key.namespace, &object.key.name);
     let (backend, since) = backend(state, health, namespace, name);
     let url = format!("{}/{namespace}/{name}", health.gateway_url());
+    let mut message = backend.message(namespace, name);
+    let troubles = health.troubles(namespace, name);
+    if !troubles.is_empty() {
+        message = format!("{message}; {}", troubles.join("; "));
+    }
     let ready = Condition {
         kind: "Ready",
         status: if matches!(backend, Backend::Healthy { .. }) { "True" } else { "False" },
         reason: backend.reason(),
-        message: backend.message(namespace, name),
+        message,
         since,
     };
     let json = json!({ "url": url, "addresses": [{ "name": "gateway-external", "url": url }] });

@@ -12,6 +12,8 @@ use crate::state::State;
 pub trait ReplicaHealth {
     /// (healthy, known) replicas of the service `namespace/name`; `None` when this node has no pool for it.
     fn replicas(&self, namespace: &str, name: &str) -> Option<(usize, usize)>;
+    /// Each replica of the service that gets no calls, and why, in one line: `http://host:port: connection refused`.
+    fn troubles(&self, namespace: &str, name: &str) -> Vec<String>;
     /// The public base URL of this gateway: `https://host:port`, without a trailing slash.
     fn gateway_url(&self) -> String;
 }

@@ -346,6 +346,10 @@ impl ReplicaHealth for Replicas {
     fn replicas(&self, _: &str, _: &str) -> Option<(usize, usize)> {
         self.0
     }
+    fn troubles(&self, _: &str, _: &str) -> Vec<String> {
+        let ill = self.0.map_or(0, |(healthy, known)| known - healthy);
+        (0..ill).map(|at| format!("http://{at}: connection refused")).collect()
+    }
     fn gateway_url(&self) -> String {
         "https://gateway.example:8443".to_owned()
     }

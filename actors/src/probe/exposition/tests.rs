@@ -1,7 +1,7 @@
 use super::*;
 
 fn metrics(waiting: f64, running: f64, kv_usage: f64, capacity_tokens: Option<u64>) -> Option<Metrics> {
-    Some(Metrics { waiting, running, kv_usage, capacity_tokens })
+    Some(Metrics { waiting, running, kv_usage, capacity_tokens, work: None })
 }
 
 #[test]
@@ -57,4 +57,20 @@ fn odd_lines_are_passed_over() {
     for (text, answer) in table {
         assert_eq!(parse(text), *answer, "{}", String::from_utf8_lossy(text));
     }
+}
+
+#[test]
+fn what_engines_count_when_they_work_is_added_up() {
+    let text = br#"vllm:num_requests_running{engine="0"} 1.0
+vllm:prompt_tokens_total{engine="0"} 1000.0
+vllm:generation_tokens_total{engine="0"} 20.0
+vllm:generation_tokens_total{engine="1"} 3.0
+vllm:generation_tokens_created{engine="0"} 1.7e+09
+vllm:iteration_tokens_total_bucket{engine="0",le="1.0"} 7.0
+vllm:iteration_tokens_total_count{engine="0"} 0.5
+vllm:request_success_total{engine="0",finished_reason="stop"} 0.25
+vllm:request_success_total{engine="0",finished_reason="abort"} 100000.0
+http_requests_total{handler="/health"} 500.0
+"#;
+    assert_eq!(parse(text).unwrap().work, Some(1023.75));
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use actors::epp::Status;
 use prometheus::TextEncoder;
 use raft::resources::{Kind, Spec, budget_uses};
 
@@ -65,12 +66,17 @@ fn raft_gauges(context: &Context, text: &mut String) {
 
 fn endpoint_gauges(context: &Context, text: &mut String) {
     let (mut up, mut in_flight, mut age, mut kv) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut statuses = Vec::new();
     let pools = context.actors.pools.snapshot();
     for pool in &pools {
         for replica in &pool.replicas {
-            let labels =
-                format!("{{model=\"{}\",endpoint=\"{}\"}}", escaped(&pool.service.name), escaped(&replica.url));
-            up.push((labels.clone(), f64::from(u8::from(replica.healthy))));
+            let (model, endpoint) = (escaped(&pool.service.name), escaped(&replica.url));
+            let labels = format!("{{model=\"{model}\",endpoint=\"{endpoint}\"}}");
+            let status = |name: &str| f64::from(u8::from(replica.status.name() == name));
+            statuses.extend(Status::NAMES.map(|name| {
+                (format!("{{model=\"{model}\",endpoint=\"{endpoint}\",status=\"{name}\"}}"), status(name))
+            }));
+            up.push((labels.clone(), status("ready")));
             in_flight.push((labels.clone(), replica.in_flight as f64));
             kv.push((labels.clone(), replica.kv_usage));
             if let Some(seconds) = replica.metrics_age_seconds {
@@ -79,6 +85,8 @@ fn endpoint_gauges(context: &Context, text: &mut String) {
         }
     }
     gauge(text, "tollgate_endpoint_up", "1 if the replica gets calls", &up);
+    let help = "1 for what the replica is: ready, down (probes fail), unreachable, hung, or ejected for its answers";
+    gauge(text, "tollgate_endpoint_status", help, &statuses);
     gauge(text, "tollgate_endpoint_in_flight", "this node's calls at the replica", &in_flight);
     gauge(text, "tollgate_endpoint_kv_usage_ratio", "KV-cache use it last reported", &kv);
     gauge(text, "tollgate_endpoint_metrics_age_seconds", "age of the replica's numbers", &age);
