@@ -71,7 +71,7 @@ async fn who_may_ask_for_what() {
         // What is not here, and what paths must not do.
         ("GET", "/api/v1/pods", ADMIN, "", 404, "could not find the requested resource"),
         ("GET", "/api/v1/namespaces/..%2f..%2fmetrics", ADMIN, "", 404, "could not find the requested resource"),
-        ("GET", "/api/v1/namespaces/a%00b", ADMIN, "", 404, "could not find the requested resource"),
+        ("GET", "/api/v1/namespaces/a%00b", ADMIN, "", 404, "namespaces \\\"a\\\\0b\\\" not found"),
         ("GET", "/api/v1/namespaces/absent", ADMIN, "", 404, "namespaces \\\"absent\\\" not found"),
         ("DELETE", SUBSCRIPTIONS, ADMIN, "", 405, "MethodNotAllowed"),
         ("GET", "/api/v1/namespaces?fieldSelector=spec.x=1", ADMIN, "", 400, "field label not supported"),

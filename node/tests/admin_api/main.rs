@@ -7,6 +7,7 @@ mod kube;
 mod kubectl;
 mod maas_api;
 mod members;
+mod names;
 mod quota;
 mod usage;
 mod watch;

@@ -1,9 +1,14 @@
 //! What names, labels and annotations may look like: the rules of Kubernetes, so that a manifest accepted here is
 //! accepted there.
+//!
+//! One rule holds for the names of all kinds ([`check_name`]): whatever can be created can be named in a path, and so be read,
+//! listed, watched and deleted. Most kinds have a stricter one on top.
 
 use super::fields::Report;
 use super::{Kind, NewObject, Scope};
 
+/// A name, in bytes: as long as a DNS name may be.
+const NAME_BYTES_MAX: usize = 253;
 /// All annotations of an object together, in bytes.
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 /// An object's body, in bytes.
@@ -55,30 +60,50 @@ pub(super) fn check_metadata(report: &Report, object: &NewObject) {
 
 fn check_name(report: &Report, object: &NewObject) {
     let name = &object.key.name;
-    let wanted = match object.key.kind {
-        Kind::Namespace if !is_dns_label(name) => {
-            "a DNS label: up to 63 lower-case letters, digits or `-`, a letter or digit first and last"
+    let mistake = why_unaddressable(name).or_else(|| match object.key.kind {
+        Kind::Namespace if !is_dns_label(name) => Some(
+            "a Namespace is a DNS label: up to 63 lower-case letters, digits or `-`, a letter or digit first and last",
+        ),
+        Kind::Tenant if name != super::tenant::DEFAULT_TENANT => {
+            Some("`default-tenant` is the only tenant of this version")
         }
-        // Groups come from identity providers, which call them anything.
-        Kind::Group if name.is_empty() || name == "." || name == ".." || name.contains(['/', '%']) => {
-            "a group name: not empty, without `/` and `%`"
-        }
-        Kind::Tenant if name != super::tenant::DEFAULT_TENANT => "`default-tenant`, the only tenant of this version",
         Kind::ServiceAccount | Kind::InferenceService | Kind::ModelRef | Kind::Subscription | Kind::AuthPolicy
             if !is_dns_subdomain(name) =>
         {
-            "a DNS name: up to 253 lower-case letters, digits, `-` or `.`, a letter or digit first and last"
+            Some("use a DNS name: up to 253 lower-case letters, digits, `-` or `.`, a letter or digit first and last")
         }
-        Kind::Namespace
-        | Kind::Group
+        // Groups come from identity providers, which call them anything.
+        Kind::Group
+        | Kind::Namespace
         | Kind::Tenant
         | Kind::ServiceAccount
         | Kind::InferenceService
         | Kind::ModelRef
         | Kind::Subscription
-        | Kind::AuthPolicy => return,
-    };
-    report.error("metadata.name", format!("\"{name}\" is not {wanted}"));
+        | Kind::AuthPolicy => None,
+    });
+    if let Some(mistake) = mistake {
+        report.error("metadata.name", format!("{name:?} cannot be a name: {mistake}"));
+    }
+}
+
+/// Why an object of this name, whatever its kind, could not be named in a path, or be told from another by people.
+fn why_unaddressable(name: &str) -> Option<&'static str> {
+    match name {
+        "" => Some("it is empty"),
+        "." | ".." => Some("in a path it means a place"),
+        long if long.len() > NAME_BYTES_MAX => Some("it has more than 253 bytes"),
+        name if name.contains(['/', '%']) => Some("leave out `/` and `%`, which mean something in a path"),
+        name if name.contains(char::is_control) => Some("leave out control characters"),
+        name if name.contains(is_invisible) => Some("leave out invisible characters"),
+        name if name.trim() != name => Some("leave out blanks at its ends"),
+        _ => None,
+    }
+}
+
+/// Characters that take no place or turn the direction of writing: two names would look the same.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn check_namespace(report: &Report, object: &NewObject) {

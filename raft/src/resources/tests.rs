@@ -241,7 +241,10 @@ fn there_is_one_tenant_and_its_settings_have_bounds() {
     check(
         Kind::Tenant,
         "other",
-        &[(json!({}), "metadata.name: \"other\" is not `default-tenant`, the only tenant of this version")],
+        &[(
+            json!({}),
+            "metadata.name: \"other\" cannot be a name: `default-tenant` is the only tenant of this version",
+        )],
     );
 }
 
@@ -268,6 +271,14 @@ fn names_namespaces_and_labels_follow_kubernetes() {
         (Kind::Namespace, "", &long, good, "metadata.name"),
         (Kind::Namespace, "llm", "llm", good, "metadata.namespace"),
         (Kind::Group, "", "Tutors & Pupils äöü", good, ""),
+        (Kind::Group, "", "CORP\\dev", good, ""),
+        (Kind::Group, "", "CN=dev,OU=ai", good, ""),
+        (Kind::Group, "", "nul\0", good, "metadata.name"),
+        (Kind::Group, "", "tab\there", good, "metadata.name"),
+        (Kind::Group, "", " dev", good, "metadata.name"),
+        (Kind::Group, "", "dev\u{200b}", good, "metadata.name"),
+        (Kind::Group, "", &"n".repeat(254), good, "metadata.name"),
+        (Kind::Group, "", "", good, "metadata.name"),
         (Kind::Group, "", "a/b", good, "metadata.name"),
         (Kind::Group, "", "..", good, "metadata.name"),
         (Kind::Group, "", "tutors", ("-a", "x"), "metadata.labels"),

@@ -28,7 +28,12 @@ impl LabelSelector {
     }
 
     pub(super) fn matches(&self, object: &Object) -> bool {
-        self.0.iter().all(|requirement| requirement.holds(&object.labels))
+        self.selects(&object.labels)
+    }
+
+    /// The same for what is no stored object.
+    pub(super) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|requirement| requirement.holds(labels))
     }
 }
 
@@ -102,34 +107,69 @@ enum Field {
 }
 
 impl FieldSelector {
-    /// Reads `metadata.name=a,metadata.namespace!=b`. Errors: what is wrong.
+    /// Reads `metadata.name=a,metadata.namespace!=b`. In a value `\\`, `\,` and `\=` stand for a backslash, a comma and an equals sign,
+    /// as Kubernetes' clients write them. Errors: what is wrong.
     pub(super) fn parse(text: &str) -> Result<FieldSelector, String> {
-        let mut requirements = Vec::new();
-        for part in text.split(',').filter(|part| !part.is_empty()) {
-            let negative = part.split_once("!=").map(|(field, value)| (field, false, value));
-            let positive =
-                || part.split_once("==").or_else(|| part.split_once('=')).map(|(field, value)| (field, true, value));
-            let (field, equal, value) =
-                negative.or_else(positive).ok_or_else(|| format!("invalid field selector {part:?}"))?;
-            let field = match field {
-                "metadata.name" => Field::Name,
-                "metadata.namespace" => Field::Namespace,
-                other => return Err(format!("field label not supported: {other}")),
-            };
-            requirements.push((field, equal, value.to_owned()));
-        }
-        Ok(FieldSelector(requirements))
+        split_unescaped(text)
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .map(field_requirement)
+            .collect::<Result<_, _>>()
+            .map(FieldSelector)
     }
 
     pub(super) fn matches(&self, object: &Object) -> bool {
+        self.selects(&object.key.namespace, &object.key.name)
+    }
+
+    /// The same for what is no stored object.
+    pub(super) fn selects(&self, namespace: &str, name: &str) -> bool {
         self.0.iter().all(|(field, equal, value)| {
             let actual = match field {
-                Field::Name => &object.key.name,
-                Field::Namespace => &object.key.namespace,
+                Field::Name => name,
+                Field::Namespace => namespace,
             };
             (actual == value) == *equal
         })
     }
+}
+
+fn field_requirement(part: &str) -> Result<(Field, bool, String), String> {
+    let invalid = || format!("invalid field selector {part:?}");
+    // No field has an equals sign in its name, so the first one is the operator's.
+    let (field, value) = part.split_once('=').ok_or_else(invalid)?;
+    let (field, equal) = field.strip_suffix('!').map_or((field, true), |field| (field, false));
+    let field = match field {
+        "metadata.name" => Field::Name,
+        "metadata.namespace" => Field::Namespace,
+        other => return Err(format!("field label not supported: {other}")),
+    };
+    let value = if equal { value.strip_prefix('=').unwrap_or(value) } else { value };
+    Ok((field, equal, unescaped(value).ok_or_else(invalid)?))
+}
+
+/// The parts between commas that no backslash escapes.
+fn split_unescaped(text: &str) -> Vec<&str> {
+    let mut is_escaped = false;
+    text.split(move |c| {
+        let divides = c == ',' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        divides
+    })
+    .collect()
+}
+
+/// `None` if a backslash escapes nothing.
+fn unescaped(value: &str) -> Option<String> {
+    let mut characters = value.chars();
+    let mut text = String::new();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' => text.push(characters.next().filter(|c| matches!(c, '\\' | ',' | '='))?),
+            c => text.push(c),
+        }
+    }
+    Some(text)
 }
 
 #[cfg(test)]
@@ -170,5 +210,20 @@ mod tests {
         assert!(FieldSelector::parse("metadata.name=a,metadata.namespace!=b").is_ok());
         assert_eq!(FieldSelector::parse("spec.x=1").unwrap_err(), "field label not supported: spec.x");
         assert!(FieldSelector::parse("nonsense").is_err());
+        let cases = [
+            ("metadata.name=a", "a", true),
+            ("metadata.name==a", "a", true),
+            ("metadata.name!=a", "a", false),
+            (r"metadata.name=CORP\\dev", r"CORP\dev", true),
+            (r"metadata.name=CN\=ann\,OU\=dev,metadata.namespace=", "CN=ann,OU=dev", true),
+            (r"metadata.name=a\,b", "a", false),
+            (r"metadata.name!=\=a", "=a", false),
+        ];
+        for (text, name, expected) in cases {
+            assert_eq!(FieldSelector::parse(text).unwrap().selects("", name), expected, "{text}");
+        }
+        for text in [r"metadata.name=a\b", r"metadata.name=a\"] {
+            assert!(FieldSelector::parse(text).is_err(), "{text}");
+        }
     }
 }

@@ -238,6 +238,10 @@ mod tests {
                 "/apis/user.openshift.io/v1/groups/kube%3Aadmins".to_owned(),
                 "Object { kind: Group, namespace: \"\", name: \"kube:admins\", part: Whole }",
             ),
+            (
+                "/apis/user.openshift.io/v1/groups/a%00b".to_owned(),
+                "Object { kind: Group, namespace: \"\", name: \"a\\0b\", part: Whole }",
+            ),
             ("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned(), "Review(Access)"),
         ];
         for (path, expected) in cases {
@@ -258,7 +262,7 @@ mod tests {
             "/api/v1/namespaces/a/serviceaccounts/b/status",
             "/api/v1/namespaces/a/pods",
             "/api/v1/namespaces/..%2f..%2fx",
-            "/apis/user.openshift.io/v1/groups/a%00b",
+            "/apis/user.openshift.io/v1/groups/a%2Fb",
         ];
         for path in cases {
             assert_eq!(parse(path).filter(|target| *target != Target::Document(Document::Groups)), None, "{path}");
