@@ -1,15 +1,15 @@
-//! Auth: whose credential is this, and is it still good?
+//! Auth: whose credential is this, is it still good, and in which groups is its owner?
 //!
-//! The check itself reads the newest View, so a revoked key stops working the moment its entry is applied here. The
-//! actor only notes when keys were last used and tells the cluster, coarsely.
+//! The check itself reads the newest View, so a key or token that was revoked, or whose owner was deleted, stops working the moment
+//! the log entry is applied here; so does what a Group gave. The actor only notes when credentials were last used and tells the
+//! cluster, coarsely.
 
+mod groups;
 mod last_used;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use raft::doors::Doors;
-use raft::resources::{Kind, Spec};
 use raft::state::{ApiKey, KeyStatus, Token};
 use raft::{Cluster, ProposeError, Timestamp, View};
 use sha2::{Digest, Sha256};
@@ -18,63 +18,72 @@ use uuid::Uuid;
 
 use crate::derived::Derived;
 
+use groups::Groups;
 pub(crate) use last_used::{LastUsed, LastUsedActor};
 
 /// Who calls. Only [`Auth::authenticate`] makes one.
 #[derive(Clone, Debug)]
-pub struct Caller(pub(crate) Identity);
+pub struct Caller {
+    pub(crate) credential: Credential,
+    pub(crate) groups: Arc<[String]>,
+}
 
 /// What they showed.
 #[derive(Clone, Debug)]
-pub(crate) enum Identity {
+pub(crate) enum Credential {
     Key(Arc<ApiKey>),
-    Token { token: Arc<Token>, groups: Arc<[String]> },
+    Token(Arc<Token>),
 }
 
 impl Caller {
     /// The user's name.
     pub fn user(&self) -> &str {
-        match &self.0 {
-            Identity::Key(key) => &key.username,
-            Identity::Token { token, .. } => &token.username,
+        match &self.credential {
+            Credential::Key(key) => &key.username,
+            Credential::Token(token) => &token.username,
         }
     }
 
     /// Of what they showed, as long as anybody has it: tells callers apart without looking at them.
     pub(crate) fn address(&self) -> usize {
-        match &self.0 {
-            Identity::Key(key) => Arc::as_ptr(key).addr(),
-            Identity::Token { token, .. } => Arc::as_ptr(token).addr(),
+        match &self.credential {
+            Credential::Key(key) => Arc::as_ptr(key).addr(),
+            Credential::Token(token) => Arc::as_ptr(token).addr(),
         }
     }
 
-    /// The user's groups: frozen at creation for a key, current for a token (with `system:authenticated`).
+    /// The user's groups when the caller was authenticated. For a key those at its creation, if the Tenant says so.
     pub fn groups(&self) -> &[String] {
-        match &self.0 {
-            Identity::Key(key) => &key.groups,
-            Identity::Token { groups, .. } => groups,
-        }
+        &self.groups
     }
 
     /// The API key, if that is how they came.
     pub fn key_id(&self) -> Option<Uuid> {
-        match &self.0 {
-            Identity::Key(key) => Some(key.id),
-            Identity::Token { .. } => None,
+        match &self.credential {
+            Credential::Key(key) => Some(key.id),
+            Credential::Token(_) => None,
+        }
+    }
+
+    /// The hash of the bearer token, if that is how they came.
+    pub fn token_hash(&self) -> Option<[u8; 32]> {
+        match &self.credential {
+            Credential::Key(_) => None,
+            Credential::Token(token) => Some(token.hash),
         }
     }
 
     /// The name of the subscription their key is bound to.
     pub fn bound_subscription(&self) -> Option<&str> {
-        match &self.0 {
-            Identity::Key(key) => Some(&key.subscription),
-            Identity::Token { .. } => None,
+        match &self.credential {
+            Credential::Key(key) => Some(&key.subscription),
+            Credential::Token(_) => None,
         }
     }
 
     /// Whether they administer the cluster: member of `system:masters`. A key never does.
     pub fn is_admin(&self) -> bool {
-        matches!(&self.0, Identity::Token { groups, .. } if groups.iter().any(|group| group == "system:masters"))
+        matches!(self.credential, Credential::Token(_)) && self.groups.iter().any(|group| group == "system:masters")
     }
 }
 
@@ -84,7 +93,7 @@ pub enum Unauthenticated {
     /// There was none.
     #[error("no credentials: send `Authorization: Bearer <API key>`")]
     Missing,
-    /// It is neither an API key nor a token this cluster issued, or the token has expired.
+    /// It is neither an API key nor a token this cluster issued, or the token has expired or was revoked.
     #[error("the bearer token is not valid here")]
     UnknownToken,
     /// It starts like an API key and is not one.
@@ -93,7 +102,7 @@ pub enum Unauthenticated {
     /// No such API key.
     #[error("the API key is unknown")]
     UnknownKey,
-    /// It was revoked.
+    /// It was revoked, or its owner was deleted.
     #[error("the API key was revoked")]
     RevokedKey,
     /// Its time is over.
@@ -118,9 +127,6 @@ const LOOKUPS_MAX: usize = 16;
 /// The prefix of every API key.
 pub const KEY_PREFIX: &str = "sk-oai-";
 
-/// The group of everybody who shows a good token.
-const AUTHENTICATED: &str = "system:authenticated";
-
 /// Handle of the auth actor.
 #[derive(Clone)]
 pub struct Auth {
@@ -142,22 +148,44 @@ impl Auth {
         let bearer = bearer.map(str::trim).filter(|bearer| !bearer.is_empty()).ok_or(Unauthenticated::Missing)?;
         let view = self.cluster.view();
         let now = self.now(&view);
-        if bearer.starts_with(KEY_PREFIX) {
-            let key = find_key(&view, bearer, now)?;
-            self.last_used.note(key, now);
-            return Ok(Caller(Identity::Key(key.clone())));
-        }
-        let token = find_token(&view, bearer, now)?;
-        let groups = self.groups.of(&view).all_of(token);
-        Ok(Caller(Identity::Token { token: token.clone(), groups }))
+        let credential = match bearer.starts_with(KEY_PREFIX) {
+            true => Credential::Key(find_key(&view, bearer, now)?.clone()),
+            false => Credential::Token(find_token(&view, bearer, now)?.clone()),
+        };
+        self.last_used.note(&credential, now);
+        Ok(self.caller(&view, credential, now))
     }
 
-    /// The same for administration, where whoever was just given a credential uses it, on any node: one that this node does not know is
-    /// looked for again when it has heard what the leader knows.
+    /// The caller as of now: with the groups that the user has by now. Errors: the credential has ended meanwhile. Whoever admits
+    /// somebody to something that lasts, or comes later, asks again when it happens.
+    pub fn again(&self, caller: &Caller) -> Result<Caller, Unauthenticated> {
+        let view = self.cluster.view();
+        let now = self.now(&view);
+        let credential = match &caller.credential {
+            Credential::Key(key) => Credential::Key(good_key(&view, view.keys.get(&key.id), now)?.clone()),
+            Credential::Token(token) => Credential::Token(good_token(view.token_by_hash(&token.hash), now)?.clone()),
+        };
+        Ok(self.caller(&view, credential, now))
+    }
+
+    fn caller(&self, view: &View, credential: Credential, now: Timestamp) -> Caller {
+        let table = self.groups.of(view);
+        let groups = match &credential {
+            Credential::Key(key) => table.of_key(view, key, now),
+            Credential::Token(token) => table.of_token(token),
+        };
+        Caller { credential, groups }
+    }
+
+    /// The same for administration. Whoever was just given a credential uses it, on any node: one that this node does not know is
+    /// looked for again when it has heard what the leader knows. And no fence waits for a node without a lease, so what such a node
+    /// knows may have ended: it asks the leader first.
     pub async fn find(&self, bearer: Option<&str>) -> Result<Caller, NotFound> {
-        match self.authenticate(bearer) {
-            Err(Unauthenticated::UnknownToken | Unauthenticated::UnknownKey) => {}
-            known => return Ok(known?),
+        if self.cluster.may_serve() {
+            match self.authenticate(bearer) {
+                Err(Unauthenticated::UnknownToken | Unauthenticated::UnknownKey) => {}
+                known => return Ok(known?),
+            }
         }
         {
             // Never closed: without a turn there is no bound, which is better than no answer.
@@ -189,8 +217,12 @@ impl Auth {
 
 fn find_key<'a>(view: &'a View, bearer: &str, now: Timestamp) -> Result<&'a Arc<ApiKey>, Unauthenticated> {
     let hash = key_hash(bearer).ok_or(Unauthenticated::MalformedKey)?;
-    let key = view.key_by_hash(&hash).ok_or(Unauthenticated::UnknownKey)?;
-    match key.status(now) {
+    good_key(view, view.key_by_hash(&hash), now)
+}
+
+fn good_key<'a>(view: &View, key: Option<&'a Arc<ApiKey>>, now: Timestamp) -> Result<&'a Arc<ApiKey>, Unauthenticated> {
+    let key = key.ok_or(Unauthenticated::UnknownKey)?;
+    match view.status_of(key, now) {
         KeyStatus::Active => Ok(key),
         KeyStatus::Expired => Err(Unauthenticated::ExpiredKey),
         KeyStatus::Revoked => Err(Unauthenticated::RevokedKey),
@@ -198,11 +230,11 @@ fn find_key<'a>(view: &'a View, bearer: &str, now: Timestamp) -> Result<&'a Arc<
 }
 
 fn find_token<'a>(view: &'a View, bearer: &str, now: Timestamp) -> Result<&'a Arc<Token>, Unauthenticated> {
-    let token = view.token_by_hash(&token_hash(bearer)).ok_or(Unauthenticated::UnknownToken)?;
-    match token.expires {
-        Some(expires) if expires <= now => Err(Unauthenticated::UnknownToken),
-        Some(_) | None => Ok(token),
-    }
+    good_token(view.token_by_hash(&token_hash(bearer)), now)
+}
+
+fn good_token(token: Option<&Arc<Token>>, now: Timestamp) -> Result<&Arc<Token>, Unauthenticated> {
+    token.filter(|token| token.is_valid(now)).ok_or(Unauthenticated::UnknownToken)
 }
 
 /// SHA-256 of `key_id || 0x00 || secret` for an API key `sk-oai-{key_id}_{secret}`; `None` if it is malformed (contract: both parts
@@ -219,39 +251,6 @@ pub fn key_hash(key: &str) -> Option<[u8; 32]> {
 /// SHA-256 of a bearer token, as the state keeps it.
 pub fn token_hash(token: &str) -> [u8; 32] {
     Sha256::digest(token).into()
-}
-
-// === Groups: what Group objects give a token's user ===
-
-/// The groups of every user named by a Group object, sorted.
-struct Groups(HashMap<String, Vec<String>>);
-
-impl Groups {
-    fn of(view: &View) -> Groups {
-        let mut groups: HashMap<String, Vec<String>> = HashMap::new();
-        for object in view.objects_of(Kind::Group) {
-            let Spec::Group(group) = &object.spec else { continue };
-            for user in &group.users {
-                let names = groups.entry(user.clone()).or_default();
-                if names.last() != Some(&object.key.name) {
-                    names.push(object.key.name.clone());
-                }
-            }
-        }
-        Groups(groups)
-    }
-
-    /// The token's own groups, those of Group objects, and [`AUTHENTICATED`]: each once.
-    fn all_of(&self, token: &Token) -> Arc<[String]> {
-        let named = self.0.get(&token.username).into_iter().flatten();
-        let mut all: Vec<String> = token.groups.clone();
-        for group in named.map(String::as_str).chain([AUTHENTICATED]) {
-            if !all.iter().any(|known| known == group) {
-                all.push(group.to_owned());
-            }
-        }
-        all.into()
-    }
 }
 
 #[cfg(test)]

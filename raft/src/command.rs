@@ -51,7 +51,8 @@ pub enum Command {
         /// Refused unless this is its current version.
         resource_version: Option<u64>,
     },
-    /// Removes an object, and what cannot live without it (a namespace's objects, a service account's tokens).
+    /// Removes an object, and what cannot live without it: a namespace's objects, a service account's tokens. The service account's
+    /// keys are revoked.
     DeleteObject {
         /// Which.
         key: ObjectKey,
@@ -86,6 +87,22 @@ pub enum Command {
         /// The node.
         node: NodeId,
     },
+    /// Records a new API key that the bearer of a token asks for. Refused unless the token works and is the owner's: an owner who is
+    /// withdrawn while the key is being made gets none.
+    IssueKey {
+        /// The key.
+        key: NewKey,
+        /// SHA-256 of the token.
+        token: [u8; 32],
+    },
+    /// Ends a bearer token for ever. Refused if it is unknown. The hash of a token without an expiry is remembered, so that no file
+    /// brings the token back.
+    RevokeToken {
+        /// SHA-256 of the token.
+        hash: [u8; 32],
+    },
+    /// Notes when tokens were last used, by their hash. Coarse: at most once a minute and token.
+    TouchTokens(Vec<([u8; 32], Timestamp)>),
 }
 
 impl Command {
@@ -102,6 +119,9 @@ impl Command {
             Command::CreateToken(_) => "create-token",
             Command::Quota(_) => "quota",
             Command::RetireNode { .. } => "retire-node",
+            Command::IssueKey { .. } => "issue-key",
+            Command::RevokeToken { .. } => "revoke-token",
+            Command::TouchTokens(_) => "touch-tokens",
         }
     }
 }
@@ -119,7 +139,7 @@ pub struct NewKey {
     pub description: String,
     /// The owner's user name.
     pub username: String,
-    /// The owner's groups at creation, frozen.
+    /// The owner's groups at creation. They count where the Tenant says `spec.apiKeys.groups: frozen`.
     pub groups: Vec<String>,
     /// The name of the MaaSSubscription it is bound to.
     pub subscription: String,
@@ -273,4 +293,10 @@ pub enum Refusal {
     /// Without this node nobody would be left to serve.
     #[error("node {0} is the last one: add another before it is taken out")]
     LastNode(NodeId),
+    /// The token that somebody shows or names is not there (any more).
+    #[error("the token is unknown, has expired or was revoked")]
+    TokenNotFound,
+    /// The token was revoked once.
+    #[error("the token was revoked and is never accepted again: use another")]
+    TokenRevoked,
 }

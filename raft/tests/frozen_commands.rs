@@ -67,11 +67,8 @@ fn usage() -> UsageRow {
     UsageRow { at: Timestamp(50_000), labels, sum }
 }
 
-fn commands() -> Vec<(&'static str, Command)> {
-    let subscription =
-        r#"{"spec":{"modelRefs":[{"name":"m","namespace":"n","tokenRateLimits":[{"limit":300,"window":"1h"}]}]}}"#;
-    let group = ObjectKey::new(Kind::Group, "", "g");
-    let key = NewKey {
+fn key() -> NewKey {
+    NewKey {
         id: uid(2),
         hash: [3; 32],
         name: "k".to_owned(),
@@ -82,7 +79,13 @@ fn commands() -> Vec<(&'static str, Command)> {
         expires: Timestamp(90_000),
         ephemeral: true,
         labels: vec![("l".to_owned(), "1".to_owned())],
-    };
+    }
+}
+
+fn commands() -> Vec<(&'static str, Command)> {
+    let subscription =
+        r#"{"spec":{"modelRefs":[{"name":"m","namespace":"n","tokenRateLimits":[{"limit":300,"window":"1h"}]}]}}"#;
+    let group = ObjectKey::new(Kind::Group, "", "g");
     let token = NewToken {
         hash: [4; 32],
         username: "bot".to_owned(),
@@ -116,7 +119,7 @@ fn commands() -> Vec<(&'static str, Command)> {
             },
         ),
         ("delete-object", Command::DeleteObject { key: group, resource_version: None, uid: Some(uid(1)) }),
-        ("create-key", Command::CreateKey(key)),
+        ("create-key", Command::CreateKey(key())),
         ("revoke-key", Command::RevokeKey { id: uid(9), owner: Some("ann".to_owned()) }),
         ("revoke-keys", Command::RevokeKeys { username: "bob".to_owned() }),
         ("touch-keys", Command::TouchKeys(vec![(uid(2), Timestamp(60_000))])),
@@ -141,6 +144,15 @@ fn later_commands() -> Vec<(&'static str, Command)> {
     };
     vec![("quota", Command::Quota(batch))]
 }
+/// Commands about tokens, and keys that are made with one.
+fn token_commands() -> Vec<(&'static str, Command)> {
+    let key = NewKey { id: uid(8), hash: [6; 32], username: "bot".to_owned(), ..key() };
+    vec![
+        ("issue-key", Command::IssueKey { key, token: [4; 32] }),
+        ("revoke-token", Command::RevokeToken { hash: [5; 32] }),
+        ("touch-tokens", Command::TouchTokens(vec![([4; 32], Timestamp(60_000))])),
+    ]
+}
 
 fn refusals() -> Vec<(&'static str, Refusal)> {
     let key = ObjectKey::new(Kind::Tenant, "n", "t");
@@ -154,13 +166,15 @@ fn refusals() -> Vec<(&'static str, Refusal)> {
         ("duplicate", Refusal::Duplicate),
         ("stale-batch", Refusal::StaleBatch { incarnation: 1, sequence: 2 }),
         ("last-node", Refusal::LastNode(NodeId(3))),
+        ("token-not-found", Refusal::TokenNotFound),
+        ("token-revoked", Refusal::TokenRevoked),
     ]
 }
 
-/// A state to which all commands were applied, the quota twice: once drawing, once for an incarnation that starts anew.
-fn state() -> State {
+/// A state to which all commands and then `more` were applied, the quota twice: once drawing, once for an incarnation that starts anew.
+fn state(more: Vec<(&str, Command)>) -> State {
     let mut state = State::default();
-    for (index, (_, command)) in (1..).zip(commands()) {
+    for (index, (_, command)) in (1..).zip(commands().into_iter().chain(more)) {
         state.apply(index, RequestId(u128::from(index)), Timestamp(50_000 + index), command);
     }
     let batch = QuotaBatch {
@@ -175,8 +189,33 @@ fn state() -> State {
     state
 }
 
+/// What the first format says: not when a token was made.
+fn first_state() -> State {
+    let mut state = state(Vec::new());
+    for hash in state.tokens.keys().copied().collect::<Vec<_>>() {
+        std::sync::Arc::make_mut(state.tokens.get_mut(&hash).expect("it is there")).created = None;
+    }
+    state
+}
+
+/// With a token that was revoked.
+fn second_state() -> State {
+    let mut state = state(token_commands());
+    let token = NewToken {
+        hash: [5; 32],
+        username: "admin".to_owned(),
+        groups: Vec::new(),
+        expires: None,
+        service_account: None,
+    };
+    for (index, command) in (21..).zip([Command::CreateToken(token), Command::RevokeToken { hash: [5; 32] }]) {
+        state.apply(index, RequestId(u128::from(index)), Timestamp(51_000), command);
+    }
+    state
+}
+
 fn replies() -> Vec<(&'static str, Reply)> {
-    let state = state();
+    let state = state(Vec::new());
     let subscription = ObjectKey::new(Kind::Subscription, "models-as-a-service", "s");
     let grant = QuotaGrant { granted: 1, window: 2, ends: Timestamp(3) };
     vec![
@@ -216,7 +255,7 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(values: &[(&str, T
 
 #[test]
 fn every_command_keeps_its_bytes() {
-    let named = [commands(), later_commands()].concat();
+    let named = [commands(), later_commands(), token_commands()].concat();
     assert!(named.iter().all(|(name, command)| *name == command.name()));
     check(&named, COMMANDS);
 }
@@ -229,11 +268,11 @@ fn every_reply_and_refusal_keeps_its_bytes() {
 
 #[test]
 fn snapshots_of_every_format_can_be_read() {
-    let state = state();
-    assert_eq!((state.objects.len(), state.keys.len(), state.tokens.len(), state.meters.len()), (4, 1, 1, 1));
-    assert_eq!(state.retired.len(), 1);
-    let formats = [("first", state.clone())];
-    let now = hex(&state.to_bytes());
+    let second = second_state();
+    assert_eq!((second.objects.len(), second.keys.len(), second.tokens.len(), second.meters.len()), (4, 2, 1, 1));
+    assert_eq!((second.retired.len(), second.revoked_tokens.len()), (1, 1));
+    let now = hex(&second.to_bytes());
+    let formats = [("first", first_state()), ("second", second)];
     assert!(SNAPSHOTS.trim_end().ends_with(&format!(" {now}")), "the bytes changed; now they are\n{now}");
     assert_eq!(SNAPSHOTS.lines().count(), formats.len());
     for (line, (format, state)) in SNAPSHOTS.lines().zip(formats) {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::table::RouteTable;
 use super::*;
-use crate::auth::Identity;
+use crate::auth::Credential;
 
 struct World(State);
 
@@ -84,7 +84,7 @@ fn key(user: &str, group: &str, subscription: &str) -> Caller {
         revoked: None,
         last_used: None,
     };
-    Caller(Identity::Key(Arc::new(key)))
+    Caller { groups: key.groups.clone().into(), credential: Credential::Key(Arc::new(key)) }
 }
 
 fn token(user: &str, group: &str) -> Caller {
@@ -94,8 +94,10 @@ fn token(user: &str, group: &str) -> Caller {
         groups: vec![group.to_owned()],
         expires: None,
         service_account: None,
+        created: None,
+        last_used: None,
     };
-    Caller(Identity::Token { token: Arc::new(token), groups: [group.to_owned()].into() })
+    Caller { groups: token.groups.clone().into(), credential: Credential::Token(Arc::new(token)) }
 }
 
 /// Two namespaces publish a `qwen`; `llama` is served under a vendor's name; `ghost` has no service.

@@ -18,7 +18,8 @@ async fn a_key_works_until_it_is_revoked() {
     let (id, key) = node.key("ann", "dev").await;
     let caller = node.caller(&key);
     assert_eq!((caller.user(), caller.key_id(), caller.bound_subscription()), ("ann", Some(id), Some("dev")));
-    assert_eq!((caller.groups(), caller.is_admin()), (["team".to_owned()].as_slice(), false));
+    assert_eq!(caller.groups(), ["team", "system:authenticated"]);
+    assert!(!caller.is_admin());
 
     node.propose(Command::RevokeKey { id, owner: None }).await;
     assert_eq!(node.actors.auth.authenticate(Some(&key)).unwrap_err(), Unauthenticated::RevokedKey);
@@ -58,6 +59,55 @@ async fn a_token_has_its_own_groups_those_of_group_objects_and_that_of_everybody
 
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(node.actors.auth.authenticate(Some("secret")).unwrap_err(), Unauthenticated::UnknownToken);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_has_the_groups_of_its_owner_now_unless_the_tenant_freezes_them() {
+    let node = Node::start().await;
+    let (_, key) = node.key("ann", "dev").await;
+    let groups = || node.caller(&key).groups().to_vec();
+    node.apply(Kind::Group, "", "tutors", json!({"users": ["ann"]})).await;
+    assert_eq!(groups(), ["team", "tutors", "system:authenticated"]);
+    node.delete(Kind::Group, "", "team").await;
+    assert_eq!(groups(), ["tutors", "system:authenticated"]);
+
+    // What a token of the owner brings lasts as long as the token, and makes nobody an administrator by a key.
+    node.token("secret", "ann", &["system:masters", "tutors"], Some(START.plus(Duration::from_secs(60)))).await;
+    assert_eq!(groups(), ["system:masters", "tutors", "system:authenticated"]);
+    assert!(!node.caller(&key).is_admin());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(groups(), ["tutors", "system:authenticated"]);
+
+    let frozen = json!({"spec": {"apiKeys": {"groups": "frozen"}}});
+    node.apply(Kind::Tenant, "models-as-a-service", "default-tenant", frozen).await;
+    assert_eq!(groups(), ["team"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_is_asked_for_again_is_who_they_are_by_now() {
+    let node = Node::start().await;
+    let (id, key) = node.key("ann", "dev").await;
+    node.token("secret", "ann", &["system:masters"], None).await;
+    let (by_key, by_token) = (node.caller(&key), node.caller("secret"));
+    let again = |caller| node.actors.auth.again(caller);
+    node.delete(Kind::Group, "", "team").await;
+    assert!(!again(&by_key).unwrap().groups().contains(&"team".to_owned()));
+    assert!(again(&by_token).unwrap().is_admin());
+
+    node.propose(Command::RevokeKey { id, owner: None }).await;
+    node.propose(Command::RevokeToken { hash: by_token.token_hash().unwrap() }).await;
+    assert_eq!(again(&by_key).unwrap_err(), Unauthenticated::RevokedKey);
+    assert_eq!(again(&by_token).unwrap_err(), Unauthenticated::UnknownToken);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_use_of_a_token_is_told() {
+    let node = Node::start().await;
+    node.token("secret", "ann", &[], None).await;
+    node.caller("secret");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let view = node.cluster.view();
+    assert!(view.tokens_of("ann").next().unwrap().last_used.is_some());
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use actors::{Actors, Caller, Deps, Permit, Settings};
 use bytes::Bytes;
 use raft::command::{NewKey, NewToken};
 use raft::doors::{BoxFuture, Clock, Doors, SeededChance, TokioNet};
-use raft::resources::{Kind, NewObject, ObjectKey, validate};
+use raft::resources::{Kind, NewObject, ObjectKey, Spec, validate};
 use raft::storage::{Disk, Key, MakeBytes, MemoryDisk, Write};
 use raft::{Cluster, Command, NodeId, Reply, Timestamp};
 use serde_json::{Value, json};
@@ -310,6 +310,7 @@ impl Node {
 
     /// An API key of `user`, a member of `team`, for `subscription`. It works for ten minutes.
     pub(crate) async fn key(&self, user: &str, subscription: &str) -> (Uuid, String) {
+        self.join("team", user).await;
         let id = Uuid::from_u128(rand());
         let text = format!("sk-oai-{}_secret{}", id.simple(), id.simple());
         let key = NewKey {
@@ -327,6 +328,19 @@ impl Node {
         let reply = self.propose(Command::CreateKey(key)).await;
         assert!(matches!(reply, Reply::Key(_)), "{reply:?}");
         (id, text)
+    }
+
+    /// Makes `user` a member of `group`.
+    async fn join(&self, group: &str, user: &str) {
+        let current = self.cluster.view().object(&ObjectKey::new(Kind::Group, "", group)).cloned();
+        let mut users = match current.map(|object| object.spec.clone()) {
+            Some(Spec::Group(spec)) => spec.users,
+            _ => Vec::new(),
+        };
+        if !users.iter().any(|known| known == user) {
+            users.push(user.to_owned());
+            self.apply(Kind::Group, "", group, json!({"users": users})).await;
+        }
     }
 
     /// A bearer token of `user` with `groups`.

@@ -74,6 +74,7 @@ fn services_without_pool(context: &Context) -> usize {
         .count()
 }
 
+/// Also where no leader is heard of, since that is when somebody must look: a node that is cut off goes by what it last knew.
 async fn metrics(State(context): State<Context>, headers: HeaderMap) -> Response {
     match context.actors.auth.authenticate(bearer(&headers)) {
         Err(_) => (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], "send a bearer token\n").into_response(),

@@ -52,12 +52,19 @@ pub(super) struct Asker {
 impl Asker {
     /// What the admin port says to `GET path`. Errors: nobody can be asked, or the answer was no.
     pub(super) async fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.ask(Method::GET, path).await
+    }
+
+    /// The same for another method, without a body.
+    pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Answer, Failure> {
         let port = port(&self.admin, self.ca.as_deref())?;
         let token = std::fs::read_to_string(&self.token_file)
             .map_err(|error| Failure::usage(format!("{}: {error}", self.token_file.display())))?;
-        let answer = port.call(token.trim(), Method::GET, path, None).await.map_err(Failure::unavailable)?;
+        let answer = port.call(token.trim(), method, path, None).await.map_err(Failure::unavailable)?;
         if !answer.status.is_success() {
-            let why = answer.body["error"].as_str().unwrap_or("this is no admin port of Tollgate");
+            // In the words of our own API, or of the Kubernetes-style one.
+            let why = answer.body["error"].as_str().or_else(|| answer.body["message"].as_str());
+            let why = why.unwrap_or("this is no admin port of Tollgate");
             return Err(Failure::usage(format!("{}: {why}", answer.status)));
         }
         Ok(answer)

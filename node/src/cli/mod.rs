@@ -9,6 +9,8 @@ mod quota;
 mod serve;
 mod signals;
 mod sim_vllm;
+mod table;
+mod token;
 mod usage;
 
 use std::process::ExitCode;
@@ -45,6 +47,7 @@ enum Verb {
     Serve(serve::Args),
     Quota(quota::Args),
     Usage(usage::Args),
+    Token(token::Args),
     SimVllm(sim_vllm::Args),
 }
 
@@ -79,6 +82,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
             Verb::Serve(args) => Box::pin(serve::run(args)).await,
             Verb::Quota(args) => Box::pin(quota::run(args)).await,
             Verb::Usage(args) => Box::pin(usage::run(args)).await,
+            Verb::Token(args) => Box::pin(token::run(args)).await,
             Verb::SimVllm(args) => Box::pin(sim_vllm::run(args)).await,
         }
     });

@@ -1,13 +1,12 @@
 //! `tollgate quota`: where limits stand.
 
-use std::fmt::Write as _;
-
 use clap::Subcommand;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::admin_port::Asker;
 use super::exit::Failure;
+use super::table;
 
 /// Say where limits stand
 #[derive(clap::Args)]
@@ -86,17 +85,7 @@ fn shown(answer: &Value) -> String {
             if nodes.is_empty() { "-".to_owned() } else { nodes.join(", ") },
         ]);
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            // Writing to a string does not fail.
-            let _ = write!(line, "{cell:<width$}  ");
-        }
-        page.push_str(line.trim_end());
-        page.push('\n');
-    }
+    page.push_str(&table::aligned(&rows));
     page
 }
 

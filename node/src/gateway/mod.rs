@@ -134,6 +134,9 @@ impl Inner {
         let caller = authenticate(context, &head.headers)?;
         let body = CallBody::scan_in_steps(body::read(body).await?, endpoint).await?;
         stateless::check(endpoint, body.bytes())?;
+        // The body may have taken a while, and what is ended meanwhile admits nothing.
+        let caller = context.actors.auth.again(&caller)?;
+        self.check_serving()?;
         let began = Instant::now();
         let permit = authorize(context, caller, path.as_ref(), body.model.as_deref(), &head.headers)?;
         known.note(&permit);

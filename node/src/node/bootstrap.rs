@@ -1,4 +1,5 @@
-//! The first administrator: a token in a file of its own. The cluster learns its hash, once.
+//! The first administrator: a token in a file of its own. The cluster learns its hash, once. A token that was revoked stays revoked,
+//! whatever files still have it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use raft::Cluster;
-use raft::command::{Command, NewToken, Reply};
+use raft::command::{Command, NewToken, Refusal, Reply};
 use raft::doors::Chance;
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
@@ -60,7 +61,9 @@ pub(super) async fn propose(cluster: Cluster, token: TokenHash) {
     loop {
         match cluster.read_barrier().await {
             Ok(view) if view.tokens.contains_key(&token.0) => return,
+            Ok(view) if view.revoked_tokens.contains(&token.0) => return warn_of_revoked(),
             Ok(_) => match cluster.propose(create(&token)).await.map(|applied| applied.reply) {
+                Ok(Reply::Refused(Refusal::TokenRevoked)) => return warn_of_revoked(),
                 Ok(Reply::Refused(refusal)) => return warn!(%refusal, "the administrator's token was refused"),
                 Ok(_) => return info!("the administrator's token is in place"),
                 Err(_) => {}
@@ -69,6 +72,12 @@ pub(super) async fn propose(cluster: Cluster, token: TokenHash) {
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+fn warn_of_revoked() {
+    warn!(
+        "the token in admin.bootstrap_token_file was revoked and is not accepted: put another into the file, or leave it"
+    );
 }
 
 fn create(token: &TokenHash) -> Command {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::world::{ADMIN, ALICE, World};
+use crate::world::{ADMIN, ALICE, BOB, World};
 
 /// What the tutorial applies, with its model's name filled in.
 const SUBSCRIPTION: &str = r#"# maas-subscription.yaml
@@ -347,6 +347,18 @@ async fn what_younger_clients_can_do() {
     if minor >= 28 {
         assert!(robot.done("auth whoami", "").await.contains("system:serviceaccount:default:robot"));
     }
+    // Which tokens there are, and one less.
+    let bob = Kubectl::new("bob", &server, BOB);
+    assert!(bob.done("get maasmodelref -A", "").await.contains("gpt-oss-20b"));
+    let tokens = kubectl.done("get tokens", "").await;
+    assert!(tokens.contains(":robot ") && tokens.contains("LAST USED"), "{tokens}");
+    let line = tokens.lines().find(|line| line.contains(" bob ")).unwrap();
+    let id = line.split_whitespace().next().unwrap();
+    assert!(kubectl.done(&format!("describe token {id}"), "").await.contains("bob"));
+    kubectl.done(&format!("delete token {id}"), "").await;
+    assert!(bob.fails("get maasmodelref -A", "").await.contains("logged in"));
+    assert!(kubectl.fails(&format!("get token {id}"), "").await.contains("(NotFound)"));
+
     kubectl.done("delete serviceaccount robot -n default", "").await;
     assert!(robot.fails("get maasmodelref -A", "").await.contains("logged in"));
 

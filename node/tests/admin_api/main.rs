@@ -8,6 +8,7 @@ mod kubectl;
 mod maas_api;
 mod members;
 mod names;
+mod offboarding;
 mod quota;
 mod usage;
 mod watch;

@@ -47,10 +47,11 @@ pub struct Column {
 
 impl Column {
     /// Age, as every kind but Group shows it.
-    pub(super) const AGE: Column =
+    pub const AGE: Column =
         Column { name: "Age", format: "date", description: "how long ago it was created", priority: 0 };
 
-    pub(super) const fn text(name: &'static str, description: &'static str) -> Column {
+    /// A column of words.
+    pub const fn text(name: &'static str, description: &'static str) -> Column {
         Column { name, format: "string", description, priority: 0 }
     }
 

@@ -5,6 +5,7 @@
 //! and is parsed into a [`Spec`] once, when it enters the state. Status is never stored: it is computed
 //! from the state and from what the answering node sees of the replicas.
 
+mod account;
 mod auth_policy;
 mod fields;
 mod group;
@@ -24,6 +25,7 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 
+pub use account::{service_account_groups, service_account_of, service_account_user};
 pub use auth_policy::AuthPolicySpec;
 pub use group::GroupSpec;
 pub use inference_service::{InferenceServiceSpec, REPLICAS_ANNOTATION};
@@ -35,5 +37,5 @@ pub use object::{FieldError, NewObject, Object, ObjectKey, Spec, unknown_fields,
 pub use status::{Condition, Phase, ReplicaHealth, Status, is_usable_reference, reference_phase, status};
 pub use subjects::{MeteringMetadata, Subjects};
 pub use subscription::{BudgetUse, SubscriptionModel, SubscriptionSpec, budget_uses};
-pub use table::row;
-pub use tenant::{DEFAULT_TENANT, ExternalOidc, TENANT_NAMESPACE, TenantSpec};
+pub use table::{age, row};
+pub use tenant::{DEFAULT_TENANT, ExternalOidc, KeyGroups, TENANT_NAMESPACE, TenantSpec};

@@ -49,7 +49,7 @@ pub fn row(object: &Object, status: &Status, now: Timestamp) -> Vec<Value> {
 }
 
 /// A duration in at most two units, as kubectl prints it: the longer, the coarser.
-fn age(duration: Duration) -> String {
+pub fn age(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let two = |most: u64, unit: char, rest: u64, small: char| match rest {

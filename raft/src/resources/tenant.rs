@@ -18,6 +18,8 @@ pub const DEFAULT_TENANT: &str = "default-tenant";
 pub struct TenantSpec {
     /// `spec.apiKeys.maxExpirationDays`, default 90.
     pub max_expiration_days: u32,
+    /// `spec.apiKeys.groups`, default live.
+    pub key_groups: KeyGroups,
     /// `spec.telemetry.enabled`, default true.
     pub telemetry: bool,
     /// `spec.telemetry.metrics.captureOrganization`, default true.
@@ -36,6 +38,16 @@ pub struct TenantSpec {
     pub external_oidc: Option<ExternalOidc>,
 }
 
+/// `spec.apiKeys.groups`: which groups an API key has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum KeyGroups {
+    /// `live`: those of its owner now.
+    #[default]
+    Live,
+    /// `frozen`: those of its owner when it was created, as upstream has it.
+    Frozen,
+}
+
 /// `spec.externalOIDC`: whose tokens are accepted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ExternalOidc {
@@ -51,6 +63,7 @@ impl Default for TenantSpec {
     fn default() -> TenantSpec {
         TenantSpec {
             max_expiration_days: 90,
+            key_groups: KeyGroups::Live,
             telemetry: true,
             capture_organization: true,
             capture_user: false,
@@ -76,10 +89,12 @@ pub(super) fn parse(body: &Fields<'_>) -> TenantSpec {
         parse_gateway(&gateway, "namespace", &mut tenant.gateway_namespace);
         parse_gateway(&gateway, "name", &mut tenant.gateway_name);
     }
-    if let Some(keys) = spec.object("apiKeys", &["maxExpirationDays"])
-        && let Some(days) = keys.integer("maxExpirationDays", 1..=i64::from(u32::MAX))
-    {
-        tenant.max_expiration_days = u32::try_from(days).unwrap_or(u32::MAX);
+    if let Some(keys) = spec.object("apiKeys", &["maxExpirationDays", "groups"]) {
+        if let Some(days) = keys.integer("maxExpirationDays", 1..=i64::from(u32::MAX)) {
+            tenant.max_expiration_days = u32::try_from(days).unwrap_or(u32::MAX);
+        }
+        let words = [("live", KeyGroups::Live), ("frozen", KeyGroups::Frozen)];
+        tenant.key_groups = keys.one_of("groups", &words).unwrap_or_default();
     }
     tenant.external_oidc =
         spec.object("externalOIDC", &["issuerUrl", "clientId", "ttl"]).and_then(|oidc| parse_oidc(&oidc));

@@ -225,6 +225,11 @@ fn there_is_one_tenant_and_its_settings_have_bounds() {
             (oidc("https://id example", 30), issuer),
             (oidc("https://id.example", 29), "spec.externalOIDC.ttl: is 29: use 30 to 4294967295"),
             (
+                json!({ "spec": { "apiKeys": { "groups": "thawed" } } }),
+                "spec.apiKeys.groups: is \"thawed\": use live, frozen",
+            ),
+            (json!({ "spec": { "apiKeys": { "groups": "frozen" } } }), ""),
+            (
                 json!({ "spec": { "apiKeys": { "maxExpirationDays": 0 } } }),
                 "spec.apiKeys.maxExpirationDays: is 0: use 1 to 4294967295",
             ),

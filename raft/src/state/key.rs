@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{Outcome, State};
 use crate::command::{NewKey, Refusal, Reply};
 use crate::ids::Timestamp;
+use crate::resources::service_account_of;
 
 /// An ephemeral key is forgotten so long after it has expired. Other keys are kept for the record.
 const EPHEMERAL_KEPT: Duration = Duration::from_secs(30 * 60);
@@ -28,7 +29,7 @@ pub struct ApiKey {
     pub description: String,
     /// The owner's user name.
     pub username: String,
-    /// The owner's groups at creation, frozen.
+    /// The owner's groups at creation. They count where the Tenant says `spec.apiKeys.groups: frozen`.
     pub groups: Vec<String>,
     /// The name of the MaaSSubscription it is bound to.
     pub subscription: String,
@@ -71,6 +72,31 @@ impl ApiKey {
 }
 
 impl State {
+    /// What a key is good for at `now`, its owner considered: without the owner it is worth as much as if it were revoked.
+    pub fn status_of(&self, key: &ApiKey, now: Timestamp) -> KeyStatus {
+        match key.status(now) {
+            KeyStatus::Active if self.is_left_behind(key) => KeyStatus::Revoked,
+            status => status,
+        }
+    }
+
+    /// Whether the ServiceAccount that owns a key is gone, or is another of the same name. A deletion revokes the account's keys; this
+    /// is for deletions by versions that did not.
+    fn is_left_behind(&self, key: &ApiKey) -> bool {
+        let Some(account) = service_account_of(&key.username) else { return false };
+        self.objects.get(&account).is_none_or(|account| account.created > key.created)
+    }
+
+    /// Refused when the token has ended since the request was admitted. The token ends with its owner, so no key is made for an owner
+    /// who is gone, nor for another owner who has got the name meanwhile.
+    pub(super) fn issue_key(&mut self, index: u64, new: NewKey, token: &[u8; 32]) -> Result<Outcome, Refusal> {
+        let token = self.tokens.get(token).ok_or(Refusal::TokenNotFound)?;
+        if token.username != new.username || !token.is_valid(self.time) {
+            return Err(Refusal::TokenNotFound);
+        }
+        self.create_key(index, new)
+    }
+
     pub(super) fn create_key(&mut self, index: u64, new: NewKey) -> Result<Outcome, Refusal> {
         if self.keys.contains_key(&new.id) || self.keys_by_hash.contains_key(&new.hash) {
             return Err(Refusal::Duplicate);
@@ -110,17 +136,23 @@ impl State {
     }
 
     pub(super) fn revoke_keys(&mut self, index: u64, username: &str) -> Outcome {
+        let revoked = self.end_keys_of(username);
+        if revoked == 0 {
+            return Outcome::unchanged(Reply::Revoked(0));
+        }
+        self.access_version = index;
+        Outcome::changed(Reply::Revoked(revoked))
+    }
+
+    /// Revokes every active key of a user. How many there were.
+    pub(super) fn end_keys_of(&mut self, username: &str) -> u64 {
         let active: Vec<Arc<ApiKey>> =
             self.keys_of(username).filter(|key| key.status(self.time) == KeyStatus::Active).cloned().collect();
         for key in &active {
             let revoked = ApiKey { revoked: Some(self.time), ..(**key).clone() };
             self.keys.insert(revoked.id, Arc::new(revoked));
         }
-        if active.is_empty() {
-            return Outcome::unchanged(Reply::Revoked(0));
-        }
-        self.access_version = index;
-        Outcome::changed(Reply::Revoked(active.len() as u64))
+        active.len() as u64
     }
 
     /// Uses are reported by several nodes in any order: the latest stands. Unknown keys are skipped.

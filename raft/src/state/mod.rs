@@ -54,6 +54,9 @@ pub struct State {
     pub keys_by_hash: OrdMap<[u8; 32], Uuid>,
     /// Bearer tokens by hash.
     pub tokens: OrdMap<[u8; 32], Arc<Token>>,
+    /// Hashes of tokens without an expiry that were revoked: a configuration file may still have them. It only grows, by one for each
+    /// such revocation.
+    pub revoked_tokens: OrdSet<[u8; 32]>,
     /// The quota ledger.
     pub meters: OrdMap<MeterId, Arc<Meter>>,
     /// What was used, by whom.
@@ -70,6 +73,8 @@ pub struct State {
     // What follows is derived from the above and rebuilt when a snapshot is read.
     /// API key ids by their owner.
     keys_by_owner: OrdMap<String, OrdSet<Uuid>>,
+    /// Tokens that stand for no ServiceAccount, by their user: they may bring groups that nothing else names.
+    tokens_by_user: OrdMap<String, OrdSet<[u8; 32]>>,
     /// Ephemeral API keys by their end, so that they can be forgotten in time.
     ephemeral_ends: OrdSet<(Timestamp, Uuid)>,
     /// Meters by when they have to be looked at again.
@@ -133,6 +138,9 @@ impl State {
             Command::CreateToken(token) => self.create_token(index, token),
             Command::Quota(batch) => self.apply_quota(index, &batch),
             Command::RetireNode { node } => self.retire_node(node),
+            Command::IssueKey { key, token } => self.issue_key(index, key, &token),
+            Command::RevokeToken { hash } => self.revoke_token(index, &hash),
+            Command::TouchTokens(uses) => Ok(self.touch_tokens(&uses)),
         }
     }
 

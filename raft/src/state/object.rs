@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Outcome, State};
 use crate::command::{Refusal, Reply};
-use crate::resources::{Kind, NewObject, Object, ObjectKey, Scope, Spec};
+use crate::resources::{Kind, NewObject, Object, ObjectKey, Scope, Spec, service_account_user};
 
 impl State {
     pub(super) fn create_object(&mut self, index: u64, new: NewObject, uid: Uuid) -> Result<Outcome, Refusal> {
@@ -100,6 +100,8 @@ impl State {
         self.objects.remove(key);
         if key.kind == Kind::ServiceAccount {
             self.remove_tokens_of(key);
+            // For good: an account that gets the same name is another owner.
+            self.end_keys_of(&service_account_user(&key.namespace, &key.name));
         }
     }
 

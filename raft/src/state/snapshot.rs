@@ -12,7 +12,7 @@ use super::{ApiKey, Meter, MeterId, NodeLedger, State, Token, Usage, UsageKey, U
 use crate::codec;
 use crate::command::Reply;
 use crate::ids::{NodeId, RequestId, Timestamp};
-use crate::resources::Object;
+use crate::resources::{Object, ObjectKey};
 
 /// The bytes are no snapshot, or one of a version that this one does not know.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,7 @@ pub struct SnapshotError(#[from] codec::DecodeError);
 #[derive(Serialize, Deserialize)]
 enum Snapshot {
     First(Stored),
+    Second(Stored, TokenFacts),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -32,13 +33,30 @@ struct Stored {
     access_version: u64,
     objects: Vec<Arc<Object>>,
     keys: Vec<Arc<ApiKey>>,
-    tokens: Vec<Arc<Token>>,
+    tokens: Vec<StoredToken>,
     meters: Vec<(MeterId, Arc<Meter>)>,
     nodes: Vec<(NodeId, Arc<NodeLedger>)>,
     /// Oldest first.
     recent: Vec<(RequestId, u64, Reply)>,
     retired: BTreeSet<NodeId>,
     usage: StoredUsage,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredToken {
+    hash: [u8; 32],
+    username: String,
+    groups: Vec<String>,
+    expires: Option<Timestamp>,
+    service_account: Option<ObjectKey>,
+}
+
+/// What the first format did not have.
+#[derive(Default, Serialize, Deserialize)]
+struct TokenFacts {
+    /// When each token was created and last used, in the order of the tokens.
+    times: Vec<(Option<Timestamp>, Option<Timestamp>)>,
+    revoked: BTreeSet<[u8; 32]>,
 }
 
 /// The same labels come back every hour: they are written once.
@@ -65,36 +83,46 @@ impl State {
             access_version: self.access_version,
             objects: self.objects.values().cloned().collect(),
             keys: self.keys.values().cloned().collect(),
-            tokens: self.tokens.values().cloned().collect(),
+            tokens: self.tokens.values().map(|token| StoredToken::of(token)).collect(),
             meters: self.meters.iter().map(|(id, meter)| (id.clone(), Arc::clone(meter))).collect(),
             nodes: self.nodes.iter().map(|(id, node)| (*id, Arc::clone(node))).collect(),
             recent: recent.collect(),
             retired: self.retired.iter().copied().collect(),
             usage: StoredUsage::of(&self.usage),
         };
-        codec::to_payload(&Snapshot::First(stored))
+        let facts = TokenFacts {
+            times: self.tokens.values().map(|token| (token.created, token.last_used)).collect(),
+            revoked: self.revoked_tokens.iter().copied().collect(),
+        };
+        codec::to_payload(&Snapshot::Second(stored, facts))
     }
 
     /// The state that gave these bytes. Errors: the bytes are damaged or of an unknown format.
     pub fn from_bytes(bytes: &[u8]) -> Result<State, SnapshotError> {
-        let Snapshot::First(stored) = codec::from_large_payload(bytes)?;
-        Ok(stored.into_state())
+        Ok(match codec::from_large_payload(bytes)? {
+            Snapshot::First(stored) => stored.into_state(TokenFacts::default()),
+            Snapshot::Second(stored, facts) => stored.into_state(facts),
+        })
     }
 }
 
 impl Stored {
-    fn into_state(self) -> State {
+    fn into_state(self, facts: TokenFacts) -> State {
         let mut state = State {
             applied: self.applied,
             time: self.time,
             access_version: self.access_version,
             objects: self.objects.into_iter().map(|object| (object.key.clone(), object)).collect(),
-            tokens: self.tokens.into_iter().map(|token| (token.hash, token)).collect(),
+            revoked_tokens: facts.revoked.into_iter().collect(),
             nodes: self.nodes.into_iter().collect::<OrdMap<_, _>>(),
             retired: self.retired.into_iter().collect(),
             usage: self.usage.into_usage(),
             ..State::default()
         };
+        let times = facts.times.into_iter().chain(std::iter::repeat((None, None)));
+        for (token, (created, last_used)) in self.tokens.into_iter().zip(times) {
+            state.put_token(token.into_token(created, last_used));
+        }
         for key in self.keys {
             state.index_key(&key);
             state.keys.insert(key.id, key);
@@ -106,6 +134,23 @@ impl Stored {
             state.remember(index, request, reply);
         }
         state
+    }
+}
+
+impl StoredToken {
+    fn of(token: &Token) -> StoredToken {
+        StoredToken {
+            hash: token.hash,
+            username: token.username.clone(),
+            groups: token.groups.clone(),
+            expires: token.expires,
+            service_account: token.service_account.clone(),
+        }
+    }
+
+    fn into_token(self, created: Option<Timestamp>, last_used: Option<Timestamp>) -> Token {
+        let StoredToken { hash, username, groups, expires, service_account } = self;
+        Token { hash, username, groups, expires, service_account, created, last_used }
     }
 }
 

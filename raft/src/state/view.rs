@@ -60,6 +60,12 @@ impl State {
         self.tokens.get(hash)
     }
 
+    /// The bearer tokens of `user` that stand for no ServiceAccount, whether or not they have expired.
+    pub fn tokens_of<'a>(&'a self, user: &str) -> impl Iterator<Item = &'a Arc<Token>> + use<'a> {
+        let hashes = self.tokens_by_user.get(user);
+        hashes.into_iter().flatten().filter_map(|hash| self.tokens.get(hash))
+    }
+
     /// The names of the Group objects that list `user`, sorted.
     pub fn groups_of(&self, user: &str) -> Vec<String> {
         let lists = |object: &&Arc<Object>| match &object.spec {

@@ -4,6 +4,7 @@ use raft::resources::{Kind, Scope};
 use serde_json::{Value, json};
 
 use super::target::{Document, Review, group_versions, has_status};
+use super::tokens;
 
 /// The Kubernetes version whose wire forms these are. Clients compare it with their own.
 const KUBERNETES_MINOR: &str = "32";
@@ -74,6 +75,15 @@ fn resources(group: &str, version: &str) -> Value {
             "verbs": ["create"],
         })
     }));
+    if (group, version) == (tokens::GROUP, tokens::VERSION) {
+        listed.push(json!({
+            "name": tokens::PLURAL,
+            "singularName": "token",
+            "namespaced": false,
+            "kind": tokens::KIND,
+            "verbs": ["delete", "get", "list"],
+        }));
+    }
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": listed})
 }

@@ -37,6 +37,11 @@ impl Failure {
         self.0.code
     }
 
+    /// Nobody has been found who sends this.
+    pub(super) fn unauthorized(message: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
+    }
+
     pub(super) fn bad_request(message: impl Into<String>) -> Failure {
         Failure::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
@@ -202,9 +207,12 @@ impl From<Refusal> for Failure {
             Refusal::NamespaceNotFound(name) => Failure::not_found(&ObjectKey::new(Kind::Namespace, "", name)),
             Refusal::Conflict { key, .. } => Failure::version_mismatch(&key),
             Refusal::UidMismatch(key) => Failure::uid_mismatch(&key),
-            Refusal::KeyNotFound | Refusal::Duplicate | Refusal::StaleBatch { .. } | Refusal::LastNode(_) => {
-                internal(&refusal.to_string())
-            }
+            Refusal::KeyNotFound
+            | Refusal::Duplicate
+            | Refusal::StaleBatch { .. }
+            | Refusal::LastNode(_)
+            | Refusal::TokenNotFound
+            | Refusal::TokenRevoked => internal(&refusal.to_string()),
         }
     }
 }

@@ -21,7 +21,8 @@ mod review;
 mod selector;
 mod table;
 mod target;
-mod token;
+mod token_request;
+mod tokens;
 mod watch;
 mod wire;
 mod write;
@@ -90,14 +91,17 @@ impl Kube {
         let target = target::parse(head.uri.path()).ok_or_else(Failure::no_resource)?;
         let options = Options::parse(&head.uri)?;
         let body = body::read(body, BODY_BYTES_MAX).await?;
-        let call = Call { caller, head, options, body };
+        let mut call = Call { caller, head, options, body };
         if !matches!(call.method(), Method::GET) && !matches!(target, Target::Review(_)) {
             // What was acknowledged on any node may be what this change is about.
             self.context.cluster.read_barrier().await?;
         }
+        // All that may have taken a while, and an administrator who is none any more changes nothing.
+        call.caller = self.again(&call.caller)?;
         match target {
             Target::Document(document) => call.describe(&document),
             Target::Review(review) => review::answer(&call, review),
+            Target::Tokens(id) => tokens::answer(self, &call, id.as_deref()).await,
             Target::Collection { kind, namespace } => self.collection(call, kind, namespace).await,
             Target::Object { kind, namespace, name, part } => {
                 self.object(call, ObjectKey::new(kind, namespace, name), part).await
@@ -106,19 +110,23 @@ impl Kube {
     }
 
     async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Failure> {
-        let unauthorized = |message: String| Failure::new(StatusCode::UNAUTHORIZED, "Unauthorized", message);
         let caller = match self.context.actors.auth.find(bearer(headers)).await {
             Ok(caller) => caller,
-            Err(NotFound::Unauthenticated(error)) => return Err(unauthorized(error.to_string())),
+            Err(NotFound::Unauthenticated(error)) => return Err(Failure::unauthorized(error.to_string())),
             Err(NotFound::NotAnswered(error)) => return Err(error.into()),
         };
         if caller.key_id().is_some() {
-            return Err(unauthorized("API keys are for models: authenticate with a token here".to_owned()));
+            return Err(Failure::unauthorized("API keys are for models: authenticate with a token here"));
         }
         if headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
             return Err(Failure::new(StatusCode::FORBIDDEN, "Forbidden", "impersonation is not supported"));
         }
         Ok(caller)
+    }
+
+    /// The caller as of now. Errors: the token has ended since the request began.
+    fn again(&self, caller: &Caller) -> Result<Caller, Failure> {
+        self.context.actors.auth.again(caller).map_err(|error| Failure::unauthorized(error.to_string()))
     }
 
     async fn collection(&self, call: Call, kind: Kind, namespace: Option<String>) -> Result<Response, Failure> {
@@ -171,7 +179,7 @@ impl Kube {
             }
             (Method::POST, Part::Token) => {
                 authorize(&call.caller, &wish("create").on("token"))?;
-                token::answer(self, &call, key).await
+                token_request::answer(self, &call, key).await
             }
             _ => Err(Failure::method_not_allowed()),
         }

@@ -17,7 +17,7 @@ pub(super) async fn get(kube: &Kube, call: &Call, key: &ObjectKey) -> Result<Res
     let object = view.object(key).ok_or_else(|| Failure::not_found(key))?;
     let value = if table::is_wanted(&call.head.headers) {
         let row = table::line(object, &kube.status(object, &view), kube.now(), call.options.include_object);
-        table::write(key.kind, object.resource_version, vec![row])
+        table::write(key.kind.columns(), object.resource_version, vec![row])
     } else {
         kube.shown(object, &view)
     };
@@ -32,7 +32,7 @@ pub(super) async fn list(kube: &Kube, call: &Call, kind: Kind, namespace: Option
         let now = kube.now();
         let row =
             |object: &Arc<Object>| table::line(object, &kube.status(object, &view), now, call.options.include_object);
-        table::write(kind, version, selected.map(row).collect())
+        table::write(kind.columns(), version, selected.map(row).collect())
     } else {
         let items: Vec<Value> = selected.map(|object| kube.shown(object, &view)).collect();
         json!({

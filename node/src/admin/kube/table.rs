@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::ACCEPT;
 use raft::Timestamp;
-use raft::resources::{Kind, Object, Status, row};
+use raft::resources::{Column, Object, Status, row};
 use serde_json::{Map, Value, json};
 
 use super::options::IncludeObject;
@@ -29,10 +29,10 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
     false
 }
 
-/// A table of `rows`.
-pub(super) fn write(kind: Kind, resource_version: u64, rows: Vec<Value>) -> Value {
+/// A table of `rows`, whose cells are a name and one of each column.
+pub(super) fn write(columns: &[Column], resource_version: u64, rows: Vec<Value>) -> Value {
     let name = json!({"name": "Name", "type": "string", "format": "name", "description": "its name", "priority": 0});
-    let columns = kind.columns().iter().map(|column| {
+    let columns = columns.iter().map(|column| {
         // Dates travel as text, already in the words kubectl prints.
         let kind = if column.format == "date" { "string" } else { column.format };
         json!({"name": column.name, "type": kind, "format": "", "description": column.description, "priority": column.priority})
@@ -55,16 +55,18 @@ pub(super) fn line(object: &Object, status: &Status, now: Timestamp, include: In
     match include {
         IncludeObject::None => {}
         IncludeObject::Metadata => {
-            let metadata = wire::metadata(object);
-            let partial =
-                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
-            line.insert("object".to_owned(), partial);
+            line.insert("object".to_owned(), partial(wire::metadata(object)));
         }
         IncludeObject::Object => {
             line.insert("object".to_owned(), wire::write(object, status));
         }
     }
     Value::Object(line)
+}
+
+/// An object of which only the metadata is sent.
+pub(super) fn partial(metadata: Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use raft::resources::{Kind, Scope};
 
+use super::tokens;
 use crate::admin::path;
 
 /// What a request is about.
@@ -29,6 +30,8 @@ pub(super) enum Target {
     },
     /// Somebody asks about themselves.
     Review(Review),
+    /// All bearer tokens, or the one with this id.
+    Tokens(Option<String>),
 }
 
 /// What describes the API.
@@ -104,7 +107,8 @@ impl Review {
 /// Every (group, version) served, the core group first.
 pub(super) fn group_versions() -> Vec<(&'static str, &'static str)> {
     let kinds = Kind::ALL.into_iter().map(|kind| (kind.group(), kind.version()));
-    let mut all: Vec<_> = kinds.chain(Review::ALL.into_iter().map(|review| (review.group(), "v1"))).collect();
+    let reviews = Review::ALL.into_iter().map(|review| (review.group(), "v1"));
+    let mut all: Vec<_> = kinds.chain(reviews).chain([(tokens::GROUP, tokens::VERSION)]).collect();
     all.sort_unstable();
     all.dedup();
     all
@@ -130,6 +134,8 @@ pub(super) fn parse(path: &str) -> Option<Target> {
         },
         rest => match split_group_version(rest)? {
             (group, version, []) => Some(Target::Document(Document::Resources(group, version))),
+            (tokens::GROUP, _, [tokens::PLURAL]) => Some(Target::Tokens(None)),
+            (tokens::GROUP, _, [tokens::PLURAL, id]) => Some(Target::Tokens(Some((*id).to_owned()))),
             (group, version, rest) => review(group, rest).or_else(|| resource(group, version, rest)),
         },
     }
@@ -243,6 +249,8 @@ mod tests {
                 "Object { kind: Group, namespace: \"\", name: \"a\\0b\", part: Whole }",
             ),
             ("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned(), "Review(Access)"),
+            ("/apis/tollgate.dev/v1/tokens".to_owned(), "Tokens(None)"),
+            ("/apis/tollgate.dev/v1/tokens/0123".to_owned(), "Tokens(Some(\"0123\"))"),
         ];
         for (path, expected) in cases {
             assert_eq!(parse(&path).map(|target| format!("{target:?}")).as_deref(), Some(expected), "{path}");

@@ -3,12 +3,15 @@
 //! A watch compares what its client has seen with what this node sees now, whenever objects change, and once a second for
 //! statuses, which change without the log (replicas come and go). So several changes within a moment may arrive as one, and
 //! an event whose only news is the status repeats its object's `resourceVersion`.
+//!
+//! A watch ends with what let its client in: it asks again before each event, and at least once a second.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::Caller;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -21,6 +24,7 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
+use super::access::{Wish, authorize};
 use super::error::Failure;
 use super::options::{IncludeObject, Options};
 use super::{Call, Kube, read, table, wire};
@@ -49,6 +53,8 @@ pub(super) async fn answer(
     let asked = call.options.timeout_seconds.map_or(DURATION_MAX, Duration::from_secs);
     let mut watch = Watch {
         kube: kube.clone(),
+        caller: call.caller.clone(),
+        wish: Wish::to("watch", kind, namespace.as_deref().unwrap_or_default(), ""),
         kind,
         namespace,
         options: Options::parse(&call.head.uri)?,
@@ -58,6 +64,7 @@ pub(super) async fn answer(
         seen_version: 0,
         events: VecDeque::new(),
         ends: Instant::now() + asked.min(DURATION_MAX),
+        is_over: false,
         _permit: permit,
     };
     // Without a version, what is there is news; with one, only what has changed since.
@@ -75,6 +82,9 @@ pub(super) async fn answer(
 
 struct Watch {
     kube: Kube,
+    caller: Caller,
+    /// What the caller must be allowed to.
+    wish: Wish,
     kind: Kind,
     namespace: Option<String>,
     options: Options,
@@ -86,6 +96,8 @@ struct Watch {
     /// What it is told next.
     events: VecDeque<Bytes>,
     ends: Instant,
+    /// Its client has been told why it ends early.
+    is_over: bool,
     /// Counts this watch until its client is gone.
     _permit: OwnedSemaphorePermit,
 }
@@ -99,6 +111,13 @@ impl Watch {
     /// The next event; `None` when the watch is over.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            if self.is_over {
+                return None;
+            }
+            if let Err(failure) = self.check_caller().await {
+                self.is_over = true;
+                return Some(Bytes::from(json!({"type": "ERROR", "object": failure.status()}).to_string() + "\n"));
+            }
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
@@ -120,6 +139,19 @@ impl Watch {
             }
             self.compare();
         }
+    }
+
+    /// Errors: the caller's token has ended, or no longer allows this; or this node cannot find that out.
+    async fn check_caller(&mut self) -> Result<(), Failure> {
+        let cluster = &self.kube.context.cluster;
+        if !cluster.may_serve() {
+            tokio::select! {
+                biased;
+                _ = self.kube.draining.wait_for(|draining| *draining) => {}
+                heard = cluster.read_barrier() => drop(heard?),
+            }
+        }
+        authorize(&self.kube.again(&self.caller)?, &self.wish)
     }
 
     /// What the client would get from a list of `view`.
@@ -174,7 +206,7 @@ impl Watch {
                 other => other,
             };
             let row = table::line(object, status, self.kube.now(), include);
-            table::write(self.kind, object.resource_version, vec![row])
+            table::write(self.kind.columns(), object.resource_version, vec![row])
         } else {
             wire::write(object, status)
         };

@@ -1,11 +1,14 @@
 //! Create, replace, delete: check, propose, show what came of it.
+//!
+//! What replaces or deletes an object may take access away: a member of a Group, the owner of keys, a policy. So it is answered when
+//! it is in force on every node, as a revocation is. What creates one only adds.
 
 use std::sync::Arc;
 
 use axum::response::Response;
 use http::StatusCode;
 use raft::resources::{Kind, NewObject, Object, ObjectKey, Scope, Spec, unknown_fields, validate};
-use raft::{Command, Refusal, Reply};
+use raft::{Applied, Command, Refusal, Reply};
 use serde_json::{Value, json};
 use tracing::info;
 use uuid::Uuid;
@@ -48,7 +51,7 @@ pub(super) async fn replace(kube: &Kube, call: &Call, key: ObjectKey) -> Result<
 
 pub(super) async fn delete(kube: &Kube, call: &Call, key: ObjectKey) -> Result<Response, Failure> {
     let options = call.json()?.unwrap_or_default();
-    let dry_run = call.options.dry_run || options["dryRun"].as_array().is_some_and(|values| !values.is_empty());
+    let dry_run = is_dry_run(call, &options);
     let wanted = &options["preconditions"];
     let wrong = |field: &str| Failure::bad_request(format!("preconditions.{field} is not one of ours"));
     let parse_version = |text: &str| text.parse::<u64>().map_err(|_| wrong("resourceVersion"));
@@ -65,7 +68,8 @@ pub(super) async fn delete(kube: &Kube, call: &Call, key: ObjectKey) -> Result<R
         }
         current
     } else {
-        let gone = object_of(kube.propose(Command::DeleteObject { key: key.clone(), resource_version, uid }).await?)??;
+        let gone = kube.in_force(Command::DeleteObject { key: key.clone(), resource_version, uid }).await?;
+        let gone = object_of(gone)??;
         info!(user = call.caller.user(), verb = "delete", object = %key, "resource deleted");
         gone
     };
@@ -73,6 +77,11 @@ pub(super) async fn delete(kube: &Kube, call: &Call, key: ObjectKey) -> Result<R
     details.insert("uid".to_owned(), json!(gone.uid.to_string()));
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
     Ok(reply(StatusCode::OK, &status))
+}
+
+/// Whether a deletion with these `DeleteOptions` is only to be checked.
+pub(super) fn is_dry_run(call: &Call, options: &Value) -> bool {
+    call.options.dry_run || options["dryRun"].as_array().is_some_and(|values| !values.is_empty())
 }
 
 /// A change of one object that somebody wants.
@@ -123,7 +132,7 @@ impl Change {
             }
             Arc::new(imagined(kube, new, spec, Some(current)))
         } else {
-            match object_of(kube.propose(Command::UpdateObject { object: new, resource_version }).await?)? {
+            match object_of(kube.in_force(Command::UpdateObject { object: new, resource_version }).await?)? {
                 Ok(object) => object,
                 Err(refusal) => return Ok(Err(refusal)),
             }
@@ -185,7 +194,21 @@ fn object_of(reply: Reply) -> Result<Result<Arc<Object>, Refusal>, Failure> {
 }
 
 impl Kube {
-    pub(super) async fn propose(&self, command: Command) -> Result<Reply, Failure> {
+    async fn propose(&self, command: Command) -> Result<Reply, Failure> {
         Ok(self.context.cluster.propose(command).await?.reply)
+    }
+
+    /// Proposes, and waits until no node goes by what was before. So it is when there is nothing to change: perhaps an earlier request
+    /// did it, and its answer was lost.
+    pub(super) async fn in_force(&self, command: Command) -> Result<Reply, Failure> {
+        let Applied { index, reply } = self.context.cluster.propose(command).await?;
+        let is_done = match &reply {
+            Reply::Refused(refusal) => matches!(refusal, Refusal::ObjectNotFound(_) | Refusal::TokenNotFound),
+            _ => true,
+        };
+        if is_done {
+            self.context.cluster.fence(index).await;
+        }
+        Ok(reply)
     }
 }

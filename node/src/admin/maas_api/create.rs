@@ -4,14 +4,14 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::Caller;
+use actors::{Caller, Unauthenticated};
 use axum::response::Response;
 use http::StatusCode;
 use raft::command::NewKey;
 use raft::resources::{
     Kind, Object, ObjectKey, Phase, Spec, SubscriptionSpec, TENANT_NAMESPACE, Unit, reference_phase,
 };
-use raft::{Applied, Command, Reply, Timestamp, View};
+use raft::{Applied, Command, Refusal, Reply, Timestamp, View};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tracing::info;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::error::{Family, Refused};
 use super::expiry::{EPHEMERAL_MAX, lifetime};
-use super::{Ask, key, labels, reply};
+use super::{Ask, key, labels, reply, unauthenticated};
 use crate::admin::secret;
 
 const NAME_CHARACTERS_MAX: usize = 128;
@@ -46,9 +46,9 @@ struct Wanted {
 
 pub(super) async fn answer(ask: &Ask<'_>) -> Result<Response, Refused> {
     let (context, caller) = (ask.context, &ask.caller);
-    if caller.key_id().is_some() {
+    let Some(token) = caller.token_hash() else {
         return Err(Refused::forbidden("an API key cannot create API keys: authenticate with your user token"));
-    }
+    };
     let wanted: Wanted = ask.json()?;
     let now = context.doors.clock.wall();
     let view = context.cluster.view();
@@ -56,13 +56,16 @@ pub(super) async fn answer(ask: &Ask<'_>) -> Result<Response, Refused> {
     let checked = wanted.check(&view, now)?;
     let subscription = subscription(&view, caller, named.as_deref())?;
     let secret = secret::api_key(&*context.doors.chance);
-    let new = checked.into_key(caller, &subscription, context.doors.chance.uuid(), secret.hash);
+    let key = checked.into_key(caller, &subscription, context.doors.chance.uuid(), secret.hash);
 
-    let key = match context.cluster.propose(Command::CreateKey(new)).await {
+    let key = match context.cluster.propose(Command::IssueKey { key, token }).await {
         Ok(Applied { index, reply: answer }) => match answer {
             Reply::Key(key) => {
                 context.cluster.spread(index).await;
                 key
+            }
+            Reply::Refused(Refusal::TokenNotFound) => {
+                return Err(unauthenticated(Unauthenticated::UnknownToken, Family::Keys));
             }
             Reply::Done | Reply::Object(_) | Reply::Revoked(_) | Reply::Quota(_) | Reply::Refused(_) => {
                 return Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, Family::Keys, FAILED));

@@ -2,7 +2,6 @@
 
 use axum::response::Response;
 use http::StatusCode;
-use raft::Timestamp;
 use raft::resources::TENANT_NAMESPACE;
 use raft::state::{ApiKey, KeyStatus};
 use serde_json::{Map, Value, json};
@@ -16,11 +15,11 @@ pub(super) fn get(ask: &Ask<'_>, id: &str) -> Result<Response, Refused> {
     let view = ask.context.cluster.view();
     let key = view.keys.get(&id).filter(|key| ask.caller.is_admin() || key.username == ask.caller.user());
     let key = key.ok_or_else(Refused::no_key)?;
-    Ok(reply(StatusCode::OK, &write(key, ask.context.doors.clock.wall())))
+    Ok(reply(StatusCode::OK, &write(key, view.status_of(key, ask.context.doors.clock.wall()))))
 }
 
 /// The key as it is sent. Neither its secret nor its hash is part of it.
-pub(super) fn write(key: &ApiKey, now: Timestamp) -> Value {
+pub(super) fn write(key: &ApiKey, status: KeyStatus) -> Value {
     let mut map = Map::new();
     map.insert("id".to_owned(), json!(key.id.to_string()));
     map.insert("name".to_owned(), json!(key.name));
@@ -32,7 +31,7 @@ pub(super) fn write(key: &ApiKey, now: Timestamp) -> Value {
     map.insert("tenant".to_owned(), json!(TENANT_NAMESPACE));
     map.insert("creationDate".to_owned(), json!(key.created.to_string()));
     map.insert("expirationDate".to_owned(), json!(key.expires.to_string()));
-    map.insert("status".to_owned(), json!(status_word(key.status(now))));
+    map.insert("status".to_owned(), json!(status_word(status)));
     if let Some(used) = key.last_used {
         map.insert("lastUsedAt".to_owned(), json!(used.to_string()));
     }

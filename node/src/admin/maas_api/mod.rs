@@ -6,7 +6,7 @@
 //! | `GET /v1/models`, `GET /v1/models/{id}` | models the caller may use (on the gateway port also without `/maas-api`); ids may have slashes |
 //! | `GET /v1/subscriptions`, `GET /v1/model/{name}/subscriptions` | subscriptions the caller owns |
 //! | `GET /v1/api-keys/config` | the longest a key may live |
-//! | `POST /v1/api-keys` | a new key, shown once; needs a token: a key cannot beget keys that outlive it |
+//! | `POST /v1/api-keys` | a new key, shown once; needs a token, which must still work when the key is recorded |
 //! | `POST /v1/api-keys/search`, `GET /v1/api-keys/{id}` | the caller's keys (an administrator's: anybody's) |
 //! | `DELETE /v1/api-keys/{id}`, `POST /v1/api-keys/bulk-revoke` | revoke; when the answer comes, no node admits the key |
 //! | `GET /v1/usage` | what the caller's calls used (an administrator's: anybody's); ours |
@@ -118,6 +118,8 @@ async fn answer(context: &Context, request: Request<Body>) -> Result<Response, R
         // What was acknowledged on any node may be what this change is about.
         context.cluster.read_barrier().await.map_err(|error| Refused::not_answered(&error, family))?;
     }
+    // All that may have taken a while, and what is ended meanwhile changes nothing.
+    let caller = context.actors.auth.again(&caller).map_err(|error| unauthenticated(error, family))?;
     let ask = Ask { context, caller, uri: head.uri, headers: head.headers, body };
     match (&method, segments) {
         (&Method::GET, ["v1", "models"]) => match model {

@@ -32,9 +32,15 @@ pub(super) async fn one(ask: &Ask<'_>, id: &str) -> Result<Response, Refused> {
         Reply::Key(revoked) => {
             ask.context.cluster.fence(index).await;
             info!(user = ask.caller.user(), key_id = %id, owner = revoked.username, "api key revoked");
-            Ok(reply(StatusCode::OK, &key::write(&revoked, ask.context.doors.clock.wall())))
+            Ok(reply(StatusCode::OK, &key::write(&revoked, KeyStatus::Revoked)))
         }
-        Reply::Refused(Refusal::KeyNotFound) => Err(Refused::no_key()),
+        Reply::Refused(Refusal::KeyNotFound) => {
+            // Perhaps an earlier request revoked it, and its answer was lost.
+            if ask.context.cluster.view().keys.get(&id).is_some_and(|key| key.revoked.is_some()) {
+                ask.context.cluster.fence(index).await;
+            }
+            Err(Refused::no_key())
+        }
         Reply::Done | Reply::Object(_) | Reply::Revoked(_) | Reply::Quota(_) | Reply::Refused(_) => {
             Err(unexpected(FAILED))
         }
@@ -117,7 +123,7 @@ impl Scope {
         view.keys
             .values()
             .filter(|key| fits(&self.username, &key.username) && fits(&self.subscription, &key.subscription))
-            .filter(|key| key.status(now) == KeyStatus::Active)
+            .filter(|key| view.status_of(key, now) == KeyStatus::Active)
             .map(|key| key.id)
             .collect()
     }

@@ -67,13 +67,15 @@ pub(super) fn answer(ask: &Ask<'_>) -> Result<Response, Refused> {
 
     let now = context.doors.clock.wall();
     let view = context.cluster.view();
-    let wanted = |key: &&Arc<ApiKey>| filters.fit(key) && (statuses.is_empty() || statuses.contains(&key.status(now)));
+    let has_status = |key: &ApiKey| statuses.is_empty() || statuses.contains(&view.status_of(key, now));
+    let wanted = |key: &&Arc<ApiKey>| filters.fit(key) && has_status(key);
     let mut keys: Vec<&Arc<ApiKey>> = match owner {
         Some(owner) => view.keys_of(owner).filter(wanted).collect(),
         None => view.keys.values().filter(wanted).collect(),
     };
     keys.sort_by(|one, other| order.compare(one, other));
-    let data: Vec<Value> = keys.iter().skip(offset).take(limit).map(|key| key::write(key, now)).collect();
+    let shown = |key: &&Arc<ApiKey>| key::write(key, view.status_of(key, now));
+    let data: Vec<Value> = keys.iter().skip(offset).take(limit).map(shown).collect();
     let has_more = keys.len() > offset.saturating_add(limit);
     Ok(reply(StatusCode::OK, &json!({"object": "list", "data": data, "has_more": has_more})))
 }

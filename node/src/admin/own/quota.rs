@@ -50,7 +50,7 @@ async fn explain(
     let model = find_model(&view, key, &asked.model)?;
     let of_kind = |kind| explain_limit(&view, key, model, kind, now);
     let limits: Vec<Value> = by_kind(&model.limits).into_values().filter_map(of_kind).collect();
-    let status = match key.status(now) {
+    let status = match view.status_of(key, now) {
         KeyStatus::Active => "active",
         KeyStatus::Expired => "expired",
         KeyStatus::Revoked => "revoked",
