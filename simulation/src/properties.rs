@@ -1,5 +1,5 @@
 //! What must hold, whatever breaks. One sentence, one file; the id is what a failure names. OWN and STREAM are judged where answers are
-//! read (`world/user.rs`), PANIC where the world takes a step, IDLE where a scenario ends.
+//! read (`world/user.rs`), REVOKED also where those who left try again (`world/leavers.rs`), PANIC where the world takes a step, IDLE where a scenario ends.
 //!
 //! | id | holds when |
 //! |---|---|
@@ -15,7 +15,7 @@
 //! | BOOK | a node's book never has more than the ledger granted to that node |
 //! | ENDS | every reservation ends exactly once |
 //! | GROWTH | when nobody calls any more, a node has no more tasks, connections and log than a fixed bound |
-//! | REVOKED | a key is never admitted after its revocation returned, nor anybody by a node that was taken out |
+//! | REVOKED | a key is never admitted after its revocation returned, nor a key or token after its end was answered (its account, its owner's place in a Group, the Group, the token), nor anybody by a node that was taken out |
 //! | LINEAR | administrators see one history |
 //! | OWN | no call is answered with the answer to another |
 //! | STREAM | streams arrive in order and complete, or with an error, and nothing follows their end |

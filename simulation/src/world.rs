@@ -10,6 +10,7 @@ mod engine;
 mod faults;
 mod gateway;
 mod http;
+mod leavers;
 mod net;
 mod operator;
 mod setup;

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::gateway::{self, ADMIN_PORT};
 use super::http::{Answer, Ask, Client, End};
+use super::leavers;
 use super::net::SimNet;
 use super::setup::{self, ADMIN_TOKEN};
 use super::{Key, Phase, Shared};
@@ -81,6 +82,7 @@ pub(crate) async fn host(shared: Rc<Shared>) -> turmoil::Result {
     for number in 1..=ADMINISTRATORS {
         tokio::task::spawn_local(administrate(shared.clone(), net.clone(), number));
     }
+    tokio::task::spawn_local(leavers::come_and_go(shared.clone(), net.clone()));
     tokio::task::spawn_local(manage_keys(shared.clone(), net.clone(), chance, tokens));
     replace_lost(shared, net).await
 }
@@ -161,7 +163,8 @@ async fn create(shared: &Shared, net: &Rc<SimNet>, chance: &mut Chance, path: &s
     }
 }
 
-async fn admin(
+/// One call of a node's admin port.
+pub(super) async fn admin(
     net: &Rc<SimNet>,
     node: usize,
     method: Method,

@@ -13,6 +13,8 @@ pub(crate) const ADMIN_TOKEN: &str = "simulated-administrators-token-0123456789a
 /// The model, in the data plane's path.
 pub(crate) const MODEL_PATH: &str = "/llm/sim";
 const TENANT: &str = "models-as-a-service";
+/// The group of those who will leave.
+pub(crate) const LEAVERS: &str = "leavers";
 const MAAS: &str = "maas.opendatahub.io/v1alpha1";
 
 /// A file with the administrator's token: the one file that a node reads with its own hands. It is gone after the run.
@@ -44,12 +46,22 @@ pub(crate) fn account(user: usize) -> String {
 
 /// The name by which a user is counted.
 pub(crate) fn username(user: usize) -> String {
-    format!("system:serviceaccount:{TENANT}:{}", account(user))
+    user_of(&account(user))
+}
+
+/// The user that an account stands for.
+pub(crate) fn user_of(account: &str) -> String {
+    format!("system:serviceaccount:{TENANT}:{account}")
+}
+
+/// Where accounts are.
+pub(crate) fn accounts_path() -> String {
+    format!("/api/v1/namespaces/{TENANT}/serviceaccounts")
 }
 
 /// Where a token for a user is asked for.
 pub(crate) fn token_path(user: usize) -> String {
-    format!("/api/v1/namespaces/{TENANT}/serviceaccounts/{}/token", account(user))
+    format!("{}/{}/token", accounts_path(), account(user))
 }
 
 /// What a group is called.
@@ -69,7 +81,7 @@ pub(crate) fn objects(plan: &Plan, groups: usize) -> Vec<(String, Value)> {
     objects.extend((1..=plan.users).map(|user| {
         let metadata = json!({"name": account(user), "namespace": TENANT});
         let object = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata});
-        (format!("/api/v1/namespaces/{TENANT}/serviceaccounts"), object)
+        (accounts_path(), object)
     }));
     objects.extend((1..=groups).map(|group| {
         let name = group_name(group);
@@ -105,7 +117,7 @@ pub(crate) fn objects(plan: &Plan, groups: usize) -> Vec<(String, Value)> {
         "maassubscriptions",
         "sim",
         json!({
-            "owner": {"users": users},
+            "owner": {"users": users, "groups": [{"name": LEAVERS}]},
             "modelRefs": [limited(plan)],
         }),
     ));
@@ -115,7 +127,7 @@ pub(crate) fn objects(plan: &Plan, groups: usize) -> Vec<(String, Value)> {
         "maasauthpolicies",
         "sim",
         json!({
-            "subjects": {"users": users},
+            "subjects": {"users": users, "groups": [{"name": LEAVERS}]},
             "modelRefs": [{"name": "sim", "namespace": "llm"}],
         }),
     ));
