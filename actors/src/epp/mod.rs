@@ -73,7 +73,7 @@ pub enum Outcome {
     Failed,
     /// The connection broke before the answer was complete.
     Lost,
-    /// Its answer says that its engine died. A probe finds out whether that is so.
+    /// Its answer says that its engine died. A trial call finds out whether that is so.
     EngineDied,
     /// There was no connection, although something may listen there.
     Unreachable,

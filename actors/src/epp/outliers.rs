@@ -40,6 +40,8 @@ pub(super) enum Ending {
     Failed,
     /// With a connection that broke.
     Lost,
+    /// With an answer that says that the engine died.
+    EngineDied,
 }
 
 /// The counts of one pool.
@@ -115,7 +117,7 @@ impl Outliers {
         }
         match ending {
             Ending::Answered => tally.counts.answered += 1.0,
-            Ending::Failed => tally.counts.failed += 1.0,
+            Ending::Failed | Ending::EngineDied => tally.counts.failed += 1.0,
             Ending::Lost => tally.counts.lost += 1.0,
         }
     }

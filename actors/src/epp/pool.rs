@@ -20,7 +20,7 @@ use super::ranking::Ranking;
 use super::replica::Replica;
 use super::retries::RetryBudget;
 use super::route::Route;
-use super::state::{Admission, Cause};
+use super::state::Admission;
 use super::{CallShape, CallerId, NoReplica, Outcome, PoolSnapshot, ReplicaId};
 use crate::routing::Name;
 
@@ -210,8 +210,7 @@ impl Pool {
             Outcome::Lost => self.note_failure(replica, caller, is_trial, Ending::Lost, now),
             Outcome::EngineDied => {
                 replica.answers();
-                self.eject(replica, Cause::EngineDied, &lock(&self.memory.outliers), now);
-                false
+                self.note_failure(replica, caller, is_trial, Ending::EngineDied, now)
             }
             Outcome::Refused => {
                 replica.goes_down("connection refused".to_owned());
@@ -234,8 +233,12 @@ impl Pool {
             }
             return is_telling;
         }
-        if let Some(reason) = outliers.judge(replica.id, now)
-            && self.eject(replica, Cause::Outlier(reason), &outliers, now)
+        let reason = match ending {
+            Ending::EngineDied => Some("an answer said that its engine died".to_owned()),
+            Ending::Answered | Ending::Failed | Ending::Lost => outliers.judge(replica.id, now),
+        };
+        if let Some(reason) = reason
+            && self.eject(replica, reason, &outliers, now)
         {
             outliers.forget(replica.id);
         }
@@ -243,11 +246,11 @@ impl Pool {
     }
 
     /// Ejects `replica` unless half of the pool is ejected. Whoever holds the outliers' lock ejects alone. Returns whether it did.
-    fn eject(&self, replica: &Replica, cause: Cause, _alone: &MutexGuard<'_, Outliers>, now: Instant) -> bool {
+    fn eject(&self, replica: &Replica, reason: String, _alone: &MutexGuard<'_, Outliers>, now: Instant) -> bool {
         let others = self.replicas.iter().filter(|other| other.id != replica.id && other.is_ejected()).count();
         let is_few = (others + 1) * 2 <= self.replicas.len();
         if is_few {
-            replica.eject(cause, now);
+            replica.eject(reason, now);
         }
         is_few
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::policy::Observed;
-use super::state::{Admission, Cause, ReplicaState, Status};
+use super::state::{Admission, ReplicaState, Status};
 use super::{ReplicaId, ReplicaSnapshot};
 use crate::probe::{Metrics, Motion, Seen};
 
@@ -264,8 +264,8 @@ impl Replica {
     }
 
     /// Its answers keep calls away from it.
-    pub(super) fn eject(&self, cause: Cause, now: Instant) {
-        self.change(|state| state.eject(cause, now));
+    pub(super) fn eject(&self, reason: String, now: Instant) {
+        self.change(|state| state.eject(reason, now));
     }
 
     // --- What status pages ask ---

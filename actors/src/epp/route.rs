@@ -38,10 +38,13 @@ impl Route {
         &self.replica.url
     }
 
-    /// A piece of a streamed answer is here: the engine works.
+    /// A piece of a streamed answer is here: the engine works. A trial has passed; the stream may go on for minutes.
     pub fn hears(&self) {
         self.replica.streams();
         self.stops_waiting();
+        if self.is_open_trial.load(Ordering::Acquire) && self.is_open_trial.swap(false, Ordering::AcqRel) {
+            self.replica.pass_trial();
+        }
     }
 
     /// Tells the pool how the call went, as soon as that is known.

@@ -5,7 +5,7 @@
 //! | down | two probes fail, or nothing listens there | a good probe | gets no calls |
 //! | unreachable | three connections in a row fail | a trial call connects | gets no calls |
 //! | hung | calls are in flight and nothing has moved for 10 s | something moves | gets no calls |
-//! | ejected | its answers are worse than its peers', or its engine says that it died | a trial call is answered; a good probe, if its engine died | gets calls (panic routing) |
+//! | ejected | its answers are worse than its peers', or one says that its engine died | a trial call is answered | gets calls (panic routing) |
 //!
 //! A replica that said that it is busy still gets calls; for a second other replicas come first.
 
@@ -37,15 +37,6 @@ pub(super) enum Admission {
     Out,
 }
 
-/// Why a replica's answers keep calls away from it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Cause {
-    /// They are worse than its peers'; the text says how.
-    Outlier(String),
-    /// One said that the engine behind the replica died. The next good probe contradicts it.
-    EngineDied,
-}
-
 /// What is known of one replica.
 #[derive(Clone, Debug)]
 pub(super) struct ReplicaState {
@@ -55,7 +46,8 @@ pub(super) struct ReplicaState {
     connect_failures: u32,
     unreachable: Option<HalfOpen>,
     hung: Option<HalfOpen>,
-    ejected: Option<(Cause, HalfOpen)>,
+    /// Why its answers keep calls away.
+    ejected: Option<(String, HalfOpen)>,
     busy_until: Option<Instant>,
 }
 
@@ -119,8 +111,7 @@ impl ReplicaState {
         } else {
             match &self.ejected {
                 None => Status::Ready,
-                Some((Cause::Outlier(reason), _)) => Status::Ejected(reason.clone()),
-                Some((Cause::EngineDied, _)) => Status::Ejected("an answer said that its engine died".to_owned()),
+                Some((reason, _)) => Status::Ejected(reason.clone()),
             }
         }
     }
@@ -192,7 +183,6 @@ impl ReplicaState {
             *self = ReplicaState::new();
         }
         self.down = None;
-        self.ejected.take_if(|(cause, _)| *cause == Cause::EngineDied);
     }
 
     /// A probe failed, or nothing listens there.
@@ -240,8 +230,8 @@ impl ReplicaState {
     }
 
     /// Its answers keep calls away from it.
-    pub(super) fn eject(&mut self, cause: Cause, now: Instant) {
-        self.ejected.get_or_insert_with(|| (cause, HalfOpen::new(now)));
+    pub(super) fn eject(&mut self, reason: String, now: Instant) {
+        self.ejected.get_or_insert_with(|| (reason, HalfOpen::new(now)));
     }
 }
 

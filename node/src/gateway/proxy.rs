@@ -158,7 +158,6 @@ async fn attempt(
     if is_stream {
         let first = exchange.body.first().await.map_err(Failed::Upstream)?.ok_or(UpstreamError::Closed);
         death = outcome::engine_died_at_once(first.map_err(Failed::Upstream)?);
-        route.hears();
     } else if status == StatusCode::INTERNAL_SERVER_ERROR
         && let Some(body) = exchange.body.first().await.map_err(Failed::Upstream)?
     {
@@ -166,7 +165,12 @@ async fn attempt(
     }
     match death {
         Some(message) => Err(Failed::EngineDied(message)),
-        None => Ok((exchange.head, exchange.body)),
+        None => {
+            if is_stream {
+                route.hears();
+            }
+            Ok((exchange.head, exchange.body))
+        }
     }
 }
 

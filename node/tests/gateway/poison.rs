@@ -1,14 +1,17 @@
 //! Calls that make a replica fail, again and again, by one caller: no other caller loses a call by it, and no replica is out for it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::scripted::Script;
 use crate::world::{PLENTY, World};
 
 /// Poison calls to one good call.
 const POISON_PER_GOOD: usize = 10;
-/// Good calls for each kind of poison.
-const GOOD: usize = 8;
+/// The kind of poison after which a replica is ejected, until a good call is answered there.
+const ENGINE_DIED: &str = "engine died";
 
 /// A kind of poison: the call, a text by which the replica knows it, and the replica's answer.
 struct Poison {
@@ -72,7 +75,6 @@ fn poisons() -> Vec<Poison> {
         chat("no HTTP", plain(), "poisoned\r\n\r\n".to_owned()),
         chat("no answer", plain(), String::new()),
         chat("half an answer", plain(), json_answer("200 OK", r#"{"choices":[]}"#).replace("length: 14", "length: 99")),
-        chat("engine died", plain(), failure("EngineCore encountered an issue. See stack trace (above)")),
         chat("error event, 400", streamed(), stream("data: {\"error\":{\"message\":\"too long\",\"code\":400}}\n\n")),
         chat("error event, 500", streamed(), stream("data: {\"error\":{\"message\":\"boom\",\"code\":500}}\n\n")),
         chat("half a stream", streamed(), stream("data: {\"choices\":[]}\n\n")),
@@ -85,42 +87,78 @@ fn poisons() -> Vec<Poison> {
                 "event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"usage\":null}}\n\n",
             ),
         },
+        // The last one: a replica of which it is said comes back by a good call a second later.
+        chat(ENGINE_DIED, plain(), failure("EngineCore encountered an issue. See stack trace (above)")),
     ]
 }
 
-async fn no_good_call_is_lost(replicas: usize) {
-    let scripts: Vec<Script> = (0..replicas).map(|_| Script::default()).collect();
-    let mut urls = Vec::new();
-    for script in &scripts {
-        script.whole("200 OK", r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#);
-        urls.push(script.serve().await);
+/// A model with scripted replicas, and a key of user `bob`, who makes the poison calls.
+struct Model {
+    world: World,
+    scripts: Vec<Script>,
+    bob: String,
+}
+
+impl Model {
+    async fn start(replicas: usize) -> Model {
+        let scripts: Vec<Script> = (0..replicas).map(|_| Script::default()).collect();
+        let mut urls = Vec::new();
+        for script in &scripts {
+            let good = r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#;
+            script.whole("200 OK", good);
+            urls.push(script.serve().await);
+        }
+        let world = World::start(&urls, PLENTY).await;
+        let bob = world.add_bob().await;
+        Model { world, scripts, bob }
     }
-    let world = World::start(&urls, PLENTY).await;
-    let bob = world.add_bob().await;
-    let hello = json!({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5});
-    for Poison { kind, path, body, known_by, answer } in poisons() {
-        scripts.iter().for_each(|script| script.poison(known_by, &answer));
-        for good in 0..GOOD {
+
+    /// Makes `good` good calls, and ten poison calls before each, with a pause before every call.
+    async fn feed(&self, poison: &Poison, good: usize, pause: Duration) {
+        let Poison { kind, path, body, known_by, answer } = poison;
+        let hello = json!({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5});
+        self.scripts.iter().for_each(|script| script.poison(known_by, answer));
+        for number in 0..good {
             for _ in 0..POISON_PER_GOOD {
-                world.post_as(&bob, &format!("/llm/qwen{path}"), &body).await;
+                tokio::time::sleep(pause).await;
+                self.world.post_as(&self.bob, &format!("/llm/qwen{path}"), body).await;
             }
-            let answer = world.post("/llm/qwen/v1/chat/completions", &hello).await;
-            assert_eq!(answer.status, 200, "{kind}, {replicas} replicas, good call {good}: {answer:?}");
+            let answer = self.world.post("/llm/qwen/v1/chat/completions", &hello).await;
+            assert_eq!(answer.status, 200, "{kind}, {} replicas, call {number}: {answer:?}", self.scripts.len());
         }
-        let reached = scripts.iter().flat_map(Script::requests).filter(|request| request.contains(known_by)).count();
-        assert!(reached >= GOOD * POISON_PER_GOOD, "{kind} reached the replicas {reached} times");
-        if kind != "engine died" {
-            assert_eq!(world.replica_statuses(), vec!["ready"; replicas], "{kind}");
+        let requests = self.scripts.iter().flat_map(Script::requests);
+        let reached = requests.filter(|request| request.contains(known_by)).count();
+        assert!(reached >= good * POISON_PER_GOOD, "{kind} reached the replicas {reached} times");
+        if *kind != ENGINE_DIED {
+            assert_eq!(self.world.replica_statuses(), vec!["ready"; self.scripts.len()], "{kind}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_of_one_caller_costs_another_no_call_at_a_single_replica() {
-    no_good_call_is_lost(1).await;
+async fn poison_of_one_caller_costs_another_no_call() {
+    for replicas in [1, 3] {
+        let model = Model::start(replicas).await;
+        for poison in poisons() {
+            model.feed(&poison, 8, Duration::ZERO).await;
+        }
+    }
 }
 
+/// The same at ten calls a second, every kind at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_of_one_caller_costs_another_no_call_at_three_replicas() {
-    no_good_call_is_lost(3).await;
+#[ignore = "takes a minute"]
+async fn poison_for_a_minute_costs_another_no_call() {
+    let mut feeding = JoinSet::new();
+    for (replicas, poison) in
+        [1, 3].into_iter().flat_map(|replicas| poisons().into_iter().map(move |kind| (replicas, kind)))
+    {
+        feeding.spawn(async move {
+            let model = Model::start(replicas).await;
+            model.feed(&poison, 60, Duration::from_millis(100)).await;
+        });
+    }
+    while let Some(fed) = feeding.join_next().await {
+        fed.unwrap();
+    }
 }

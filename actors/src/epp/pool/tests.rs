@@ -248,6 +248,13 @@ async fn an_ejected_replica_gets_one_trial_at_a_time_and_is_back_after_a_good_on
     }
     start(2).unwrap().report(Outcome::Answered);
     assert_eq!(pool.statuses(), ["ready", "ready"]);
+    // A stream need not be complete for that.
+    pool.calls(1, 0, &[Outcome::EngineDied]);
+    tokio::time::advance(Duration::from_millis(1001)).await;
+    let stream = start(2).unwrap();
+    assert_eq!(pool.statuses(), ["ejected", "ready"]);
+    stream.hears();
+    assert_eq!(pool.statuses(), ["ready", "ready"]);
     // It is judged anew.
     pool.calls(1, 0, &[Outcome::Failed]);
     assert_eq!(pool.statuses(), ["ready", "ready"]);

@@ -20,8 +20,7 @@ async fn check(story: &[Line]) {
             "busy" => state.is_busy(now),
             "no connection" => state.fails_to_connect(false, now),
             "no connection for the trial" => state.fails_to_connect(true, now),
-            "outlier" => state.eject(Cause::Outlier("calls fail".to_owned()), now),
-            "engine died" => state.eject(Cause::EngineDied, now),
+            "outlier" => state.eject("calls fail".to_owned(), now),
             "trial starts" => state.start_trial(),
             "trial shows nothing" => state.end_trial(),
             "trial passes" => state.pass_trial(),
@@ -103,17 +102,6 @@ async fn an_outlier_is_ejected_until_a_trial_is_answered() {
         (3007, "trial passes", Free, "ready"),
         (3008, "outlier", Ejected, "ejected"),
         (3009, "new process", Free, "ready"),
-    ])
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_engine_that_died_as_an_answer_says_is_ejected_until_a_probe_says_otherwise() {
-    use Admission::{Ejected, Free};
-    check(&[
-        (0, "probe is good", Free, "ready"),
-        (1, "engine died", Ejected, "ejected"),
-        (500, "probe is good", Free, "ready"),
     ])
     .await;
 }
