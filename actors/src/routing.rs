@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::Cluster;
-use raft::resources::{Limit, MeteringMetadata};
+use raft::resources::{CacheIsolation, Limit, MeteringMetadata};
 use tokio::task::JoinSet;
 
 use crate::auth::Caller;
@@ -56,6 +56,8 @@ pub struct Model {
     pub served_name: Arc<str>,
     /// Whether the service exists.
     pub resolved: bool,
+    /// Which fields that steer the engine its callers may set.
+    pub allowed_fields: Vec<&'static str>,
 }
 
 /// What `model` in a body, or a path, turned out to be.
@@ -103,6 +105,10 @@ pub struct SubscriptionAccess {
     pub limits: Vec<Limit>,
     /// What usage is accounted under.
     pub metadata: MeteringMetadata,
+    /// The priority of its calls at the replicas, if they have one: lower goes first.
+    pub engine_priority: Option<i32>,
+    /// Whose calls share cached prefixes.
+    pub cache_isolation: CacheIsolation,
     /// The pair it stands for.
     pub(crate) key: Arc<AccessKey>,
 }

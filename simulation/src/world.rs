@@ -18,7 +18,7 @@ mod user;
 mod wires;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -68,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) observations: RefCell<VecDeque<Observation>>,
     /// Every inference call, in the order in which they began.
     pub(crate) calls: RefCell<Vec<Call>>,
+    /// By an answer's id, which is the engine's name of the call it belongs to: the call that was answered with it.
+    pub(crate) answers: RefCell<BTreeMap<String, String>>,
     /// Every admin call, in the order in which they began.
     pub(crate) admin: RefCell<Vec<AdminCall>>,
     /// What the operator made: a key for each user.
@@ -254,6 +256,7 @@ pub(crate) fn run(plan: &Plan) -> Verdict {
         engines: (0..plan.engines).map(|_| EngineSlot::new()).collect(),
         observations: RefCell::default(),
         calls: RefCell::default(),
+        answers: RefCell::default(),
         admin: RefCell::default(),
         keys: RefCell::default(),
         clock_error_millis: Cell::new(0),

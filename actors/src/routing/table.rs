@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use raft::View;
 use raft::resources::{
-    InferenceServiceSpec, Kind, ModelRefSpec, ObjectKey, Phase, Spec, Subjects, SubscriptionModel, SubscriptionSpec,
-    TENANT_NAMESPACE, reference_phase,
+    CacheIsolation, InferenceServiceSpec, Kind, ModelRefSpec, ObjectKey, Phase, Spec, Subjects, SubscriptionModel,
+    SubscriptionSpec, TENANT_NAMESPACE, reference_phase,
 };
 
 use super::{AccessKey, Denied, Lookup, Model, Name, Permit, SubscriptionAccess, UsableModels};
@@ -71,9 +71,11 @@ impl RouteTable {
                 table.add_model(view, &object.key, spec);
             }
         }
+        let isolation = view.tenant().cache_isolation;
         for object in view.objects_of(Kind::Subscription) {
             if let Spec::Subscription(spec) = &object.spec {
-                table.add_subscription(&object.key, spec, reference_phase(object, view) != Phase::Failed);
+                let is_ready = reference_phase(object, view) != Phase::Failed;
+                table.add_subscription(&object.key, spec, is_ready, isolation);
             }
         }
         for object in view.objects_of(Kind::AuthPolicy) {
@@ -96,6 +98,7 @@ impl RouteTable {
             service: Name { namespace: id.namespace.clone(), name: spec.name.as_str().into() },
             served_name: served_name.into(),
             resolved: service.is_some(),
+            allowed_fields: spec.allowed_fields.clone(),
             id: id.clone(),
         });
         let paths = self.by_path.entry(id.namespace.clone()).or_default();
@@ -112,7 +115,13 @@ impl RouteTable {
         self.models.insert(id, model);
     }
 
-    fn add_subscription(&mut self, key: &ObjectKey, spec: &SubscriptionSpec, is_ready: bool) {
+    fn add_subscription(
+        &mut self,
+        key: &ObjectKey,
+        spec: &SubscriptionSpec,
+        is_ready: bool,
+        isolation: CacheIsolation,
+    ) {
         let id = Name::new(&key.namespace, &key.name);
         let mut owner = Members::default();
         owner.add(&spec.owner);
@@ -128,7 +137,15 @@ impl RouteTable {
             let limits = spec.model_refs.iter().filter(same_model).flat_map(|entry| entry.limits.clone()).collect();
             let key = Arc::new(AccessKey { subscription: id.clone(), model: model.clone() });
             let metadata = spec.metadata.clone();
-            models.insert(model, Arc::new(SubscriptionAccess { id: id.clone(), limits, metadata, key }));
+            let access = SubscriptionAccess {
+                id: id.clone(),
+                limits,
+                metadata,
+                engine_priority: spec.engine_priority,
+                cache_isolation: spec.cache_isolation.unwrap_or(isolation),
+                key,
+            };
+            models.insert(model, Arc::new(access));
         }
         let names: Vec<Name> = models.keys().cloned().collect();
         let subscription = Arc::new(Subscription { id: id.clone(), owner, is_ready, models });

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::body::CallBody;
+use super::body::{CallBody, Steering};
 use super::endpoint::Endpoint;
 use super::pick::{Shape, rank};
 use super::upstream::{Outgoing, Upstream, UpstreamError};
@@ -115,7 +115,7 @@ async fn ask(
     // The route ends here: a question takes no slot from calls.
     let base = rank(context, permit, &Shape::of_question())?.next_route()?.base().to_owned();
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    let body = body.rewrite(&permit.model().served_name, endpoint, None);
+    let body = body.rewrite(&permit.model().served_name, &Steering::of(permit, endpoint), endpoint, None);
     let request = Outgoing { method: Method::POST, path: Uri::from_static(path), headers, body };
     let mut answer = upstream.send(&base, request).await?;
     if answer.head.status != StatusCode::OK {

@@ -14,6 +14,7 @@
 mod authenticate;
 mod authorize;
 mod body;
+mod call_id;
 mod count;
 mod deliver;
 mod dialect;
@@ -52,7 +53,8 @@ use crate::Context;
 use crate::accept::{self, Port};
 use authenticate::authenticate;
 use authorize::authorize;
-use body::CallBody;
+use body::{CallBody, Steering};
+use call_id::CallId;
 use count::Counter;
 use deliver::deliver;
 use dialect::Dialect;
@@ -126,7 +128,7 @@ impl Inner {
         endpoint: &'static Endpoint,
         path: Option<ModelPath<'_>>,
         (head, body): (&Parts, accept::Body),
-        id: &HeaderValue,
+        id: &CallId,
         known: &mut Known,
     ) -> Result<Response<Body>, Refusal> {
         let context = &self.context;
@@ -144,13 +146,15 @@ impl Inner {
         known.span = self.settings.traces.call(endpoint, &permit, &head.headers, id);
         let record = Record::open(id, endpoint, known.span.clone());
         let mut bill = reserve(context, &self.counter, &permit, endpoint, &body, prompt, record).await?;
-        let shape = Shape::of(&permit, endpoint, &body, prompt);
+        let steering = Steering::of(&permit, endpoint);
+        let shape = Shape::of(&permit, endpoint, &steering, &body, prompt);
         let mut request = proxy::outgoing(
             endpoint,
             &head.headers,
-            id,
-            body.rewrite(&permit.model().served_name, endpoint, bill.output_max()),
+            id.own(),
+            body.rewrite(&permit.model().served_name, &steering, endpoint, bill.output_max()),
         );
+        proxy::prioritize(&mut request, steering.priority());
         known.span.continue_in(&mut request.headers);
         context.metrics.overhead(endpoint.path, "admitted", began.elapsed());
         let answer = proxy(context, &self.settings.upstream, &permit, &shape, request, &mut bill).await?;
@@ -189,7 +193,7 @@ impl Inner {
     async fn answer(&self, request: Request<accept::Body>) -> Response<Body> {
         let (mut head, body) = request.into_parts();
         request::tidy(&mut head.uri);
-        let id = self.request_id(&head);
+        let id = CallId::of(&head.headers, &*self.context.doors.chance);
         let mut known = Known::default();
         let spoken = Dialect::of_request(head.uri.path(), &head.headers);
         let (route, dialect, result) = match request::target(&head) {
@@ -222,15 +226,15 @@ impl Inner {
             Err(refusal) => {
                 known.span.failed(refusal.code());
                 known.log(route, &refusal, &id);
-                respond::refuse(&refusal, dialect, &id)
+                respond::refuse(&refusal, dialect, id.shown())
             }
         };
         known.count(&self.context, route, response.status().as_u16());
-        debug!(route, status = response.status().as_u16(), ?id, "answered");
+        debug!(route, status = response.status().as_u16(), id = id.shown_text(), own_id = id.own_text(), "answered");
         if dialect == Dialect::Anthropic {
-            response.headers_mut().insert("request-id", id.clone());
+            response.headers_mut().insert("request-id", id.shown().clone());
         }
-        response.headers_mut().insert("x-request-id", id);
+        response.headers_mut().insert("x-request-id", id.shown().clone());
         if closes && head.version < Version::HTTP_2 {
             close_after(&mut response);
         }
@@ -241,14 +245,6 @@ impl Inner {
         let request = request.map(axum::body::Body::new);
         let Ok(response) = self.public.clone().oneshot(request).await;
         response.map(Body::Public)
-    }
-
-    fn request_id(&self, head: &Parts) -> HeaderValue {
-        let theirs = request::client_request_id(&head.headers).and_then(|id| HeaderValue::from_str(id).ok());
-        theirs.unwrap_or_else(|| {
-            let id = self.context.doors.chance.uuid().simple().to_string();
-            HeaderValue::try_from(id).expect("hexadecimal digits are a header value")
-        })
     }
 }
 
@@ -269,13 +265,14 @@ impl Known {
     }
 
     /// One line, without the refusal's text: a replica's may repeat the prompt.
-    fn log(&self, route: &str, refusal: &Refusal, id: &HeaderValue) {
+    fn log(&self, route: &str, refusal: &Refusal, id: &CallId) {
         let (subscription, model) = self.labels();
-        let (status, reason, id) = (refusal.status().as_u16(), refusal.code(), id.to_str().unwrap_or_default());
+        let (status, reason) = (refusal.status().as_u16(), refusal.code());
+        let (id, own_id) = (id.shown_text(), id.own_text());
         if status == 401 || status == 404 {
-            debug!(route, status, reason, id, "refused");
+            debug!(route, status, reason, id, own_id, "refused");
         } else {
-            info!(route, status, reason, subscription, model, id, "refused");
+            info!(route, status, reason, subscription, model, id, own_id, "refused");
         }
     }
 }

@@ -4,7 +4,7 @@ use actors::epp::{CallShape, CallerId};
 use actors::{NoReplica, Permit, PrefixHashes, Ranking};
 use memchr::memmem;
 
-use super::body::CallBody;
+use super::body::{CallBody, Steering};
 use super::endpoint::Endpoint;
 use super::estimate::PromptEstimate;
 use crate::Context;
@@ -17,8 +17,14 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    pub(super) fn of(permit: &Permit, endpoint: &Endpoint, body: &CallBody, prompt: PromptEstimate) -> Shape {
-        let prefix = PrefixHashes::of(&permit.model().served_name, "", &body.prompt());
+    pub(super) fn of(
+        permit: &Permit,
+        endpoint: &Endpoint,
+        steering: &Steering,
+        body: &CallBody,
+        prompt: PromptEstimate,
+    ) -> Shape {
+        let prefix = PrefixHashes::of(&permit.model().served_name, steering.salt(body), &body.prompt());
         let is_for_engine = endpoint.is_metered() && !may_fetch(body.bytes());
         Shape { prefix, prompt_tokens: prompt.guess, is_for_engine }
     }

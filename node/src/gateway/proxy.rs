@@ -67,6 +67,13 @@ pub(super) fn outgoing(endpoint: &Endpoint, from: &HeaderMap, id: &HeaderValue, 
     Outgoing { method: Method::POST, path: Uri::from_static(endpoint.path), headers, body }
 }
 
+/// Tells the replica the call's priority, if it has one, in the header of vLLM: it is for request types without such a field, too.
+pub(super) fn prioritize(request: &mut Outgoing, priority: Option<i32>) {
+    if let Some(priority) = priority {
+        request.headers.insert(HeaderName::from_static("x-vllm-priority"), HeaderValue::from(priority));
+    }
+}
+
 /// Whether the client said that a header concerns its own connection only (RFC 9110, section 7.6.1).
 fn is_hop_by_hop(name: &HeaderName, from: &HeaderMap) -> bool {
     let options = from.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok());

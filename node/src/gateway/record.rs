@@ -3,17 +3,17 @@
 
 use actors::Permit;
 use actors::quota::Charge;
-use http::HeaderValue;
 use tokio::time::Instant;
 use tracing::info;
 
+use super::call_id::CallId;
 use super::endpoint::Endpoint;
 use super::trace::CallSpan;
 use crate::observability::{Metrics, Took};
 
 /// What is known of a call before it is charged.
 pub(super) struct Record {
-    id: HeaderValue,
+    id: CallId,
     endpoint: &'static Endpoint,
     began: Instant,
     /// When the first tokens of a streamed answer were here.
@@ -23,13 +23,13 @@ pub(super) struct Record {
 
 impl Record {
     /// Of the call `id`, which begins now.
-    pub(super) fn open(id: &HeaderValue, endpoint: &'static Endpoint, span: CallSpan) -> Record {
+    pub(super) fn open(id: &CallId, endpoint: &'static Endpoint, span: CallSpan) -> Record {
         Record { id: id.clone(), endpoint, began: Instant::now(), first_token: None, span }
     }
 
     /// The id of the call, as its caller knows it.
     pub(super) fn id(&self) -> &str {
-        self.id.to_str().unwrap_or_default()
+        self.id.shown_text()
     }
 
     /// A stream has brought tokens.
@@ -57,7 +57,8 @@ impl Record {
         let (caller, access, model) = (permit.caller(), permit.subscription(), permit.model());
         info!(
             target: "usage",
-            id = self.id.to_str().unwrap_or_default(),
+            id = self.id.shown_text(),
+            own_id = self.id.own_text(),
             route = self.endpoint.path,
             user = caller.user(),
             key = caller.key_id().map(|key| key.to_string()),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actors::Permit;
 use actors::quota::Charge;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{SpanId, SpanKind, Status, TraceContextExt, TraceId, Tracer, TracerProvider};
 use opentelemetry::{Context, KeyValue};
@@ -24,6 +24,7 @@ use raft::doors::{Chance, Doors};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
+use super::call_id::CallId;
 use super::endpoint::Endpoint;
 use super::upstream::{Outgoing, Upstream};
 
@@ -67,7 +68,7 @@ impl Traces {
     }
 
     /// Begins the span of a call of `permit`, in the trace that `from` names, if it does.
-    pub(super) fn call(&self, endpoint: &Endpoint, permit: &Permit, from: &HeaderMap, id: &HeaderValue) -> CallSpan {
+    pub(super) fn call(&self, endpoint: &Endpoint, permit: &Permit, from: &HeaderMap, id: &CallId) -> CallSpan {
         let Some(sink) = &self.0 else { return CallSpan::default() };
         let (access, model) = (permit.subscription(), permit.model());
         let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(from));
@@ -80,7 +81,8 @@ impl Traces {
                 KeyValue::new("gen_ai.provider.name", crate::observability::PROVIDER),
                 KeyValue::new("gen_ai.request.model", model.served_name.to_string()),
                 KeyValue::new("http.route", endpoint.path),
-                KeyValue::new("tollgate.request.id", id.to_str().unwrap_or_default().to_owned()),
+                KeyValue::new("tollgate.request.id", id.shown_text().to_owned()),
+                KeyValue::new("tollgate.request.own_id", id.own_text().to_owned()),
                 KeyValue::new("tollgate.subscription", access.id.to_string()),
                 KeyValue::new("tollgate.model", model.id.to_string()),
             ])

@@ -18,4 +18,5 @@ mod refusals;
 mod retries;
 mod scripted;
 mod spans;
+mod steering;
 mod world;

@@ -67,6 +67,7 @@ async fn a_record_says_what_a_call_used_and_nothing_of_what_was_said() {
     let names = ["user", "model", "route", "source", "is_absurd"];
     assert_eq!(names.map(|name| fields[name].clone()).to_vec(), *expected.as_array().unwrap(), "{record}");
     assert_eq!(fields["id"], answer.header("x-request-id"), "{record}");
+    assert_eq!(answer.json()["id"], format!("chatcmpl-{}", fields["own_id"].as_str().unwrap()), "{record}");
     // At no level, in no line.
     for secret in ["quick brown fox", &world.key] {
         assert!(!text.contains(secret), "{secret} was logged");

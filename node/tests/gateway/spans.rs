@@ -93,6 +93,9 @@ async fn each_authorized_call_is_a_span_between_the_callers_and_the_replicas() {
     let spans = collector.spans();
     assert_eq!(spans.len(), 2, "{spans:?}");
     let (answered, failed) = (&spans[0], &spans[1]);
+    let mut told = attributes(answered);
+    let own_id = told.remove("tollgate.request.own_id").unwrap();
+    assert!(script.requests()[0].contains(&format!("x-request-id: {own_id}\r\n")), "{}", script.requests()[0]);
     assert_eq!((&*answered.name, answered.kind), ("chat acme/qwen", SpanKind::Client as i32));
     assert_eq!(
         (hexadecimal(&answered.trace_id), hexadecimal(&answered.parent_span_id)),
@@ -112,7 +115,7 @@ async fn each_authorized_call_is_a_span_between_the_callers_and_the_replicas() {
         ("tollgate.subscription", "models-as-a-service/dev"),
         ("tollgate.usage.source", "reported"),
     ];
-    assert_eq!(attributes(answered), expected.map(|(name, value)| (name, value.to_owned())).into());
+    assert_eq!(told, expected.map(|(name, value)| (name, value.to_owned())).into());
     let continued = format!("traceparent: 00-{TRACE}-{}-01", hexadecimal(&answered.span_id));
     assert!(script.requests()[0].contains(&continued), "{}", script.requests()[0]);
 

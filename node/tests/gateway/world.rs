@@ -142,6 +142,18 @@ impl World {
             "" => BTreeMap::new(),
             urls => BTreeMap::from([("tollgate.dev/replicas".to_owned(), urls.to_owned())]),
         };
+        self.apply_with(kind, namespace, name, annotations, body).await;
+    }
+
+    /// Creates an object.
+    pub(crate) async fn apply_with(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        annotations: BTreeMap<String, String>,
+        body: Value,
+    ) {
         let key = ObjectKey::new(kind, namespace, name);
         let object = NewObject { key, labels: BTreeMap::new(), annotations, body: body.to_string() };
         validate(&object).unwrap();

@@ -18,6 +18,7 @@ mod names;
 mod object;
 mod plain;
 mod status;
+mod steering;
 mod subjects;
 mod subscription;
 mod table;
@@ -35,6 +36,9 @@ pub use model_ref::ModelRefSpec;
 pub use money::Price;
 pub use object::{FieldError, NewObject, Object, ObjectKey, Spec, unknown_fields, validate};
 pub use status::{Condition, Phase, ReplicaHealth, Status, is_usable_reference, reference_phase, status};
+pub use steering::{
+    ALLOWED_FIELDS_ANNOTATION, CACHE_ISOLATION_ANNOTATION, CacheIsolation, ENGINE_FIELDS, PRIORITY_ANNOTATION,
+};
 pub use subjects::{MeteringMetadata, Subjects};
 pub use subscription::{BudgetUse, SubscriptionModel, SubscriptionSpec, budget_uses};
 pub use table::{age, row};

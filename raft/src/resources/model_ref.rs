@@ -1,11 +1,14 @@
 //! MaaSModelRef: publishes a model to subscriptions and policies.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
-use super::fields::Fields;
+use super::fields::{Fields, Report};
 use super::inference_service::{self, Backend};
 use super::kind::Column;
 use super::status::{self, Phase, Status};
+use super::steering;
 use super::{Condition, Kind, Object, ObjectKey, ReplicaHealth, Spec};
 use crate::ids::Timestamp;
 use crate::state::State;
@@ -19,6 +22,8 @@ pub struct ModelRefSpec {
     pub name: String,
     /// `spec.endpointOverride`.
     pub endpoint_override: Option<String>,
+    /// Which fields that steer the engine its callers may set.
+    pub allowed_fields: Vec<&'static str>,
 }
 
 /// Columns of `kubectl get`, after the name.
@@ -31,7 +36,12 @@ pub(super) const COLUMNS: &[Column] = &[
 ];
 
 /// Reads the body `{"spec": {…}}`.
-pub(super) fn parse(body: &Fields<'_>) -> Option<ModelRefSpec> {
+pub(super) fn parse(
+    report: &Report,
+    body: &Fields<'_>,
+    annotations: &BTreeMap<String, String>,
+) -> Option<ModelRefSpec> {
+    let allowed_fields = steering::parse_allowed_fields(report, annotations);
     let spec = body.required_object("spec", &["modelRef", "endpointOverride", "tenantRef"])?;
     let target = spec.required_object("modelRef", &["kind", "name"]);
     let endpoint = spec.text("endpointOverride").filter(|text| !text.is_empty());
@@ -48,6 +58,7 @@ pub(super) fn parse(body: &Fields<'_>) -> Option<ModelRefSpec> {
         kind: kind?.to_owned(),
         name: name?.to_owned(),
         endpoint_override: endpoint.map(str::to_owned),
+        allowed_fields,
     })
 }
 

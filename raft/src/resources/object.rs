@@ -172,10 +172,10 @@ fn parse_body(report: &Report, kind: Kind, annotations: &BTreeMap<String, String
     match kind {
         Kind::Namespace | Kind::ServiceAccount => Some(Spec::Plain),
         Kind::Group => Some(Spec::Group(group::parse(&body))),
-        Kind::Tenant => Some(Spec::Tenant(tenant::parse(&body))),
+        Kind::Tenant => Some(Spec::Tenant(tenant::parse(report, &body, annotations))),
         Kind::InferenceService => Some(Spec::InferenceService(inference_service::parse(report, &body, annotations))),
-        Kind::ModelRef => model_ref::parse(&body).map(Spec::ModelRef),
-        Kind::Subscription => subscription::parse(&body).map(Spec::Subscription),
+        Kind::ModelRef => model_ref::parse(report, &body, annotations).map(Spec::ModelRef),
+        Kind::Subscription => subscription::parse(report, &body, annotations).map(Spec::Subscription),
         Kind::AuthPolicy => auth_policy::parse(&body).map(Spec::AuthPolicy),
     }
 }

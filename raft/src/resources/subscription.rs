@@ -1,13 +1,16 @@
 //! MaaSSubscription: which groups and users may spend how many tokens on which models.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
-use super::fields::Fields;
+use super::fields::{Fields, Report};
 use super::kind::Column;
 use super::limit::{self, Enforcement, Limit, LimitKind, Unit};
 use super::model_ref;
 use super::money::{self, Price};
 use super::status::{self, Phase, Status};
+use super::steering::{self, CacheIsolation};
 use super::{Condition, Kind, MeteringMetadata, Object, Spec, Subjects};
 use crate::ids::Timestamp;
 use crate::state::State;
@@ -23,6 +26,10 @@ pub struct SubscriptionSpec {
     pub metadata: MeteringMetadata,
     /// `spec.priority`: the highest is chosen for a new key that names no subscription.
     pub priority: i32,
+    /// The priority of its calls at the replicas: lower goes first. Absent: none is sent.
+    pub engine_priority: Option<i32>,
+    /// Whose calls share cached prefixes. Absent: as the tenant says.
+    pub cache_isolation: Option<CacheIsolation>,
 }
 
 /// One of `spec.modelRefs`.
@@ -60,7 +67,11 @@ pub(super) const COLUMNS: &[Column] = &[
 const MODEL_FIELDS: [&str; 6] = ["name", "namespace", "tokenRateLimits", "concurrency", "billingRate", "budget"];
 
 /// Reads the body `{"spec": {…}}`.
-pub(super) fn parse(body: &Fields<'_>) -> Option<SubscriptionSpec> {
+pub(super) fn parse(
+    report: &Report,
+    body: &Fields<'_>,
+    annotations: &BTreeMap<String, String>,
+) -> Option<SubscriptionSpec> {
     let spec = body.required_object("spec", &["owner", "modelRefs", "tokenMetadata", "priority"])?;
     let owner = spec.object("owner", &Subjects::FIELDS);
     let models = spec.some_objects("modelRefs", &MODEL_FIELDS);
@@ -70,6 +81,8 @@ pub(super) fn parse(body: &Fields<'_>) -> Option<SubscriptionSpec> {
         model_refs: models.iter().filter_map(parse_model).collect(),
         metadata: MeteringMetadata::parse(&spec, "tokenMetadata"),
         priority: i32::try_from(priority).unwrap_or(0),
+        engine_priority: steering::parse_priority(report, annotations),
+        cache_isolation: steering::parse_isolation(report, annotations),
     })
 }
 

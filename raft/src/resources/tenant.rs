@@ -1,11 +1,14 @@
 //! Tenant: the settings of a tenant. Only `default-tenant` exists in this version of the API.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
-use super::fields::Fields;
+use super::fields::{Fields, Report};
 use super::kind::Column;
 use super::names::is_dns_label;
 use super::status::{self, Phase, Status};
+use super::steering::{self, CacheIsolation};
 use super::{Condition, Object};
 
 /// The namespace that tenants, subscriptions and policies live in unless told otherwise.
@@ -36,6 +39,8 @@ pub struct TenantSpec {
     pub gateway_name: String,
     /// `spec.externalOIDC`.
     pub external_oidc: Option<ExternalOidc>,
+    /// Whose calls share cached prefixes, where a subscription does not say it. Default: everybody's.
+    pub cache_isolation: CacheIsolation,
 }
 
 /// `spec.apiKeys.groups`: which groups an API key has.
@@ -72,6 +77,7 @@ impl Default for TenantSpec {
             gateway_namespace: "openshift-ingress".to_owned(),
             gateway_name: "maas-default-gateway".to_owned(),
             external_oidc: None,
+            cache_isolation: CacheIsolation::None,
         }
     }
 }
@@ -81,8 +87,9 @@ pub(super) const COLUMNS: &[Column] =
     &[Column::text("Ready", "whether the tenant is served"), Column::text("Reason", "why, in one word"), Column::AGE];
 
 /// Reads the body `{"spec": {…}}`; an absent spec is all defaults.
-pub(super) fn parse(body: &Fields<'_>) -> TenantSpec {
-    let mut tenant = TenantSpec::default();
+pub(super) fn parse(report: &Report, body: &Fields<'_>, annotations: &BTreeMap<String, String>) -> TenantSpec {
+    let cache_isolation = steering::parse_isolation(report, annotations).unwrap_or(CacheIsolation::None);
+    let mut tenant = TenantSpec { cache_isolation, ..TenantSpec::default() };
     let known = ["gatewayRef", "apiKeys", "externalOIDC", "telemetry", "payloadProcessing"];
     let Some(spec) = body.object("spec", &known) else { return tenant };
     if let Some(gateway) = spec.object("gatewayRef", &["namespace", "name"]) {

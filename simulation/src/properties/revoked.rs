@@ -34,5 +34,5 @@ fn is_admitted(shared: &Shared, call: &Call) -> bool {
         Some((_, Ended::Refused(status))) => !matches!(status, 403 | 503),
         Some((_, Ended::Broken(_))) | None => false,
     };
-    seems_so || shared.engines.iter().any(|engine| !engine.tokens_of(&call.engine_id()).is_empty())
+    seems_so || shared.engines.iter().any(|engine| !engine.tokens_of(&call.id).is_empty())
 }

@@ -28,6 +28,7 @@ struct Expected {
 }
 
 pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Violation> {
+    check_owners(shared)?;
     let Some(state) = state.filter(|_| shared.plan.is_one_window()) else { return Ok(()) };
     // What an engine does not report is counted by the gateway as well as that goes.
     let is_reported = shared.plan.usage_is_true();
@@ -108,11 +109,25 @@ fn is_of(id: &MeterId, user: &str) -> bool {
     (id.limit.unit, id.limit.scope) == (Unit::Total, LimitScope::User) && id.subject == Subject::User(user.to_owned())
 }
 
+/// What a call was answered with is what an engine made for it.
+fn check_owners(shared: &Shared) -> Result<(), Violation> {
+    let answers = shared.answers.borrow();
+    for engine in &shared.engines {
+        for record in engine.records.borrow().iter() {
+            if let Some(call) = answers.get(&record.request_id).filter(|call| **call != record.client_id) {
+                let text = format!("call {call} was answered with the answer to {}", record.client_id);
+                return Err(Violation::new("OWN", text));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A caller who was told how many tokens a call took was told what an engine says of that call.
 fn check_told(shared: &Shared) -> Result<(), Violation> {
     for call in shared.calls.borrow().iter() {
         let Some((_, Ended::Answered { tokens: Some(told) })) = call.ended else { continue };
-        let made: Vec<u64> = shared.engines.iter().flat_map(|engine| engine.tokens_of(&call.engine_id())).collect();
+        let made: Vec<u64> = shared.engines.iter().flat_map(|engine| engine.tokens_of(&call.id)).collect();
         if !made.contains(&told) {
             let text = format!("the caller of {} was told of {told} tokens, engines say {made:?}", call.id);
             return Err(Violation::new("USAGE", text));
@@ -148,12 +163,12 @@ fn check_estimated(shared: &Shared, state: &View) -> Result<(), Violation> {
 
 /// By username.
 fn expected(shared: &Shared) -> BTreeMap<String, Expected> {
-    // By the engines' ids of requests: what was made in all, and by the attempt that came to an end.
+    // By the callers' ids of calls: what was made in all, and by the attempt that came to an end.
     let mut made: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for engine in &shared.engines {
         for record in engine.records.borrow().iter() {
             let tokens = (record.prompt_tokens + record.produced_tokens) as u64;
-            let (all, whole) = made.entry(record.request_id.clone()).or_default();
+            let (all, whole) = made.entry(record.client_id.clone()).or_default();
             *all += tokens;
             if record.outcome == Outcome::Finished {
                 *whole = (*whole).max(tokens);
@@ -163,7 +178,7 @@ fn expected(shared: &Shared) -> BTreeMap<String, Expected> {
     let keys = shared.keys.borrow();
     let mut users: BTreeMap<String, Expected> = BTreeMap::new();
     for call in shared.calls.borrow().iter() {
-        let (all, whole) = made.get(&call.engine_id()).copied().unwrap_or_default();
+        let (all, whole) = made.get(&call.id).copied().unwrap_or_default();
         let user = users.entry(crate::world::username(keys[call.key].user)).or_default();
         let ended = call.ended.as_ref().map(|(_, ended)| ended);
         let is_answered = matches!(ended, Some(Ended::Answered { .. }));

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A call.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// The request's id, which the engine's records carry, too.
+    /// The request's id; engines keep it as the caller's.
     pub(crate) id: String,
     /// Which of `Shared::keys` it used.
     pub(crate) key: usize,
@@ -14,18 +14,6 @@ pub(crate) struct Call {
     pub(crate) is_smallest: bool,
     pub(crate) began: Duration,
     pub(crate) ended: Option<(Duration, Ended)>,
-}
-
-impl Call {
-    /// By which engines know it.
-    pub(crate) fn engine_id(&self) -> String {
-        engine_id(&self.id)
-    }
-}
-
-/// By which engines know a call with this request id.
-pub(crate) fn engine_id(id: &str) -> String {
-    format!("chatcmpl-{id}")
 }
 
 /// How it ended.

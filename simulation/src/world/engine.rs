@@ -61,7 +61,7 @@ impl EngineSlot {
     /// What the requests of this id took, each.
     pub(crate) fn tokens_of(&self, id: &str) -> Vec<u64> {
         let records = self.records.borrow();
-        let of_call = records.iter().filter(|record| record.request_id == id);
+        let of_call = records.iter().filter(|record| record.client_id == id);
         of_call.map(|record| (record.prompt_tokens + record.produced_tokens) as u64).collect()
     }
 

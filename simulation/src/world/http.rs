@@ -158,7 +158,8 @@ impl Ask<'_> {
             .header("authorization", format!("Bearer {}", self.token))
             .header("content-type", self.content_type);
         if !self.id.is_empty() {
-            request = request.header("x-request-id", self.id);
+            // The engine keeps the second; what it gets as the first is the gateway's own.
+            request = request.header("x-request-id", self.id).header("x-client-request-id", self.id);
         }
         request.body(Full::new(Bytes::from(self.body.clone()))).map_err(|error| error.to_string())
     }

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use raft::resources::ENGINE_FIELDS;
+
 use super::Span;
-use super::engine;
 use super::scan::Member;
 use crate::gateway::endpoint::{Endpoint, Kind};
 
@@ -165,5 +166,5 @@ fn role(name: &str, endpoint: &Endpoint) -> Option<(&'static str, Role)> {
     if let Some(place) = PROMPT_FIELDS.iter().position(|known| *known == name) {
         return Some((PROMPT_FIELDS[place], Role::Prompt(place)));
     }
-    among(&engine::FIELDS).map(|name| (name, Role::Engine))
+    among(&ENGINE_FIELDS).map(|name| (name, Role::Engine))
 }

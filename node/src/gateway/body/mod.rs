@@ -3,13 +3,13 @@
 //! A field that the gateway does not know is forwarded byte for byte, and so is everything inside the prompt. Of the fields
 //! that it knows, each is there once: replicas differ in which of two they take.
 
-mod engine;
 mod fields;
 mod options;
 mod read;
 mod rewrite;
 mod scan;
 mod sizes;
+mod steering;
 mod values;
 
 use std::borrow::Cow;
@@ -20,12 +20,13 @@ use bytes::Bytes;
 use super::endpoint::Endpoint;
 use super::progress::HiddenUsage;
 use super::refusal::Refusal;
-use fields::Fields;
+use fields::{Field, Fields};
 use options::StreamOptions;
 use scan::{Fault, Scanner};
 use sizes::Size;
 
 pub(super) use read::read;
+pub(super) use steering::Steering;
 
 /// A slice of the body.
 type Span = Range<usize>;
@@ -157,6 +158,11 @@ impl CallBody {
         }
         let StreamOptions { include_usage, continuous_usage_stats, .. } = self.stream_options;
         HiddenUsage { last: !include_usage, running: !(include_usage && continuous_usage_stats) }
+    }
+
+    /// The value of a field, as written.
+    fn text(&self, field: &Field) -> &str {
+        std::str::from_utf8(&self.bytes[field.value.clone()]).unwrap_or_default()
     }
 
     /// The body's size in bytes.

@@ -2,20 +2,27 @@
 
 use bytes::Bytes;
 
-use super::fields::{Field, Role};
-use super::{CallBody, Span};
+use super::fields::Field;
+use super::{CallBody, Span, Steering};
 use crate::gateway::endpoint::Endpoint;
 
 impl CallBody {
     /// The body for a replica: numbers and flags are in one form each, a stream reports its usage if it has to be asked to, no choice has more
     /// tokens than it may, and fields that steer the engine are the gateway's own.
-    pub(in crate::gateway) fn rewrite(&self, served_name: &str, endpoint: &Endpoint, output_max: Option<u64>) -> Bytes {
+    pub(in crate::gateway) fn rewrite(
+        &self,
+        served_name: &str,
+        steering: &Steering,
+        endpoint: &Endpoint,
+        output_max: Option<u64>,
+    ) -> Bytes {
         let mut edits: Vec<(Span, String)> = Vec::with_capacity(4);
         let mut added: Vec<String> = Vec::new();
         self.name_model(served_name, &mut edits, &mut added);
         self.write_stream(endpoint, &mut edits, &mut added);
         self.write_sizes(output_max, endpoint, &mut edits, &mut added);
-        let removed: Vec<&Field> = self.fields.with(Role::Engine).collect();
+        added.extend(steering.added());
+        let removed = steering.removed(self);
         edits.extend(cuts(&removed).map(|span| (span, String::new())));
         if !added.is_empty() {
             let mut added = added.join(",");

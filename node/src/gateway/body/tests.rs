@@ -55,7 +55,7 @@ fn bodies_are_spliced_and_nothing_else_changes() {
         ),
     ];
     for (body, expected) in table {
-        let rewritten = scan(body).unwrap().rewrite("served", chat(), None);
+        let rewritten = scan(body).unwrap().rewrite("served", &Steering::default(), chat(), None);
         assert_eq!(std::str::from_utf8(&rewritten).unwrap(), expected, "{body}");
     }
 }
@@ -89,7 +89,7 @@ fn an_output_is_bounded_where_the_replica_looks_for_it() {
     for (path, body, expected) in table {
         let endpoint = Endpoint::at(path).unwrap();
         let scanned = CallBody::scan(Bytes::from_static(body.as_bytes()), endpoint).unwrap();
-        let rewritten = scanned.rewrite("m", endpoint, Some(9));
+        let rewritten = scanned.rewrite("m", &Steering::default(), endpoint, Some(9));
         assert_eq!(std::str::from_utf8(&rewritten).unwrap(), expected, "{path} {body}");
     }
 }
@@ -117,7 +117,7 @@ fn a_replica_gets_numbers_and_flags_in_one_form() {
         (r#"{"model":"m","seed":"5","top_k":4.0}"#, r#"{"model":"m","seed":"5","top_k":4.0}"#),
     ];
     for (body, expected) in table {
-        let rewritten = scan(body).unwrap().rewrite("m", chat(), None);
+        let rewritten = scan(body).unwrap().rewrite("m", &Steering::default(), chat(), None);
         assert_eq!(std::str::from_utf8(&rewritten).unwrap(), expected, "{body}");
     }
 }
@@ -141,7 +141,7 @@ fn fields_that_steer_the_engine_are_taken_out() {
         (r#"{"model":"m","metadata":{"priority":1}}"#, r#"{"model":"m","metadata":{"priority":1}}"#),
     ];
     for (body, expected) in table {
-        let rewritten = scan(body).unwrap().rewrite("m", chat(), None);
+        let rewritten = scan(body).unwrap().rewrite("m", &Steering::default(), chat(), None);
         assert_eq!(std::str::from_utf8(&rewritten).unwrap(), expected, "{body}");
     }
 }

@@ -45,6 +45,7 @@ struct Inner {
 /// A sequence to be computed.
 pub(crate) struct Job {
     pub(crate) request_id: String,
+    pub(crate) client_id: String,
     pub(crate) prompt: Vec<u32>,
     /// What it is going to produce; nothing for an embedding.
     pub(crate) output: Vec<u32>,
@@ -242,6 +243,7 @@ impl State {
         let delay = self.config.scaled(timing::front_end_time(&self.config.timing, job.prompt.len()));
         let record = RequestRecord {
             request_id: job.request_id,
+            client_id: job.client_id,
             prompt_tokens: job.prompt.len(),
             cached_tokens: 0,
             produced_tokens: 0,

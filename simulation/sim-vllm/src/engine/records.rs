@@ -35,6 +35,8 @@ pub struct Stats {
 pub struct RequestRecord {
     /// The id that the answer carries, e.g. `chatcmpl-...`; it holds the caller's `x-request-id` if there was one.
     pub request_id: String,
+    /// `x-client-request-id` of the request, which vLLM takes no notice of; empty without one.
+    pub client_id: String,
     /// Length of the prompt.
     pub prompt_tokens: usize,
     /// Prompt tokens found in the prefix cache.

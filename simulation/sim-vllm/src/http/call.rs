@@ -22,6 +22,8 @@ pub(crate) struct Call {
     pub(crate) body: Map<String, Value>,
     /// The caller's `x-request-id`.
     pub(crate) request_id: Option<String>,
+    /// `x-client-request-id`; empty without one.
+    pub(crate) client_id: String,
     pub(crate) data_parallel_rank: Option<String>,
     /// Lies about usage; other faults are applied outside.
     pub(crate) fault: Option<FaultKind>,
@@ -110,6 +112,7 @@ impl Call {
     fn submit(&self, id: &str, prompt: &Arc<Vec<u32>>, script: Script, sampling: &Sampling, limit: usize) -> Part {
         let generation = self.shared.engine.submit(Job {
             request_id: id.to_owned(),
+            client_id: self.client_id.clone(),
             prompt: prompt.to_vec(),
             output: script.tokens.clone(),
             salt: if sampling.salt.is_empty() { 0 } else { chance::hash(sampling.salt.as_bytes(), 1) },

@@ -166,6 +166,7 @@ async fn read_all(call: &Call, id: &str, prompts: &[Vec<u32>]) -> Result<usize, 
     }
     let job = |prompt: &Vec<u32>| Job {
         request_id: id.to_owned(),
+        client_id: call.client_id.clone(),
         prompt: prompt.clone(),
         output: Vec::new(),
         salt: 0,

@@ -155,6 +155,7 @@ async fn handle(
         shared: shared.clone(),
         body,
         request_id: header(head, "x-request-id"),
+        client_id: header(head, "x-client-request-id").unwrap_or_default(),
         data_parallel_rank: header(head, "x-data-parallel-rank"),
         fault: fault.map(|fault| fault.kind),
     };
