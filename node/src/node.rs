@@ -116,7 +116,11 @@ impl Node {
 
         let (drain, drained) = watch::channel(false);
         let public = admin::public_router(context.clone());
-        let settings = gateway::Settings { traces: traces.clone(), ..gateway::Settings::new(upstream) };
+        let settings = gateway::Settings {
+            traces: traces.clone(),
+            body_memory: config.gateway.body_memory,
+            ..gateway::Settings::new(upstream)
+        };
         let gateway =
             gateway.serve(|port| gateway::serve(context.clone(), settings, port, public, until(drained.clone())));
         let router = admin::router(context.clone(), drained.clone());

@@ -41,6 +41,11 @@ impl Body {
         Body { incoming, limit, left: limit, timeout, timer: None }
     }
 
+    /// How many bytes the port accepts of a body.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Reads on without keeping anything, for `time` at most: a client that is still sending would take a closed connection for a
     /// failure and never look at its answer.
     pub async fn discard(&mut self, time: Duration) {

@@ -13,6 +13,8 @@ pub struct Gateway {
     pub public_url: String,
     /// `certificate`, `key`; without them plain HTTP.
     pub tls: Option<Files>,
+    /// `body_memory`: bytes of request bodies that are in memory at once; default 256 MiB.
+    pub body_memory: usize,
     /// Its limits.
     pub limits: Limits,
 }
@@ -36,6 +38,7 @@ impl Gateway {
                 format!("{}://{listen}", if tls.is_some() { "https" } else { "http" })
             }
         };
-        Gateway { listen, public_url, tls, limits: limits::read(section, node.drain_timeout) }
+        let body_memory = section.size("body_memory", 256 << 20);
+        Gateway { listen, public_url, tls, body_memory, limits: limits::read(section, node.drain_timeout) }
     }
 }

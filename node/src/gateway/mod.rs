@@ -53,7 +53,7 @@ use crate::Context;
 use crate::accept::{self, Port};
 use authenticate::authenticate;
 use authorize::authorize;
-use body::{CallBody, Steering};
+use body::{BodyBudget, CallBody, Steering};
 use call_id::CallId;
 use count::Counter;
 use deliver::deliver;
@@ -78,14 +78,16 @@ pub struct Settings {
     pub upstream: Upstream,
     /// The most tokens one picture of a prompt becomes.
     pub image_tokens_max: u64,
+    /// Bytes of request bodies that are in memory at once, at least eight times the largest body.
+    pub body_memory: usize,
     /// Where the spans of calls go.
     pub traces: Traces,
 }
 
 impl Settings {
-    /// Defaults fit for production: a picture has at most 16,384 tokens, and there are no spans.
+    /// Defaults fit for production: a picture has at most 16,384 tokens, bodies have 256 MiB, and there are no spans.
     pub fn new(upstream: Upstream) -> Settings {
-        Settings { upstream, image_tokens_max: 16_384, traces: Traces::default() }
+        Settings { upstream, image_tokens_max: 16_384, body_memory: 256 << 20, traces: Traces::default() }
     }
 }
 
@@ -99,7 +101,10 @@ pub async fn serve(
     drain: impl Future<Output = ()> + Send + 'static,
 ) {
     let counter = Counter::new(settings.upstream.clone());
-    accept::serve(port, Gateway(Arc::new(Inner { context, settings, counter, public })), drain).await;
+    // Two of the largest bodies of one user, and as many of the others.
+    let bodies = BodyBudget::new(settings.body_memory.max(8 * port.limits.body_max));
+    let inner = Inner { context, settings, counter, bodies, public };
+    accept::serve(port, Gateway(Arc::new(inner)), drain).await;
 }
 
 /// The data plane as a service.
@@ -110,6 +115,7 @@ struct Inner {
     context: Context,
     settings: Settings,
     counter: Counter,
+    bodies: BodyBudget,
     public: axum::Router,
 }
 
@@ -134,8 +140,10 @@ impl Inner {
         let context = &self.context;
         self.check_serving()?;
         let caller = authenticate(context, &head.headers)?;
-        let body = CallBody::scan_in_steps(body::read(body).await?, endpoint).await?;
-        stateless::check(endpoint, body.bytes())?;
+        let mut room = self.bodies.open(caller.user());
+        let bytes = body::read(body, &head.headers, &mut room).await?;
+        let mut body = CallBody::scan_in_steps(bytes, endpoint).await?;
+        stateless::check(endpoint, &body)?;
         // The body may have taken a while, and what is ended meanwhile admits nothing.
         let caller = context.actors.auth.again(&caller)?;
         self.check_serving()?;
@@ -148,12 +156,10 @@ impl Inner {
         let mut bill = reserve(context, &self.counter, &permit, endpoint, &body, prompt, record).await?;
         let steering = Steering::of(&permit, endpoint);
         let shape = Shape::of(&permit, endpoint, &steering, &body, prompt);
-        let mut request = proxy::outgoing(
-            endpoint,
-            &head.headers,
-            id.own(),
-            body.rewrite(&permit.model().served_name, &steering, endpoint, bill.output_max()),
-        );
+        let bytes = body.rewrite(&permit.model().served_name, &steering, endpoint, bill.output_max());
+        body.forget();
+        room.shrink_to(bytes.len());
+        let mut request = proxy::outgoing(endpoint, &head.headers, id.own(), bytes);
         proxy::prioritize(&mut request, steering.priority());
         known.span.continue_in(&mut request.headers);
         context.metrics.overhead(endpoint.path, "admitted", began.elapsed());

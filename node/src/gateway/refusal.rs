@@ -49,6 +49,12 @@ pub(super) enum Refusal {
     /// The body could not be read.
     #[error("{0}")]
     Body(#[from] crate::accept::BodyError),
+    /// The body has a coding that is not known here.
+    #[error("the request body's Content-Encoding is not one of {}, or there are more than two", super::body::ACCEPTED)]
+    UnknownCoding,
+    /// There is no room for the body.
+    #[error("this node has too many large request bodies in memory: send the request again in a moment")]
+    NoRoom,
     /// The body is not what the path wants.
     #[error("{message}")]
     InvalidBody {
@@ -148,7 +154,8 @@ impl Refusal {
                 QuotaRefusal::Exhausted { .. } => StatusCode::TOO_MANY_REQUESTS,
                 QuotaRefusal::Unavailable | QuotaRefusal::Changed => StatusCode::SERVICE_UNAVAILABLE,
             },
-            Refusal::NotServing | Refusal::NoReplica(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::UnknownCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Refusal::NoRoom | Refusal::NotServing | Refusal::NoReplica(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Upstream(error) if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
             Refusal::Upstream(_) | Refusal::BadAnswer(_) => StatusCode::BAD_GATEWAY,
             Refusal::Replica { status, .. } => *status,
@@ -175,6 +182,8 @@ impl Refusal {
                 QuotaRefusal::Exhausted { .. } => "rate_limit_exceeded",
                 QuotaRefusal::Unavailable | QuotaRefusal::Changed => "quota_unavailable",
             },
+            Refusal::UnknownCoding => "unsupported_content_encoding",
+            Refusal::NoRoom => "too_many_bodies",
             Refusal::NotServing => "not_serving",
             Refusal::NoReplica(_) => "no_replica",
             Refusal::Upstream(_) => "upstream_failed",
@@ -200,7 +209,7 @@ impl Refusal {
                 QuotaRefusal::Exhausted { retry_after, .. } => Some(retry_after),
                 QuotaRefusal::Unavailable | QuotaRefusal::Changed => Some(Duration::from_secs(1)),
             },
-            Refusal::NotServing => Some(Duration::from_secs(1)),
+            Refusal::NoRoom | Refusal::NotServing => Some(Duration::from_secs(1)),
             // Probes look at a replica about that often.
             Refusal::NoReplica(_) => Some(Duration::from_secs(2)),
             Refusal::Replica { retry, .. } => retry.after,
@@ -223,6 +232,6 @@ impl Refusal {
 
     /// Whether the connection is in an unknown state, or its client not to be trusted with another request on it.
     pub(super) fn closes_connection(&self) -> bool {
-        matches!(self, Refusal::BadRequest(_) | Refusal::Body(_))
+        matches!(self, Refusal::BadRequest(_) | Refusal::Body(_) | Refusal::UnknownCoding | Refusal::NoRoom)
     }
 }

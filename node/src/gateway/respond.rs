@@ -28,6 +28,9 @@ pub(super) fn refuse(refusal: &Refusal, dialect: Dialect, request_id: &HeaderVal
     if let Refusal::MethodNotAllowed { allowed, .. } = refusal {
         headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
+    if matches!(refusal, Refusal::UnknownCoding) {
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(super::body::ACCEPTED));
+    }
     if let Some(reason) = refusal.auth_reason() {
         headers.insert("x-ext-auth-reason", HeaderValue::from_static(reason));
     }

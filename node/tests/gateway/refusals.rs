@@ -70,6 +70,10 @@ async fn what_is_refused_is_refused_with_its_reason_and_costs_nothing() {
             "426 web_socket_not_supported",
         ),
         (with(&good, CHAT, &long), "413 request_too_large"),
+        (
+            request("POST", CHAT, &[("authorization", &good), ("content-encoding", "compress")], GOOD),
+            "415 unsupported_content_encoding",
+        ),
         (request("GET", CHAT, &[("authorization", &good)], ""), "405 method_not_allowed"),
         (request("POST", CHAT, &[], GOOD), "401 invalid_api_key"),
         (with("Bearer rubbish", CHAT, GOOD), "401 invalid_api_key"),

@@ -42,12 +42,12 @@ pub(crate) struct World {
 }
 
 /// Short enough for tests, long enough for a machine under load.
-fn limits() -> Limits {
+fn limits(body_max: usize) -> Limits {
     Limits {
         header_read_timeout: Duration::from_millis(500),
         body_read_timeout: Duration::from_millis(500),
         idle_timeout: Duration::from_secs(2),
-        body_max: 64 * 1024,
+        body_max,
         ..Limits::default()
     }
 }
@@ -62,11 +62,26 @@ impl World {
         World::start_traced(urls, tokens, upstream, Traces::default()).await
     }
 
+    /// One that accepts larger bodies than the others do.
+    pub(crate) async fn start_sized(urls: &[String], tokens: u64, body_max: usize) -> World {
+        World::start_whole(urls, tokens, UpstreamSettings::default(), Traces::default(), body_max).await
+    }
+
     pub(crate) async fn start_traced(
         urls: &[String],
         tokens: u64,
         upstream: UpstreamSettings,
         traces: Traces,
+    ) -> World {
+        World::start_whole(urls, tokens, upstream, traces, 64 * 1024).await
+    }
+
+    async fn start_whole(
+        urls: &[String],
+        tokens: u64,
+        upstream: UpstreamSettings,
+        traces: Traces,
+        body_max: usize,
     ) -> World {
         let doors = Doors::real();
         let cluster = Cluster::start(cluster_settings(), Arc::new(MemoryDisk::new()), doors.clone()).await.unwrap();
@@ -83,7 +98,7 @@ impl World {
         let address = listener.local_addr().unwrap();
         let public = Router::new().route("/healthz", get(|| async { "ok" }));
         let (drain, drained) = oneshot::channel::<()>();
-        let port = Port { listener, tls: None, limits: limits() };
+        let port = Port { listener, tls: None, limits: limits(body_max) };
         let drained = async move { drained.await.unwrap_or_default() };
         let settings = Settings { traces, ..Settings::new(upstream) };
         let served = tokio::spawn(gateway::serve(context.clone(), settings, port, public, drained));

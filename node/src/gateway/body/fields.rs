@@ -33,6 +33,9 @@ const PROMPT_FIELDS: [&str; 15] = [
 /// Integers that decide how much is generated.
 const SIZES: [&str; 3] = ["n", "best_of", "min_tokens"];
 
+/// What Responses keep between calls.
+const STATE: [&str; 3] = ["previous_response_id", "conversation", "background"];
+
 /// What the gateway does with a field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Role {
@@ -50,6 +53,8 @@ pub(super) enum Role {
     Prompt(usize),
     /// Steers the engine and not the answer.
     Engine,
+    /// Refers to what earlier calls left behind, or leaves something behind.
+    State,
 }
 
 /// A known field that a body has.
@@ -157,6 +162,11 @@ fn role(name: &str, endpoint: &Endpoint) -> Option<(&'static str, Role)> {
         "stream_options" if endpoint.must_ask_for_usage() => return Some(("stream_options", Role::StreamOptions)),
         "prompt_embeds" if endpoint.kind == Kind::Completions => return Some(("prompt_embeds", Role::PromptEmbeds)),
         _ => {}
+    }
+    if endpoint.kind == Kind::Responses
+        && let Some(name) = among(&STATE)
+    {
+        return Some((name, Role::State));
     }
     if endpoint.generates()
         && let Some(name) = among(&SIZES).or_else(|| among(endpoint.max_tokens_fields()))

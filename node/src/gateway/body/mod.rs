@@ -3,6 +3,8 @@
 //! A field that the gateway does not know is forwarded byte for byte, and so is everything inside the prompt. Of the fields
 //! that it knows, each is there once: replicas differ in which of two they take.
 
+mod budget;
+mod decode;
 mod fields;
 mod options;
 mod read;
@@ -25,6 +27,8 @@ use options::StreamOptions;
 use scan::{Fault, Scanner};
 use sizes::Size;
 
+pub(super) use budget::BodyBudget;
+pub(super) use decode::ACCEPTED;
 pub(super) use read::read;
 pub(super) use steering::Steering;
 
@@ -163,6 +167,26 @@ impl CallBody {
     /// The value of a field, as written.
     fn text(&self, field: &Field) -> &str {
         std::str::from_utf8(&self.bytes[field.value.clone()]).unwrap_or_default()
+    }
+
+    /// Forgets all text, after what a replica gets of it was written: the call may take minutes, and the memory is others'.
+    pub(super) fn forget(&mut self) {
+        self.bytes = Bytes::new();
+        self.fields = Fields::default();
+        self.sizes.clear();
+        self.prompt.clear();
+    }
+
+    /// The value of a field that refers to what earlier calls left behind, as written.
+    pub(super) fn state(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).map(|field| self.text(field))
+    }
+
+    /// Whether a response is made in the background, as the replica reads it. Errors: the field is no flag.
+    pub(super) fn is_in_background(&self) -> Result<bool, Refusal> {
+        let field = self.fields.get("background");
+        let read = field.map(|field| flag(self.text(field).as_bytes(), field.name)).transpose()?;
+        Ok(read.flatten() == Some(true))
     }
 
     /// The body's size in bytes.
