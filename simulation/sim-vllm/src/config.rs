@@ -38,6 +38,8 @@ pub struct Config {
     /// The render endpoints answer. The recorded version always has them; newer ones only with
     /// `VLLM_ENABLE_SCALE_OUT_ENDPOINTS=1`, else their paths are 404.
     pub scale_out_endpoints: bool,
+    /// The model takes pictures. They come inside the request: one that is to be fetched is never reached.
+    pub multimodal: bool,
     /// Which HTTP front end's manner of dying to show.
     pub front_end: FrontEnd,
     /// The admin calls (`/sim/...`) answer; off leaves only what vLLM has.
@@ -163,6 +165,7 @@ impl Default for Config {
             enable_prompt_tokens_details: true,
             enable_server_load_tracking: false,
             scale_out_endpoints: true,
+            multimodal: false,
             front_end: FrontEnd::Python,
             admin: true,
         }

@@ -16,6 +16,8 @@
 //! | `garbage-json` | `after=5` | an event (or a plain answer) that is not JSON |
 //! | `usage=wrong`, `usage=negative`, `usage=huge` | | usage that is not true |
 //! | `missing-usage` | | no usage anywhere |
+//! | `dead-core` | | the engine's core has died and the front end has not noticed: every call gets 500 `EngineCore encountered an issue` |
+//! | `hung-core` | | replica only: the engine's core is stopped: calls hang, metrics stand still, `/health` is 200, until the fault is taken back |
 //! | `slow-start` | `for=10s` | replica only: connections are closed unanswered for that long from now |
 //! | `oscillating-health` | `period=2s` | replica only: `/health` is 200 for half of the period and 503 for the other half |
 //!
@@ -64,6 +66,10 @@ pub enum FaultKind {
     Usage(Lie),
     /// No usage.
     MissingUsage,
+    /// The engine's core has died, and the front end lives on.
+    DeadCore,
+    /// The engine's core is stopped (SIGSTOP).
+    HungCore,
     /// Not there yet.
     SlowStart,
     /// Health that comes and goes.
@@ -140,6 +146,8 @@ fn kind(name: &str) -> Option<FaultKind> {
         "usage=negative" => FaultKind::Usage(Lie::Negative),
         "usage=huge" => FaultKind::Usage(Lie::Huge),
         "missing-usage" => FaultKind::MissingUsage,
+        "dead-core" => FaultKind::DeadCore,
+        "hung-core" => FaultKind::HungCore,
         "slow-start" => FaultKind::SlowStart,
         "oscillating-health" => FaultKind::OscillatingHealth,
         other => {
@@ -174,6 +182,8 @@ impl fmt::Display for Fault {
             FaultKind::Usage(Lie::Negative) => f.write_str("usage=negative")?,
             FaultKind::Usage(Lie::Huge) => f.write_str("usage=huge")?,
             FaultKind::MissingUsage => f.write_str("missing-usage")?,
+            FaultKind::DeadCore => f.write_str("dead-core")?,
+            FaultKind::HungCore => f.write_str("hung-core")?,
             FaultKind::SlowStart => f.write_str("slow-start")?,
             FaultKind::OscillatingHealth => f.write_str("oscillating-health")?,
         }
@@ -193,6 +203,8 @@ mod tests {
             ("status=503;rate=0.5", FaultKind::Status(503), 5, 0.5),
             ("die-mid-stream; after=7", FaultKind::DieMidStream, 7, 1.0),
             ("usage=negative", FaultKind::Usage(Lie::Negative), 5, 1.0),
+            ("hung-core", FaultKind::HungCore, 5, 1.0),
+            ("dead-core;rate=0.5", FaultKind::DeadCore, 5, 0.5),
             ("slow-start;for=250ms", FaultKind::SlowStart, 5, 1.0),
         ] {
             let fault: Fault = text.parse().unwrap();

@@ -197,7 +197,13 @@ impl Shared {
     }
 
     pub(crate) fn set_fault(&self, fault: Option<Fault>) {
-        *lock(&self.fault) = fault.map(|fault| Active { fault, since: Instant::now() });
+        let hangs = |fault: Option<&Fault>| fault.is_some_and(|fault| fault.kind == FaultKind::HungCore);
+        let (is_hung, mut active) = (hangs(fault.as_ref()), lock(&self.fault));
+        // A core that was stopped otherwise is not woken by a fault that comes or goes.
+        if is_hung || hangs(active.as_ref().map(|active| &active.fault)) {
+            self.engine.set_hung(is_hung);
+        }
+        *active = fault.map(|fault| Active { fault, since: Instant::now() });
     }
 
     pub(crate) fn fault(&self) -> Option<Fault> {

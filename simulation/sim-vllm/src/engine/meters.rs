@@ -47,7 +47,10 @@ pub(crate) struct Meters {
     pub(crate) prefix_queries: u64,
     pub(crate) prefix_hits: u64,
     pub(crate) preemptions: u64,
+    /// Of prompts that brought a first token: an abort before that leaves no trace here.
     pub(crate) prompt_tokens: u64,
+    /// The part of `prompt_tokens` that was in the prefix cache.
+    pub(crate) prompt_cached: u64,
     pub(crate) generation_tokens: u64,
     /// Requests that ended, by reason: stop, length, abort, error.
     pub(crate) ended: [u64; 4],
@@ -86,6 +89,7 @@ impl Default for Meters {
             prefix_hits: 0,
             preemptions: 0,
             prompt_tokens: 0,
+            prompt_cached: 0,
             generation_tokens: 0,
             ended: [0; 4],
             prompt_size: tokens(),

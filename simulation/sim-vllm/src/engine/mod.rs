@@ -27,10 +27,18 @@ use self::{
     records::{Outcome, Records, RequestRecord, Stats},
     scheduler::{Advance, Scheduler, Sequence, Started},
 };
-use crate::config::Config;
+use crate::{chance::Chance, config::Config};
 
 /// How far the ideal clock may lag behind (a machine too busy to keep up) before the engine gives up catching up.
 const LAG_MAX: Duration = Duration::from_millis(50);
+
+/// From so many tokens a step on (at recorded speed) the front end falls behind now and then, and sends two tokens of a sequence as one
+/// event.
+const FRONT_END_TOKENS: f64 = 128.0;
+/// How often, for each token (recorded: 126 to 127 events for 128 tokens), in proportion to the tokens beyond that.
+const MERGED_SHARE: f64 = 0.01;
+/// However far behind it is, so often at most.
+const MERGED_SHARE_MAX: f64 = 0.5;
 
 /// One engine; clones are the same one. It stops when the last clone is gone.
 #[derive(Clone)]
@@ -69,10 +77,16 @@ struct State {
     next_id: u64,
     /// The end of the last step, had every timer been exact.
     ideal: Option<Instant>,
-    hung: bool,
+    /// What its metrics go on to say while it hangs.
+    hung: Option<Vitals>,
     dead: bool,
     advances: Vec<Advance>,
+    /// For what depends on the front end's luck.
+    chance: Chance,
 }
+
+/// What metrics say of an engine: its counters, sequences that run and wait, KV usage.
+type Vitals = (Meters, usize, usize, f64);
 
 /// What is remembered of a sequence until it ends.
 struct Live {
@@ -105,9 +119,10 @@ impl Engine {
             meters: Meters::default(),
             next_id: 0,
             ideal: None,
-            hung: false,
+            hung: None,
             dead: false,
             advances: Vec::new(),
+            chance: Chance::new(config.seed),
         };
         let inner = Arc::new(Inner { state: Mutex::new(state), wake: Arc::new(Notify::new()) });
         tokio::spawn(run(Arc::downgrade(&inner), inner.wake.clone()));
@@ -140,7 +155,9 @@ impl Engine {
 
     /// Stops computing without a sign (SIGSTOP), or goes on.
     pub(crate) fn set_hung(&self, hung: bool) {
-        self.state().hung = hung;
+        let mut state = self.state();
+        state.hung = hung.then(|| state.vitals());
+        drop(state);
         self.0.wake.notify_one();
     }
 
@@ -167,9 +184,7 @@ impl Engine {
 
     /// The counters, and (running, waiting, KV usage).
     pub(crate) fn meters(&self) -> (Meters, usize, usize, f64) {
-        let state = self.state();
-        let scheduler = &state.scheduler;
-        (state.meters.clone(), scheduler.running(), scheduler.waiting(), scheduler.kv_usage())
+        self.state().vitals()
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -238,6 +253,15 @@ async fn run(inner: Weak<Inner>, wake: Arc<Notify>) {
 }
 
 impl State {
+    /// A core that hangs reports nothing new, whatever happens around it.
+    fn vitals(&self) -> Vitals {
+        let now = || {
+            let scheduler = &self.scheduler;
+            (self.meters.clone(), scheduler.running(), scheduler.waiting(), scheduler.kv_usage())
+        };
+        self.hung.clone().unwrap_or_else(now)
+    }
+
     fn accept(&mut self, id: u64, job: Job, slot: Arc<Slot>) {
         let now = Instant::now();
         let delay = self.config.scaled(timing::front_end_time(&self.config.timing, job.prompt.len()));
@@ -271,7 +295,7 @@ impl State {
     }
 
     fn next(&mut self, now: Instant) -> Next {
-        if self.hung || self.dead {
+        if self.hung.is_some() || self.dead {
             return Next::Idle(None);
         }
         while let Some(entry) = self.arriving.first_entry() {
@@ -300,7 +324,6 @@ impl State {
     fn start_sequence(&mut self, started: &Started, now: Instant) {
         self.meters.prefix_queries += started.prompt_tokens as u64;
         self.meters.prefix_hits += started.cached_tokens as u64;
-        self.meters.prompt_tokens += started.prompt_tokens as u64;
         self.meters.prefill_computed.observe((started.prompt_tokens - started.cached_tokens) as f64);
         if let Some(live) = self.live.get_mut(&started.id) {
             live.started = Some(now);
@@ -311,19 +334,27 @@ impl State {
 
     /// Tells the readers what a step produced; false while the engine hangs.
     fn deliver(&mut self, now: Instant) -> bool {
-        if self.hung {
+        if self.hung.is_some() {
             return false;
         }
         let mut advances = std::mem::take(&mut self.advances);
         self.scheduler.complete(&mut advances);
+        let merged_share = self.merged_share(advances.len());
         for advance in advances.drain(..) {
-            self.advance(&advance, now);
+            let is_merged = merged_share > 0.0 && self.chance.unit() < merged_share;
+            self.advance(&advance, is_merged, now);
         }
         self.advances = advances;
         true
     }
 
-    fn advance(&mut self, advance: &Advance, now: Instant) {
+    /// How likely a token of a step with so many is to wait for the next one of its sequence.
+    fn merged_share(&self, tokens: usize) -> f64 {
+        let load = tokens as f64 * self.config.speed / FRONT_END_TOKENS;
+        if load < 1.0 { 0.0 } else { (MERGED_SHARE * load).min(MERGED_SHARE_MAX) }
+    }
+
+    fn advance(&mut self, advance: &Advance, is_merged: bool, now: Instant) {
         let Some(live) = self.live.get_mut(&advance.id) else { return };
         let fresh = advance.produced - live.record.produced_tokens;
         live.record.produced_tokens = advance.produced;
@@ -331,11 +362,16 @@ impl State {
         match live.last_token.replace(now) {
             None => {
                 live.first_token = Some(now);
+                self.meters.prompt_tokens += live.record.prompt_tokens as u64;
+                self.meters.prompt_cached += live.record.cached_tokens as u64;
                 self.meters.first_token.observe((now - live.arrived).as_secs_f64());
             }
             Some(last) => self.meters.between_tokens.observe((now - last).as_secs_f64()),
         }
-        live.slot.publish(advance.produced, advance.finished.then_some(Ending::Complete));
+        let is_first = advance.produced == fresh;
+        if advance.finished || is_first || !is_merged {
+            live.slot.publish(advance.produced, advance.finished.then_some(Ending::Complete));
+        }
         if advance.finished {
             self.end(advance.id, Outcome::Finished);
         }
@@ -371,7 +407,7 @@ impl State {
         for id in ids {
             self.scheduler.abort(id);
             if let Some(live) = self.live.get(&id) {
-                live.slot.publish(0, Some(ending));
+                live.slot.publish(live.record.produced_tokens, Some(ending));
             }
             self.end(id, outcome);
         }

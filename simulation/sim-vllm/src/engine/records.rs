@@ -22,7 +22,7 @@ pub struct Stats {
     pub preemptions: u64,
     /// Prompt tokens found in the prefix cache.
     pub prefix_hit_tokens: u64,
-    /// Prompt tokens of all started requests.
+    /// Prompt tokens of all requests that brought a first token, as vLLM counts them.
     pub prompt_tokens: u64,
     /// Tokens produced.
     pub generation_tokens: u64,

@@ -39,7 +39,7 @@ pub(super) struct Request {
 pub(super) fn read(call: &Call) -> Result<Request, ApiError> {
     let fields = call.fields();
     fields.text("model")?;
-    let messages = read_messages(fields, call.shared.config.model());
+    let messages = read_messages(fields, call.sight());
     // A body that is malformed in two ways is reported for its messages last, semantic errors of messages after all.
     if let Err(error) = &messages
         && error.is_validation()

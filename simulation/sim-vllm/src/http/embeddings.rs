@@ -1,4 +1,4 @@
-//! What an embedding model serves: `/v1/embeddings`, score and rerank.
+//! What an embedding model serves: `/v1/embeddings`, `/pooling`, score and rerank.
 //!
 //! A vector is made of the tokens of its text, so texts that share words are near each other.
 
@@ -29,9 +29,22 @@ const COORDINATES: usize = 12;
 /// # Errors
 /// As vLLM refuses it.
 pub(crate) async fn embed(call: Call) -> Result<Reply, ApiError> {
+    vectors(&call, "embd", "embedding", "embedding").await
+}
+
+/// Answers a pooling request: what the model makes of each prompt, whatever that is. Here it is the same as an embedding.
+///
+/// # Errors
+/// As vLLM refuses it.
+pub(crate) async fn pool(call: Call) -> Result<Reply, ApiError> {
+    vectors(&call, "pool", "pooling", "data").await
+}
+
+/// One vector for each prompt, as an `object` that has it under `key`.
+async fn vectors(call: &Call, prefix: &str, object: &str, key: &str) -> Result<Reply, ApiError> {
     let fields = call.fields();
     let prompts = if fields.get("messages").is_some() {
-        vec![render(&read_messages(fields, call.shared.config.model())?, None, false)]
+        vec![render(&read_messages(fields, call.sight())?, None, false)]
     } else {
         read_prompts(fields.get("input")).map_err(|error| match error.param.as_deref() {
             Some("prompt" | "body.prompt") => ApiError::invalid("body.input", "Field required"),
@@ -44,20 +57,20 @@ pub(crate) async fn embed(call: Call) -> Result<Reply, ApiError> {
         Some("base64") => true,
         Some(_) => return Err(ApiError::invalid("body.encoding_format", "Input should be 'float' or 'base64'")),
     };
-    let whole = dimensions(&call)?;
+    let whole = dimensions(call)?;
     let wanted = fields.int("dimensions")?.unwrap_or(whole as i64);
     if wanted < 1 || wanted as usize > whole {
         return Err(ApiError::bad(format!("dimensions must be between 1 and {whole}, got {wanted}.")));
     }
-    let id = call.id("embd");
-    let tokens = read_all(&call, &id, &prompts).await?;
+    let id = call.id(prefix);
+    let tokens = read_all(call, &id, &prompts).await?;
     let data: Vec<Value> = prompts
         .iter()
         .enumerate()
         .map(|(index, prompt)| {
-            let vector = vector(&call, prompt, wanted as usize);
-            let embedding = if base64 { Value::from(to_base64(&vector)) } else { json!(vector) };
-            json!({"index": index, "object": "embedding", "embedding": embedding})
+            let vector = vector(call, prompt, wanted as usize);
+            let vector = if base64 { Value::from(to_base64(&vector)) } else { json!(vector) };
+            json!({"index": index, "object": object, key: vector})
         })
         .collect();
     Ok(Reply::Json(json!({

@@ -97,11 +97,17 @@ impl ApiError {
         }})
     }
 
-    /// Anthropic's envelope and its status: sizes that do not fit become 500, as recorded.
+    /// Anthropic's envelope and its status: what vLLM raises while it makes a chat request of the message becomes 500 (sizes
+    /// as recorded), what it finds wrong before that does not.
     pub(crate) fn anthropic(&self) -> (StatusCode, Value) {
-        let too_long = matches!(self.param.as_deref(), Some("input_tokens" | "max_tokens" | "max_completion_tokens"));
+        const PARAMS: [&str; 6] =
+            ["input_tokens", "max_tokens", "max_completion_tokens", "min_tokens", "temperature", "top_p"];
+        const MESSAGES: [&str; 2] = ["stop cannot contain", "Cannot apply chat template"];
+        let is_raised = self.param.as_deref().is_some_and(|param| PARAMS.contains(&param))
+            || MESSAGES.iter().any(|message| self.message.starts_with(message))
+            || self.status == StatusCode::INTERNAL_SERVER_ERROR;
         let (status, kind) =
-            if too_long { (StatusCode::INTERNAL_SERVER_ERROR, "internal_error") } else { (self.status, self.kind) };
+            if is_raised { (StatusCode::INTERNAL_SERVER_ERROR, "internal_error") } else { (self.status, self.kind) };
         (status, json!({"type": "error", "error": {"type": kind, "message": self.message}}))
     }
 

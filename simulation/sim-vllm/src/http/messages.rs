@@ -11,6 +11,7 @@ use super::{
     errors::ApiError,
     events::{Streaming, Writer, named},
     fields::Fields,
+    pictures::Sight,
     sampling::Sampling,
     template::{Message, render},
     tools::{Choice, Tools, wish},
@@ -25,13 +26,18 @@ use crate::{config::Kind, script::Finish};
 pub(crate) async fn answer(call: Call) -> Result<Reply, ApiError> {
     let fields = call.fields();
     fields.text("model")?;
-    let messages = read_conversation(fields, call.shared.config.model())?;
-    if fields.int("max_tokens")?.is_none() {
-        return Err(ApiError::invalid("body.max_tokens", "Field required"));
+    let messages = read_conversation(fields, call.sight())?;
+    match fields.int("max_tokens")? {
+        None => return Err(ApiError::invalid("body.max_tokens", "Field required")),
+        Some(limit) if limit < 1 => {
+            return Err(ApiError::invalid("body.max_tokens", "Value error, max_tokens must be positive"));
+        }
+        Some(_) => {}
     }
     let tools = Tools::read(fields)?;
     let mut sampling = Sampling::read(fields, &["max_tokens"], 1)?;
     sampling.bounds.stop = fields.texts("stop_sequences")?;
+    sampling.check_stop()?;
     call.check_model()?;
     let Kind::Generative { reasoning, tool_parser, .. } = call.shared.config.kind else {
         return Err(ApiError::bad("The model does not support Messages API"));
@@ -62,7 +68,7 @@ pub(crate) async fn answer(call: Call) -> Result<Reply, ApiError> {
 /// As vLLM refuses it.
 pub(crate) fn count(call: &Call) -> Result<Reply, ApiError> {
     let fields = call.fields();
-    let messages = read_conversation(fields, call.shared.config.model())?;
+    let messages = read_conversation(fields, call.sight())?;
     call.check_model()?;
     let tools = Tools::read(fields)?;
     let count = render(&messages, tools.shown().filter(|_| tools.choice != Choice::None), false).len();
@@ -94,10 +100,10 @@ impl Frame {
     }
 }
 
-fn read_conversation(fields: Fields<'_>, model: &str) -> Result<Vec<Message>, ApiError> {
+fn read_conversation(fields: Fields<'_>, sight: Sight<'_>) -> Result<Vec<Message>, ApiError> {
     let mut messages = Vec::new();
     if let Some(system) = fields.get("system") {
-        messages.push(Message::new("system", read_content(system, model)?));
+        messages.push(Message::new("system", read_content(system, sight)?));
     }
     let Some(list) = fields.list("messages")? else {
         return Err(ApiError::invalid("body.messages", "Field required"));
@@ -106,7 +112,7 @@ fn read_conversation(fields: Fields<'_>, model: &str) -> Result<Vec<Message>, Ap
         let Some(role) = message["role"].as_str() else {
             return Err(ApiError::invalid(format!("body.messages.{at}.role"), "Field required"));
         };
-        messages.push(Message::new(role, read_content(&message["content"], model)?));
+        messages.push(Message::new(role, read_content(&message["content"], sight)?));
     }
     if list.is_empty() {
         return Err(ApiError::bad("Cannot apply chat template to an empty conversation."));
@@ -115,25 +121,25 @@ fn read_conversation(fields: Fields<'_>, model: &str) -> Result<Vec<Message>, Ap
 }
 
 /// The text of a content: plain, or blocks of text, thinking, tool use and tool results.
-fn read_content(content: &Value, model: &str) -> Result<String, ApiError> {
+fn read_content(content: &Value, sight: Sight<'_>) -> Result<String, ApiError> {
     match content {
         Value::String(text) => Ok(text.clone()),
-        Value::Array(blocks) => blocks.iter().map(|block| read_block(block, model)).collect(),
+        Value::Array(blocks) => blocks.iter().map(|block| read_block(block, sight)).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
             Err(ApiError::invalid("body.messages.0.content", "Input should be a valid string"))
         }
     }
 }
 
-fn read_block(block: &Value, model: &str) -> Result<String, ApiError> {
+fn read_block(block: &Value, sight: Sight<'_>) -> Result<String, ApiError> {
     match block["type"].as_str() {
         Some("tool_use") => Ok(format!("{}{}", block["name"].as_str().unwrap_or_default(), block["input"])),
         Some("tool_result") if block["content"].is_null() => Ok(String::new()),
-        Some("tool_result") => read_content(&block["content"], model),
+        Some("tool_result") => read_content(&block["content"], sight),
         Some("thinking" | "redacted_thinking") => Ok(String::new()),
         _ => match block["text"].as_str() {
             Some(text) => Ok(text.to_owned()),
-            None => Err(ApiError::bad(format!("{model} is not a multimodal model"))),
+            None => sight.look(block),
         },
     }
 }

@@ -44,12 +44,12 @@ pub(crate) fn render(shared: &Shared) -> String {
         "prompt_tokens_by_source",
         "Number of prompt tokens by source.",
         &[
-            ("source=\"local_compute\"", meters.prompt_tokens - meters.prefix_hits),
-            ("source=\"local_cache_hit\"", meters.prefix_hits),
+            ("source=\"local_compute\"", meters.prompt_tokens - meters.prompt_cached),
+            ("source=\"local_cache_hit\"", meters.prompt_cached),
             ("source=\"external_kv_transfer\"", 0),
         ],
     );
-    page.counter("prompt_tokens_cached", "Number of cached prompt tokens.", &[("", meters.prefix_hits)]);
+    page.counter("prompt_tokens_cached", "Number of cached prompt tokens.", &[("", meters.prompt_cached)]);
     page.counter("generation_tokens", "Number of generation tokens processed.", &[("", meters.generation_tokens)]);
     let [stop, length, abort, error] = meters.ended;
     page.counter(

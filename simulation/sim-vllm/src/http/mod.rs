@@ -17,6 +17,7 @@ mod logprobs;
 mod messages;
 mod metrics;
 mod models;
+mod pictures;
 mod render;
 mod respond;
 mod responses;
@@ -111,6 +112,10 @@ async fn before(fault: Option<&Fault>, garble: &Garble) -> Result<Option<Answer>
             sleep(fault.time).await;
             Ok(None)
         }
+        FaultKind::DeadCore => {
+            let died = ApiError::engine_died();
+            Ok(Some(Answer::json(died.status, &died.openai())))
+        }
         FaultKind::Garbage => {
             garble.begin();
             Ok(Some(Answer::text(StatusCode::OK, "text/plain", "")))
@@ -186,6 +191,7 @@ async fn answer(route: &Route, call: Call) -> Result<Reply, ApiError> {
         Route::Embeddings => embeddings::embed(call).await,
         Route::Score => embeddings::score(call).await,
         Route::Rerank => embeddings::rerank(call).await,
+        Route::Pooling => embeddings::pool(call).await,
         Route::Tokenize => models::tokenize(&call),
         Route::Detokenize => models::detokenize(&call),
         Route::Models => Ok(Reply::Json(models::list(&call.shared))),

@@ -7,6 +7,7 @@ use super::{
     call::Call,
     errors::ApiError,
     fields::Fields,
+    pictures::Sight,
     template::{read_messages, render},
 };
 use crate::{
@@ -61,7 +62,7 @@ pub fn prompt_tokens(body: &Value) -> Option<usize> {
     if fields.get("prompt").is_some() {
         return Some(fields.texts("prompt").ok()?.iter().map(|prompt| encode(prompt).len()).sum());
     }
-    let messages = read_messages(fields, "").ok()?;
+    let messages = read_messages(fields, Sight::none()).ok()?;
     Some(render(&messages, fields.get("tools"), false).len())
 }
 
@@ -74,7 +75,7 @@ pub(crate) fn tokenize(call: &Call) -> Result<Reply, ApiError> {
     call.check_model()?;
     let tokens = match fields.text("prompt")? {
         Some(prompt) => encode(prompt),
-        None => render(&read_messages(fields, call.shared.config.model())?, None, false),
+        None => render(&read_messages(fields, call.sight())?, None, false),
     };
     let strings =
         fields.flag("return_token_strs")?.then(|| tokens.iter().map(|token| decode(&[*token])).collect::<Vec<_>>());

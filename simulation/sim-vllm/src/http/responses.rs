@@ -9,9 +9,10 @@ use super::{
     errors::ApiError,
     events::Streaming,
     fields::Fields,
+    pictures::Sight,
     responses_stream::{ResponseWriter, function_call, text_part},
     sampling::Sampling,
-    template::{Message, read_parts, render},
+    template::{Message, check_arguments, read_parts, render},
     tools::{Choice, Tools, wish},
     usage::UsageStyle,
 };
@@ -24,7 +25,7 @@ use crate::{config::Kind, script::Finish};
 pub(crate) async fn answer(call: Call) -> Result<Reply, ApiError> {
     let fields = call.fields();
     fields.text("model")?;
-    let messages = read_input(fields, call.shared.config.model())?;
+    let messages = read_input(fields, call.sight())?;
     let tools = Tools::read(fields)?;
     let sampling = Sampling::read(fields, &["max_output_tokens"], 1)?;
     call.check_model()?;
@@ -68,15 +69,18 @@ pub(crate) fn stored(id: &str) -> Result<Reply, ApiError> {
 }
 
 /// The conversation in `instructions` and `input`.
-fn read_input(fields: Fields<'_>, model: &str) -> Result<Vec<Message>, ApiError> {
+fn read_input(fields: Fields<'_>, sight: Sight<'_>) -> Result<Vec<Message>, ApiError> {
     let mut messages: Vec<Message> =
         fields.text("instructions")?.into_iter().map(|text| Message::new("system", text)).collect();
     match fields.get("input") {
         None => return Err(ApiError::invalid("body.input", "Field required")),
         Some(Value::String(text)) => messages.push(Message::new("user", text)),
         Some(Value::Array(items)) => {
+            if let Some(unknown) = items.iter().find(|item| !is_known(item)) {
+                return Err(unknown_item(unknown));
+            }
             for item in items {
-                messages.push(read_item(item, model)?);
+                messages.push(read_item(item, sight)?);
             }
         }
         Some(_) => return Err(ApiError::invalid("body.input", "Input should be a valid string")),
@@ -84,15 +88,65 @@ fn read_input(fields: Fields<'_>, model: &str) -> Result<Vec<Message>, ApiError>
     Ok(messages)
 }
 
-fn read_item(item: &Value, model: &str) -> Result<Message, ApiError> {
+/// The types that an item of the input may have. Without one it is a message.
+const ITEM_TYPES: [&str; 25] = [
+    "message",
+    "reasoning",
+    "function_call",
+    "function_call_output",
+    "custom_tool_call",
+    "custom_tool_call_output",
+    "file_search_call",
+    "web_search_call",
+    "image_generation_call",
+    "code_interpreter_call",
+    "computer_call",
+    "computer_call_output",
+    "local_shell_call",
+    "local_shell_call_output",
+    "shell_call",
+    "shell_call_output",
+    "apply_patch_call",
+    "apply_patch_call_output",
+    "mcp_list_tools",
+    "mcp_approval_request",
+    "mcp_approval_response",
+    "mcp_call",
+    "compaction",
+    "tool_search_call",
+    "item_reference",
+];
+
+fn is_known(item: &Value) -> bool {
+    item["type"].as_str().is_none_or(|kind| ITEM_TYPES.contains(&kind))
+}
+
+/// The answer to an item that has none of these types: pydantic says of each what is wrong, and repeats the item every time. So a request
+/// of some kilobytes is answered with more than 64 KiB.
+fn unknown_item(item: &Value) -> ApiError {
+    let wrong = ITEM_TYPES.iter().flat_map(|form| {
+        ["id", "type", "status"].map(|field| {
+            format!(
+                "\n  {{'type': 'missing', 'loc': ('body', 'input', 'list[union]', 0, '{form}', '{field}'), 'msg': 'Field required', 'input': {item}}}"
+            )
+        })
+    });
+    let message = format!("{} validation errors:{}", 3 * ITEM_TYPES.len(), wrong.collect::<String>());
+    ApiError { message, ..ApiError::invalid("body.input.list[union].0", "") }
+}
+
+fn read_item(item: &Value, sight: Sight<'_>) -> Result<Message, ApiError> {
     let text = match (&item["content"], item["type"].as_str()) {
         (Value::String(text), _) => text.clone(),
-        (Value::Array(parts), _) => read_parts(parts, model)?,
+        (Value::Array(parts), _) => read_parts(parts, sight)?,
         (_, Some("function_call_output")) => match &item["output"] {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         },
-        _ => format!("{}{}", item["name"], item["arguments"]),
+        _ => {
+            check_arguments(&item["arguments"])?;
+            format!("{}{}", item["name"], item["arguments"])
+        }
     };
     let role = item["role"].as_str().unwrap_or(match item["type"].as_str() {
         Some("function_call_output") => "tool",

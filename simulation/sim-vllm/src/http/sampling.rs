@@ -80,17 +80,24 @@ impl Sampling {
         };
         check_values(n, temperature, top_p, &penalties)?;
         check_limit(max_tokens, max_field, least)?;
-        if sampling.bounds.stop.iter().any(String::is_empty) {
-            return Err(ApiError::bad("stop cannot contain an empty string."));
-        }
+        sampling.check_stop()?;
         check_logit_bias(fields)?;
         Ok(sampling)
+    }
+
+    /// # Errors
+    /// A text at which to stop is empty.
+    pub(crate) fn check_stop(&self) -> Result<(), ApiError> {
+        match self.bounds.stop.iter().any(String::is_empty) {
+            true => Err(ApiError::bad("stop cannot contain an empty string.")),
+            false => Ok(()),
+        }
     }
 
     /// How many tokens may be produced after a prompt.
     ///
     /// # Errors
-    /// Prompt and limit together are more than the context.
+    /// Prompt and limit together are more than the context, or the limit is below `min_tokens`.
     pub(crate) fn limit(&self, context: usize, prompt: usize, default: usize) -> Result<usize, ApiError> {
         let field = self.max_field;
         if let Some(limit) = self.max_tokens.filter(|limit| *limit > context) {
@@ -110,7 +117,13 @@ impl Sampling {
             );
             return Err(ApiError::bad_param("input_tokens", message));
         }
-        Ok(self.max_tokens.map_or(context - prompt, |limit| limit.max(1)).min(context - prompt))
+        let limit = self.max_tokens.map_or(context - prompt, |limit| limit.max(1)).min(context - prompt);
+        let least = self.bounds.min_tokens;
+        if least > limit {
+            let message = format!("min_tokens must be less than or equal to max_tokens={limit}, got {least}.");
+            return Err(ApiError::bad_param("min_tokens", message));
+        }
+        Ok(limit)
     }
 }
 
@@ -127,10 +140,16 @@ fn stream_options(fields: Fields<'_>, stream: bool) -> Result<(bool, bool), ApiE
 
 fn token_ids(fields: Fields<'_>, name: &str) -> Result<Vec<u32>, ApiError> {
     let ids = fields.list(name)?.unwrap_or_default();
-    let read = |id: &serde_json::Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
-    ids.iter()
-        .map(|id| read(id).ok_or_else(|| ApiError::invalid(format!("body.{name}"), "Input should be a valid integer")))
-        .collect()
+    if ids.iter().any(|id| !is_integer(id)) {
+        return Err(ApiError::invalid(format!("body.{name}"), "Input should be a valid integer"));
+    }
+    // Ids that no token has are never met.
+    Ok(ids.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect())
+}
+
+/// Python's integers have no bound.
+fn is_integer(value: &serde_json::Value) -> bool {
+    value.as_f64().is_some_and(|number| number.fract() == 0.0)
 }
 
 fn check_values(

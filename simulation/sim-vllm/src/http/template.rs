@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{errors::ApiError, fields::Fields};
+use super::{errors::ApiError, fields::Fields, pictures::Sight};
 use crate::{
     chance,
     text::{SPECIAL, encode},
@@ -32,13 +32,13 @@ impl Message {
 /// Reads `messages` of a chat request.
 ///
 /// # Errors
-/// Messages that are missing, malformed, empty, or hold pictures.
-pub(crate) fn read_messages(fields: Fields<'_>, model: &str) -> Result<Vec<Message>, ApiError> {
+/// Messages that are missing, malformed or empty, pictures that cannot be seen, tool calls whose arguments are not JSON.
+pub(crate) fn read_messages(fields: Fields<'_>, sight: Sight<'_>) -> Result<Vec<Message>, ApiError> {
     let Some(values) = fields.list("messages")? else {
         return Err(ApiError::invalid("body.messages", "Field required"));
     };
     let messages: Vec<Message> =
-        values.iter().enumerate().map(|(at, value)| read_message(at, value, model)).collect::<Result<_, _>>()?;
+        values.iter().enumerate().map(|(at, value)| read_message(at, value, sight)).collect::<Result<_, _>>()?;
     if messages.is_empty() {
         return Err(ApiError::bad(
             "Cannot apply chat template to an empty conversation. Provide at least one message.",
@@ -47,7 +47,7 @@ pub(crate) fn read_messages(fields: Fields<'_>, model: &str) -> Result<Vec<Messa
     Ok(messages)
 }
 
-fn read_message(at: usize, value: &Value, model: &str) -> Result<Message, ApiError> {
+fn read_message(at: usize, value: &Value, sight: Sight<'_>) -> Result<Message, ApiError> {
     let place = format!("body.messages.{at}.ChatCompletionDeveloperMessageParam");
     let Some(object) = value.as_object() else {
         return Err(ApiError::invalid(place, "Input should be a valid dictionary"));
@@ -57,28 +57,41 @@ fn read_message(at: usize, value: &Value, model: &str) -> Result<Message, ApiErr
     };
     let mut text = match object.get("content") {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(parts)) => read_parts(parts, model)?,
-        None | Some(Value::Null) if matches!(role, "assistant" | "tool") => String::new(),
+        Some(Value::Array(parts)) => read_parts(parts, sight)?,
+        None => String::new(),
+        Some(Value::Null) if matches!(role, "assistant" | "tool") => String::new(),
         _ => return Err(ApiError::invalid(format!("{place}.content"), "Input should be a valid string")),
     };
     for call in object.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+        check_arguments(&call["function"]["arguments"])?;
         text.push_str(&call["function"].to_string());
     }
     Ok(Message { role: role.to_owned(), text })
 }
 
+/// The arguments of an earlier tool call are read again, because templates render them as JSON.
+///
+/// # Errors
+/// They are not JSON.
+pub(crate) fn check_arguments(arguments: &Value) -> Result<(), ApiError> {
+    match arguments.as_str().filter(|text| !text.is_empty()).map(serde_json::from_str::<Value>) {
+        Some(Err(error)) => Err(ApiError::bad(format!("Expecting value: {error}"))),
+        Some(Ok(_)) | None => Ok(()),
+    }
+}
+
 /// The texts of a list of content parts.
 ///
 /// # Errors
-/// Parts that are not text.
-pub(crate) fn read_parts(parts: &[Value], model: &str) -> Result<String, ApiError> {
+/// Pictures that cannot be seen.
+pub(crate) fn read_parts(parts: &[Value], sight: Sight<'_>) -> Result<String, ApiError> {
     let mut text = String::new();
     for part in parts {
         match part {
             Value::String(plain) => text.push_str(plain),
             _ => match part["text"].as_str().or_else(|| part["refusal"].as_str()) {
                 Some(plain) => text.push_str(plain),
-                None => return Err(ApiError::bad(format!("{model} is not a multimodal model"))),
+                None => text.push_str(&sight.look(part)?),
             },
         }
     }

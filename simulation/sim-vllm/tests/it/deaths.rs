@@ -61,7 +61,10 @@ async fn a_client_that_leaves_during_a_long_prefill_leaves_with_the_step() {
     sleep(Duration::from_millis(20)).await;
     assert_eq!(replica.stats().running, 1, "the scheduled chunk still runs");
     sleep(Duration::from_millis(300)).await;
-    assert_eq!(replica.stats().running, 0);
+    let stats = replica.stats();
+    assert_eq!((stats.running, stats.prompt_tokens), (0, 0), "its prompt is not counted");
+    send(&replica, &post(CHAT, &chat("hi", json!({"max_tokens": 1})))).await;
+    assert_eq!(replica.stats().prompt_tokens, replica.stats().requests[1].prompt_tokens as u64);
 }
 
 #[tokio::test(start_paused = true)]

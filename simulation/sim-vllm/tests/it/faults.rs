@@ -53,6 +53,8 @@ async fn each_fault_does_what_its_table_says() {
         ("die-mid-stream", false, "200 cut errors=0"),
         ("engine-error-mid-stream;after=3", true, "200 whole events=5 errors=1 broken=0 done"),
         ("engine-error-mid-stream", false, "500 whole errors=1"),
+        ("dead-core", true, "500 whole errors=1"),
+        ("dead-core", false, "500 whole errors=1"),
         ("garbage", true, "0 cut errors=0"),
         ("garbage-json;after=3", true, "200 whole events=24 errors=0 broken=1 done"),
         ("missing-usage", true, "200 whole events=22 errors=0 broken=0 done"),
@@ -156,4 +158,31 @@ async fn a_delay_is_as_long_as_it_says() {
     let begin = Instant::now();
     struck(&replica, "delay;for=3s", false).await.unwrap();
     assert!((3.0..3.5).contains(&begin.elapsed().as_secs_f64()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_core_answers_probes_with_what_it_said_last_and_goes_on_when_it_is_woken() {
+    let replica = Replica::start(Config::default());
+    let body = post(CHAT, &chat("hi", json!({"max_tokens": 500, "ignore_eos": true})));
+    let mut leaves = crate::client::connect(&replica);
+    tokio::io::AsyncWriteExt::write_all(&mut leaves, &body).await.unwrap();
+    let stays = tokio::spawn({
+        let (replica, body) = (replica.clone(), body.clone());
+        async move { send(&replica, &body).await }
+    });
+    sleep(Duration::from_millis(500)).await;
+    replica.set_fault(Some(Fault::new(FaultKind::HungCore)));
+    let engine = async || {
+        let page = send(&replica, &get("/metrics")).await.text();
+        page.lines().filter(|line| line.starts_with("vllm:")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = engine().await;
+    drop(leaves);
+    assert!(timeout(Duration::from_secs(20), send(&replica, &body)).await.is_err(), "a new call hangs");
+    assert_eq!(send(&replica, &get("/health")).await.status, 200);
+    assert_eq!(engine().await, before, "not even the caller who left is seen to leave");
+    assert!(!stays.is_finished());
+    replica.set_fault(None);
+    assert_eq!(stays.await.unwrap().status, 200);
+    assert_ne!(engine().await, before);
 }

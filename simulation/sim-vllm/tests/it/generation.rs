@@ -215,11 +215,40 @@ async fn odd_requests_are_refused_and_harm_nobody() {
         (CHAT, chat("hi", json!({"tools": nameless, "tool_choice": "required"}))),
         (CHAT, json!({"messages": [[]]})),
         (CHAT, json!({"messages": [{"role": 1, "content": []}]})),
-        ("/v1/messages", json!({"max_tokens": 1, "messages": []})),
         ("/v1/responses", json!({"input": 7})),
         ("/detokenize", json!({"tokens": "x"})),
     ] {
         assert_eq!(send(&replica, &post(path, &body)).await.status, 400, "{path} {body}");
     }
     assert_eq!(send(&replica, &post(CHAT, &chat("", json!({"max_tokens": 1})))).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_merge_into_fewer_events_when_the_front_end_falls_behind() {
+    // Sequences at once, how fast, and how many events 128 tokens make: as recorded where there is a recording.
+    for (size, speed, events) in [(64, 1.0, 128.0..=128.0), (128, 1.0, 126.0..=127.5), (64, 100.0, 64.0..=96.0)] {
+        let replica = Replica::start(Config { speed, ..Config::default() });
+        let body = |number: usize| json!({"prompt": format!("{number}"), "max_tokens": 128, "ignore_eos": true, "stream": true});
+        let calls: Vec<_> = (0..size)
+            .map(|number| {
+                let (replica, request) = (replica.clone(), post("/v1/completions", &body(number)));
+                tokio::spawn(async move { send(&replica, &request).await })
+            })
+            .collect();
+        let (mut seen, mut text) = (0, 0);
+        for call in calls {
+            let answer = call.await.unwrap();
+            seen += answer.events().len() - 1;
+            text += answer
+                .chunks()
+                .iter()
+                .filter_map(|chunk| chunk["choices"][0]["text"].as_str())
+                .map(str::len)
+                .sum::<usize>();
+        }
+        let mean = seen as f64 / size as f64;
+        assert!(events.contains(&mean), "{size} at {speed}: {mean} events");
+        assert!(text > size * 128, "{size} at {speed}: nothing is lost");
+        assert_eq!(replica.stats().generation_tokens, size as u64 * 128);
+    }
 }

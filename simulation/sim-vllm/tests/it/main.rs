@@ -8,5 +8,6 @@ mod deaths;
 mod dialects;
 mod faults;
 mod generation;
+mod refusals;
 mod render;
 mod serving;
