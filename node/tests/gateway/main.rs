@@ -7,6 +7,7 @@ mod bodies;
 mod bombs;
 mod client;
 mod clients;
+mod complaints;
 mod counts;
 mod edges;
 mod endings;

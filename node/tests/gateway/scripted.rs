@@ -14,11 +14,22 @@ struct Inner {
     /// The head; chunked pieces follow it if it says so.
     head: String,
     pieces: Vec<Vec<u8>>,
-    /// Whether the body is ended properly.
-    ends: bool,
+    end: End,
     /// Calls in which a text occurs get this whole answer instead.
     poison: Option<(String, String)>,
     requests: Vec<String>,
+}
+
+/// What follows the last piece of an answer.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// The end of the body.
+    #[default]
+    Proper,
+    /// The end of the connection.
+    Cut,
+    /// Nothing, and the connection stays open.
+    Silence,
 }
 
 impl Script {
@@ -27,7 +38,13 @@ impl Script {
         let head =
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n";
         let pieces = pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| piece.to_vec()).collect();
-        self.set(head.to_owned(), pieces, ends);
+        self.set(head.to_owned(), pieces, if ends { End::Proper } else { End::Cut });
+    }
+
+    /// An answer of this content type in these pieces.
+    pub(crate) fn pieces(&self, status: &str, content_type: &str, pieces: Vec<Vec<u8>>, end: End) {
+        let head = format!("HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n\r\n");
+        self.set(head, pieces, end);
     }
 
     /// A whole answer.
@@ -38,7 +55,11 @@ impl Script {
     /// A whole answer with these lines in its head.
     pub(crate) fn whole_with(&self, status: &str, lines: &str, body: &str) {
         let length = body.len();
-        self.set(format!("HTTP/1.1 {status}\r\n{lines}content-length: {length}\r\n\r\n{body}"), Vec::new(), true);
+        self.set(
+            format!("HTTP/1.1 {status}\r\n{lines}content-length: {length}\r\n\r\n{body}"),
+            Vec::new(),
+            End::Proper,
+        );
     }
 
     /// From now on calls in which `text` occurs get `answer`, all of its bytes, and the connection closes.
@@ -46,9 +67,9 @@ impl Script {
         self.0.lock().unwrap().poison = Some((text.to_owned(), answer.to_owned()));
     }
 
-    fn set(&self, head: String, pieces: Vec<Vec<u8>>, ends: bool) {
+    fn set(&self, head: String, pieces: Vec<Vec<u8>>, end: End) {
         let mut inner = self.0.lock().unwrap();
-        (inner.head, inner.pieces, inner.ends) = (head, pieces, ends);
+        (inner.head, inner.pieces, inner.end) = (head, pieces, end);
     }
 
     /// The calls that came, heads and bodies.
@@ -80,12 +101,12 @@ impl Script {
                 stream.write_all(answer.as_bytes()).await.unwrap_or_default();
                 continue;
             }
-            let (head, pieces, ends) = {
+            let (head, pieces, end) = {
                 let mut inner = self.0.lock().unwrap();
                 let poison = inner.poison.as_ref().filter(|(text, _)| request.contains(text));
-                let poison = poison.map(|(_, answer)| (answer.clone(), Vec::new(), false));
+                let poison = poison.map(|(_, answer)| (answer.clone(), Vec::new(), End::Cut));
                 inner.requests.push(request);
-                poison.unwrap_or_else(|| (inner.head.clone(), inner.pieces.clone(), inner.ends))
+                poison.unwrap_or_else(|| (inner.head.clone(), inner.pieces.clone(), inner.end))
             };
             stream.set_nodelay(true).unwrap();
             let _ = stream.write_all(head.as_bytes()).await;
@@ -96,8 +117,14 @@ impl Script {
                 let _ = stream.write_all(&chunk).await;
                 tokio::task::yield_now().await;
             }
-            if !ends {
-                return;
+            match end {
+                End::Proper => {}
+                End::Cut => return,
+                // Until the other side gives up.
+                End::Silence => {
+                    let _ = stream.read(&mut [0]).await;
+                    return;
+                }
             }
             if head.contains("chunked") {
                 let _ = stream.write_all(b"0\r\n\r\n").await;
