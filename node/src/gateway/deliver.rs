@@ -20,6 +20,7 @@ use super::respond;
 use super::retry::RetryAdvice;
 use super::settle::Bill;
 use super::stream::{Body, Relay};
+use super::tally::Choices;
 use super::usage::{self, Reported};
 use crate::Context;
 
@@ -37,7 +38,9 @@ pub(super) async fn deliver(
 ) -> Result<Response<Body>, Refusal> {
     let status = answer.head.status;
     let mut response = if status == StatusCode::OK && answer.is_stream() {
-        let progress = Progress::new(endpoint.kind, body.hidden_usage(endpoint), body.choices == 1);
+        let choices = Choices { prompts: body.prompts, each: body.choices / body.prompts.max(1) };
+        let hidden = body.hidden_usage(endpoint);
+        let progress = Progress::new(endpoint.kind, hidden, choices, answer.body.learnt().clone());
         let standing = bill.standing();
         let (metrics, model) = (context.metrics.clone(), permit.model().id.name.clone());
         let relay = Relay::new(answer.body, answer.route, progress, endpoint.dialect(), bill, metrics, model);

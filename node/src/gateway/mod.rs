@@ -21,6 +21,8 @@ mod deliver;
 mod dialect;
 mod endpoint;
 mod estimate;
+mod held;
+mod learnt;
 mod outcome;
 mod pick;
 mod progress;
@@ -35,6 +37,7 @@ mod settle;
 mod sse;
 mod stateless;
 mod stream;
+mod tally;
 mod trace;
 mod upstream;
 mod usage;
@@ -155,6 +158,9 @@ impl Inner {
         known.span = self.settings.traces.call(endpoint, &permit, &head.headers, id);
         let record = Record::open(id, endpoint, known.span.clone());
         let mut bill = reserve(context, &self.counter, &permit, endpoint, &body, prompt, record).await?;
+        if endpoint.generates() {
+            bill.expects(body.choices, body.streams);
+        }
         let steering = Steering::of(&permit, endpoint);
         let shape = Shape::of(&permit, endpoint, &steering, &body, prompt);
         let bytes = body.rewrite(&permit.model().served_name, &steering, endpoint, bill.output_max());

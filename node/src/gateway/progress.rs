@@ -2,18 +2,22 @@
 //!
 //! HTTP 200 and `[DONE]` do not mean success: a stream may carry an `error` event, or end with `finish_reason: "abort"`.
 
-use std::sync::LazyLock;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
 
 use actors::epp::Outcome;
+use bytes::Bytes;
 use http::StatusCode;
 use memchr::memmem::{self, Finder};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::endpoint::Kind;
+use super::learnt::{Fingerprint, Learnt};
 use super::outcome;
-use super::sse::{Event, Verdict};
-use super::usage::{self, Reported, Usage};
+use super::sse::{Edit, Event, Verdict};
+use super::tally::{Choices, Tally};
+use super::usage::{self, Reported};
 use crate::anthropic;
 
 /// How far a stream has come.
@@ -38,23 +42,17 @@ pub(super) struct HiddenUsage {
     pub(super) running: bool,
 }
 
-/// The tally of one stream.
+/// How far one stream has come.
 pub(super) struct Progress {
     kind: Kind,
     hidden: HiddenUsage,
-    /// There is one choice: a chunk's usage is that of the whole answer so far.
-    is_single: bool,
+    /// Several choices end one after the other.
+    is_several: bool,
     stage: Stage,
     /// What its own error says of the replica.
     outcome: Outcome,
-    reported: Option<Usage>,
-    /// It reported something that cannot be true.
-    was_absurd: bool,
-    /// Reported by the first event of a Messages stream; the last one repeats it more exactly.
-    input: u64,
-    /// Since the last report, like the next.
-    pieces: u64,
-    text_bytes: u64,
+    tally: Tally,
+    learnt: Arc<Learnt>,
     failure: Option<Failure>,
 }
 
@@ -70,7 +68,7 @@ pub(super) struct Failure {
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 static COLON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\":\""));
-static ABORT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"abort\""));
+static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));
 
 /// An OpenAI chunk as far as it matters.
 #[derive(Deserialize)]
@@ -80,26 +78,27 @@ struct Chunk<'a> {
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
     choices: Option<Vec<Choice>>,
+    #[serde(borrow)]
+    system_fingerprint: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 struct Choice {
+    #[serde(default)]
+    index: u64,
     finish_reason: Option<String>,
 }
 
 impl Progress {
-    pub(super) fn new(kind: Kind, hidden: HiddenUsage, is_single: bool) -> Progress {
+    pub(super) fn new(kind: Kind, hidden: HiddenUsage, choices: Choices, learnt: Arc<Learnt>) -> Progress {
         Progress {
             kind,
             hidden,
-            is_single,
+            is_several: choices != Choices::ONE,
             stage: Stage::Open,
             outcome: Outcome::Failed,
-            reported: None,
-            was_absurd: false,
-            input: 0,
-            pieces: 0,
-            text_bytes: 0,
+            tally: Tally::new(choices, learnt.token_bytes()),
+            learnt,
             failure: None,
         }
     }
@@ -118,30 +117,21 @@ impl Progress {
         (self.stage, self.outcome) = (Stage::Failed, outcome::of_error_event(data));
     }
 
-    /// What the replica reported, if it did, and what was counted since.
-    pub(super) fn reported(&self) -> Option<Usage> {
-        let reported = self.reported?;
-        Some(Usage { output: reported.output.saturating_add(self.counted()), ..reported })
-    }
-
     /// What the caller is told in place of the error event that was left out.
     pub(super) fn take_failure(&mut self) -> Option<Failure> {
         self.failure.take()
     }
 
-    /// Whether it reported something that cannot be true.
-    pub(super) fn was_absurd(&self) -> bool {
-        self.was_absurd
+    /// What it says of tokens.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
-    /// Tokens produced so far, as far as can be told: reported ones, else at least one per piece of text and one per four bytes.
-    pub(super) fn produced(&self) -> u64 {
-        self.reported().map_or(self.counted(), |usage| usage.output)
-    }
-
-    /// Of what nobody has reported.
-    fn counted(&self) -> u64 {
-        self.pieces.max(self.text_bytes.div_ceil(4))
+    /// It is over: remembers what it taught of the replica.
+    pub(super) fn teach(&self) {
+        if let Some(usage) = self.tally.reported() {
+            self.learnt.had_text(self.tally.text_bytes(), usage.output);
+        }
     }
 
     /// Takes note of an event and says whether the caller gets it.
@@ -164,50 +154,68 @@ impl Progress {
             self.stage = Stage::Complete;
             return Verdict::Pass;
         }
-        let (pieces, bytes) = match self.kind {
+        let text = match self.kind {
             Kind::Completions => text(data, &["text"]),
             _ => text(data, &["content", "reasoning", "reasoning_content", "arguments"]),
         };
-        self.pieces += pieces;
-        self.text_bytes += bytes;
         // Quotes inside texts are escaped, so these are only found where they may matter.
-        let matters = [&*USAGE, &*ERROR, &*ABORT].iter().any(|finder| finder.find(data).is_some());
+        let matters = [&*USAGE, &*ERROR].iter().any(|finder| finder.find(data).is_some()) || finishes(data);
         if matters && let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) {
-            return self.note_parsed(data, &chunk);
+            return self.note_parsed(data, &chunk, text);
         }
+        self.tally.text(0, text, false);
         Verdict::Pass
     }
 
-    fn note_parsed(&mut self, data: &[u8], chunk: &Chunk<'_>) -> Verdict {
+    fn note_parsed(&mut self, data: &[u8], chunk: &Chunk<'_>, text: (u64, u64)) -> Verdict {
         if chunk.error.is_some() {
             self.fail(data);
             return Verdict::Pass;
         }
         let choices = chunk.choices.as_deref().unwrap_or_default();
-        if choices.iter().any(|choice| choice.finish_reason.as_deref() == Some("abort")) {
-            self.stage = Stage::Aborted;
-        }
         let reported = usage::read(chunk.usage);
-        if reported == Reported::Nothing {
-            return Verdict::Pass;
+        if let [choice] = choices {
+            self.tally.text(choice.index, text, reported.usage().is_some());
+            self.tally.reported_of(choice.index, reported);
+        } else {
+            self.tally.text(0, text, false);
         }
-        let is_last = chunk.choices.as_ref().is_some_and(Vec::is_empty);
-        if is_last || self.is_single {
-            self.believe(reported);
+        let is_last = chunk.choices.is_some() && choices.is_empty() && reported != Reported::Nothing;
+        if is_last {
+            self.tally.reported_of_all(reported);
+            if self.hidden.last {
+                return Verdict::Release(self.learn_fingerprint(chunk));
+            }
         }
-        match (is_last, chunk.usage) {
-            (true, _) if self.hidden.last => Verdict::Remove,
-            (false, Some(usage)) if self.hidden.running => cut(data, usage.get()),
-            _ => Verdict::Pass,
+        let cut = chunk.usage.filter(|_| self.hidden.running && !is_last).map(|usage| cut(data, usage.get()));
+        let mut reasons = choices.iter().filter_map(|choice| choice.finish_reason.as_deref()).peekable();
+        let finishes = reasons.peek().is_some();
+        if reasons.any(|reason| reason == "abort") {
+            self.stage = Stage::Aborted;
+        } else if finishes && self.hidden.last && chunk.system_fingerprint.is_none() {
+            return self.with_fingerprint(cut);
+        }
+        cut.map_or(Verdict::Pass, |cut| Verdict::Edit(Edit { cut: Some(cut), added: None }))
+    }
+
+    /// vLLM puts its fingerprint on the chunk with usage if there is one, else on the last chunk of each choice. The caller asked for no usage, so
+    /// the last chunk waits for the one with usage, which is next. While other choices go on it does not: what is known of the replica is used.
+    fn with_fingerprint(&self, cut: Option<Range<usize>>) -> Verdict {
+        match self.learnt.fingerprint().filter(|_| self.is_several) {
+            Some(fingerprint) => Verdict::Edit(Edit { cut, added: field(&fingerprint) }),
+            None => Verdict::Hold(cut),
         }
     }
 
-    fn believe(&mut self, reported: Reported) {
-        self.was_absurd |= reported == Reported::Absurd;
-        if let Some(usage) = reported.usage() {
-            self.reported = Some(usage);
-            (self.pieces, self.text_bytes) = (0, 0);
-        }
+    /// From the chunk with usage. Returns the field for those that wait for it.
+    fn learn_fingerprint(&self, chunk: &Chunk<'_>) -> Option<Bytes> {
+        let fingerprint = match chunk.system_fingerprint {
+            Some(value) => Fingerprint::Is(Bytes::copy_from_slice(value.get().as_bytes())),
+            None => Fingerprint::Absent,
+        };
+        let field = field(&fingerprint);
+        self.learnt.has_fingerprint(fingerprint);
+        field
     }
 
     fn note_message(&mut self, event: &Event<'_>) -> Verdict {
@@ -228,19 +236,16 @@ impl Progress {
             b"message_start" => {
                 let usage =
                     typed(&event.data).and_then(|start| start.message).map(|message| usage::read(message.usage));
-                self.input = usage.and_then(Reported::usage).map_or(0, |usage| usage.input);
+                if let Some(usage) = usage.and_then(Reported::usage) {
+                    self.tally.knows_prompt(usage.input);
+                }
             }
             b"message_delta" => {
                 let reported = typed(&event.data).map_or(Reported::Nothing, |delta| usage::read(delta.usage));
-                self.believe(reported);
-                if let Some(usage) = &mut self.reported {
-                    usage.input = usage.input.max(self.input);
-                }
+                self.tally.reported_of_all(reported);
             }
             b"content_block_delta" => {
-                let (pieces, bytes) = text(&event.data, &["text", "thinking", "partial_json"]);
-                self.pieces += pieces;
-                self.text_bytes += bytes;
+                self.tally.text(0, text(&event.data, &["text", "thinking", "partial_json"]), false);
             }
             b"message_stop" => self.stage = Stage::Complete,
             b"error" => return self.note_message_error(event),
@@ -293,7 +298,7 @@ impl Progress {
         match kind_of(event) {
             kind @ (b"response.completed" | b"response.incomplete" | b"response.failed") => {
                 let last = serde_json::from_slice::<Last<'_>>(&event.data).ok().and_then(|last| last.response);
-                self.believe(last.map_or(Reported::Nothing, |response| usage::read(response.usage)));
+                self.tally.reported_of_all(last.map_or(Reported::Nothing, |response| usage::read(response.usage)));
                 if kind == b"response.failed" {
                     // It is about the call: an illness of the replica is an event of its own.
                     (self.stage, self.outcome) = (Stage::Failed, Outcome::Answered);
@@ -303,9 +308,7 @@ impl Progress {
             }
             b"error" => self.fail(&event.data),
             kind if kind.ends_with(b".delta") => {
-                let (pieces, bytes) = text(&event.data, &["delta"]);
-                self.pieces += pieces;
-                self.text_bytes += bytes;
+                self.tally.text(0, text(&event.data, &["delta"]), false);
             }
             // Some servers close these streams with OpenAI's end mark and errors.
             _ if *event.data == b"[DONE]"[..] || event.data.starts_with(b"{\"error\"") => {
@@ -327,8 +330,8 @@ fn kind_of<'a>(event: &'a Event<'_>) -> &'a [u8] {
     &rest[..memchr::memchr(b'"', rest).unwrap_or(rest.len())]
 }
 
-/// The verdict on a chunk that goes on without its `usage`, of which `value` is the text within `data`.
-fn cut(data: &[u8], value: &str) -> Verdict {
+/// What is left out of a chunk so that it goes on without its `usage`, of which `value` is the text within `data`.
+fn cut(data: &[u8], value: &str) -> Range<usize> {
     let from = value.as_ptr() as usize - data.as_ptr() as usize;
     let (mut start, mut end) = (from, from + value.len());
     // Back over `"usage":`, which is there, to what is before it.
@@ -342,7 +345,23 @@ fn cut(data: &[u8], value: &str) -> Verdict {
     } else if let Some(after) = data[end..].trim_ascii_start().strip_prefix(b",") {
         end = data.len() - after.len();
     }
-    Verdict::Cut(start..end)
+    start..end
+}
+
+/// Whether a choice in a chunk says why it ended.
+fn finishes(data: &[u8]) -> bool {
+    FINISH.find_iter(data).any(|at| {
+        let value = data[at + b"\"finish_reason\"".len()..].trim_ascii_start().strip_prefix(b":");
+        value.is_some_and(|value| value.trim_ascii_start().starts_with(b"\""))
+    })
+}
+
+/// The field with a fingerprint, to be put at the end of an object.
+fn field(fingerprint: &Fingerprint) -> Option<Bytes> {
+    match fingerprint {
+        Fingerprint::Absent => None,
+        Fingerprint::Is(value) => Some(Bytes::from([b",\"system_fingerprint\":", &value[..]].concat())),
+    }
 }
 
 /// How many texts that are not empty are values of one of `keys` in `data`, and their length in bytes as written.
@@ -373,144 +392,4 @@ fn string_length(rest: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stream(kind: Kind, hides: bool) -> Progress {
-        Progress::new(kind, HiddenUsage { last: hides, running: hides }, true)
-    }
-
-    fn note(progress: &mut Progress, name: &str, data: &str) -> Verdict {
-        progress.note(&Event { name: name.as_bytes(), data: data.as_bytes().into() })
-    }
-
-    #[test]
-    fn a_chat_is_counted_then_reported_and_its_usage_chunk_is_hidden() {
-        let mut chat = stream(Kind::Chat, true);
-        note(
-            &mut chat,
-            "",
-            r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
-        );
-        assert_eq!(chat.produced(), 0, "the role is no token");
-        note(
-            &mut chat,
-            "",
-            r#"{"choices":[{"delta":{"content":"\"usage\": \"error\" \"abort\""},"finish_reason":null}]}"#,
-        );
-        assert_eq!((chat.stage(), chat.produced()), (Stage::Open, 8));
-        let last = r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
-        let Verdict::Cut(cut) = note(&mut chat, "", last) else { panic!("it has a choice, and usage") };
-        let left = [&last[..cut.start], &last[cut.end..]].concat();
-        assert_eq!(left, r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#);
-        assert_eq!(chat.produced(), 2);
-        let usage = r#"{"choices":[],"usage":{"prompt_tokens":16,"total_tokens":24,"completion_tokens":8}}"#;
-        assert_eq!(note(&mut chat, "", usage), Verdict::Remove);
-        assert_eq!(chat.reported(), Some(Usage { input: 16, output: 8, ..Usage::default() }));
-        assert_eq!(note(&mut chat, "", "[DONE]"), Verdict::Pass);
-        assert_eq!(chat.stage(), Stage::Complete);
-        let mut asked = stream(Kind::Chat, false);
-        assert_eq!(note(&mut asked, "", usage), Verdict::Pass);
-    }
-
-    #[test]
-    fn failures_are_seen_and_nothing_after_them_passes() {
-        let mut failed = stream(Kind::Chat, true);
-        assert_eq!(note(&mut failed, "", r#"{"error":{"message":"engine died","code":500}}"#), Verdict::Pass);
-        assert_eq!((failed.stage(), note(&mut failed, "", "[DONE]")), (Stage::Failed, Verdict::Remove));
-        let mut aborted = stream(Kind::Completions, true);
-        assert_eq!(note(&mut aborted, "", r#"{"choices":[{"text":"ab","finish_reason":"abort"}]}"#), Verdict::Pass);
-        assert_eq!((aborted.stage(), aborted.produced()), (Stage::Aborted, 1));
-        assert_eq!(note(&mut aborted, "", "[DONE]"), Verdict::Remove);
-        let mut message = stream(Kind::Messages, false);
-        note(&mut message, "error", r#"{"type":"error","error":{}}"#);
-        assert_eq!(message.stage(), Stage::Failed);
-    }
-
-    #[test]
-    fn errors_in_a_messages_stream_have_types_that_its_clients_know() {
-        let table = [
-            ("error", r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#, None),
-            ("error", r#"{"type":"error","error":{"type":"internal_error","message":"m"}}"#, Some(("api_error", "m"))),
-            (
-                "",
-                r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#,
-                Some(("overloaded_error", "m")),
-            ),
-            (
-                "",
-                r#"{"error":{"message":"m","type":"BadRequestError","code":400}}"#,
-                Some(("invalid_request_error", "m")),
-            ),
-            ("", r#"{"error":{"message":"m","code":529}}"#, Some(("overloaded_error", "m"))),
-            ("", r#"{"error":{"message":"m","code":"x"}}"#, Some(("api_error", "m"))),
-            ("error", "what", Some(("api_error", "the replica failed"))),
-        ];
-        for (name, data, expected) in table {
-            let mut message = stream(Kind::Messages, false);
-            let verdict = note(&mut message, name, data);
-            let failure = message.take_failure();
-            let said = failure.as_ref().map(|failure| (failure.kind, failure.message.as_str()));
-            assert_eq!((message.stage(), said), (Stage::Failed, expected), "{data}");
-            assert_eq!(verdict == Verdict::Pass, expected.is_none(), "{data}");
-        }
-    }
-
-    #[test]
-    fn messages_and_responses_report_in_their_own_events() {
-        let mut message = stream(Kind::Messages, false);
-        note(
-            &mut message,
-            "message_start",
-            r#"{"type":"message_start","message":{"usage":{"input_tokens":11,"output_tokens":0}}}"#,
-        );
-        note(
-            &mut message,
-            "",
-            r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"hello wor"},"index":0}"#,
-        );
-        assert_eq!(message.produced(), 3);
-        note(&mut message, "message_delta", r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":8}}"#);
-        note(&mut message, "message_stop", r#"{"type":"message_stop"}"#);
-        assert_eq!(
-            (message.stage(), message.reported()),
-            (Stage::Complete, Some(Usage { input: 11, output: 8, ..Usage::default() }))
-        );
-
-        let mut response = stream(Kind::Responses, false);
-        note(
-            &mut response,
-            "response.output_text.delta",
-            r#"{"delta":"abcdefgh","type":"response.output_text.delta"}"#,
-        );
-        assert_eq!(response.produced(), 2);
-        let done = r#"{"response":{"usage":{"input_tokens":11,"output_tokens":8,"total_tokens":19}},"type":"response.completed"}"#;
-        note(&mut response, "response.completed", done);
-        assert_eq!(
-            (response.stage(), response.reported()),
-            (Stage::Complete, Some(Usage { input: 11, output: 8, ..Usage::default() }))
-        );
-    }
-
-    #[test]
-    fn running_usage_is_believed_of_one_choice_and_cut_out_wherever_it_stands() {
-        let usage = r#"{"prompt_tokens":3,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":0}}"#;
-        let table = [
-            (format!(r#"{{"choices":[{{}}],"usage":{usage}}}"#), r#"{"choices":[{}]}"#),
-            (format!(r#"{{"choices":[{{}}],"usage":{usage},"x":1}}"#), r#"{"choices":[{}],"x":1}"#),
-            (format!(r#"{{ "usage" : {usage} , "choices":[{{}}]}}"#), r#"{  "choices":[{}]}"#),
-            (format!(r#"{{"choices":[{{}}] , "usage": {usage} }}"#), r#"{"choices":[{}]  }"#),
-        ];
-        for (data, expected) in table {
-            let mut one = stream(Kind::Chat, true);
-            let Verdict::Cut(cut) = note(&mut one, "", &data) else { panic!("{data}") };
-            assert_eq!([&data[..cut.start], &data[cut.end..]].concat(), expected);
-            assert_eq!(one.produced(), 2);
-            // A replica that says no more of it goes on to be counted.
-            note(&mut one, "", r#"{"choices":[{"delta":{"content":"12345678"}}]}"#);
-            assert_eq!((one.produced(), one.reported().map(|usage| usage.output)), (4, Some(4)));
-            let mut several = Progress::new(Kind::Chat, HiddenUsage::default(), false);
-            assert_eq!((note(&mut several, "", &data), several.reported()), (Verdict::Pass, None), "of one of several");
-        }
-    }
-}
+mod tests;

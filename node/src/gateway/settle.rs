@@ -5,7 +5,9 @@ use std::task::{Context, Poll};
 
 use actors::Reservation;
 use actors::quota::{Amount, Charge, LimitStanding, Limits, Source};
+use tokio::time::Instant;
 
+use super::learnt::Learnt;
 use super::record::Record;
 use super::usage::Usage;
 use crate::observability::{CallMetrics, Metrics};
@@ -22,6 +24,12 @@ pub(super) struct Bill {
     prompt_guess: u64,
     /// Of each choice: replicas are told to stop there, because a limit is hard.
     output_max: Option<u64>,
+    /// How many answers there are.
+    choices: u64,
+    /// They come at once, at their end.
+    is_at_once: bool,
+    /// Here while a replica works on the call.
+    flight: Option<Flight>,
 }
 
 impl Bill {
@@ -40,7 +48,8 @@ impl Bill {
         if let Some(reservation) = &reservation {
             call.reserved.inc_by(reservation.need().total());
         }
-        Bill { metrics, call, record, reservation, limits: None, prompt_guess, output_max }
+        let (limits, choices, is_at_once, flight) = (None, 1, false, None);
+        Bill { metrics, call, record, reservation, limits, prompt_guess, output_max, choices, is_at_once, flight }
     }
 
     /// The id of the call, as its caller knows it.
@@ -68,23 +77,34 @@ impl Bill {
         self.limits.as_mut().map_or(Poll::Ready(()), |limits| limits.poll_noted(cx))
     }
 
-    /// The call is on its way to a replica: from now on its prompt costs.
-    pub(super) fn sent(&mut self) {
+    /// The call has so many answers. Those that are not streamed come at once, and nobody sees before how far they are.
+    pub(super) fn expects(&mut self, choices: u64, is_streamed: bool) {
+        (self.choices, self.is_at_once) = (choices.max(1), !is_streamed);
+    }
+
+    /// The call is on its way to a replica, of which this is `learnt`: from now on its prompt costs.
+    pub(super) fn sent(&mut self, learnt: Arc<Learnt>) {
+        self.flight = Some(Flight { since: Instant::now(), first: None, learnt });
         self.observe(self.counted(0));
     }
 
     /// It never reached one.
     pub(super) fn not_sent(&mut self) {
+        self.flight = None;
         self.observe(Charge::default());
     }
 
-    /// So many output tokens were produced so far. `reported` replaces what is guessed of the prompt.
-    pub(super) fn produced(&mut self, output: u64, reported: Option<Usage>) {
-        if output > 0 {
+    /// So many output tokens were produced so far. What a replica says of the prompt replaces what is guessed of it.
+    pub(super) fn produced(&mut self, output: u64, prompt: Option<u64>, reported: Option<Usage>) {
+        if let Some(flight) = self.flight.as_mut().filter(|flight| output > 0 && flight.first.is_none()) {
+            flight.first = Some((Instant::now(), output));
             self.record.streamed();
         }
-        if let (Some(reservation), Some(usage)) = (&mut self.reservation, reported) {
-            self.call.released.inc_by(reservation.know_input(usage.input));
+        if let Some(tokens) = reported.map(|usage| usage.input).or(prompt) {
+            self.prompt_guess = tokens;
+            if let Some(reservation) = &mut self.reservation {
+                self.call.released.inc_by(reservation.know_input(tokens));
+            }
         }
         self.observe(reported.map_or(self.counted(output), Usage::charge));
     }
@@ -108,6 +128,9 @@ impl Bill {
 
     /// Settles with what the replica reported.
     pub(super) fn settle_reported(&mut self, usage: Usage) {
+        if let Some(flight) = self.flight.as_ref().filter(|_| self.is_at_once) {
+            flight.learnt.answered(usage.output / self.choices, flight.since.elapsed());
+        }
         self.settle(usage.charge(), Some(usage.output));
     }
 
@@ -123,6 +146,24 @@ impl Bill {
         self.settle(Charge { amount, source: Source::Estimated, is_absurd, ..Charge::default() }, None);
     }
 
+    /// The caller is gone and the call is not streamed, so it is charged for the time it took, at the pace of the replica: not more than
+    /// is reserved. vLLM works on such a call until then.
+    fn estimate_by_time(&mut self) {
+        let (Some(reservation), Some(flight), true) = (&self.reservation, &self.flight, self.is_at_once) else {
+            return;
+        };
+        let output = flight.learnt.tokens_after(flight.since.elapsed()).saturating_mul(self.choices);
+        let amount = Amount::of_call(self.prompt_guess, output.min(reservation.need().output));
+        self.observe(Charge { amount, source: Source::Estimated, ..Charge::default() });
+    }
+
+    /// Notes the pace of a stream that brought so many tokens.
+    fn learn_pace(&self, output: u64) {
+        if let Some(Flight { since, first: Some((first, tokens)), learnt }) = &self.flight {
+            learnt.streamed(*first - *since, output.saturating_sub(*tokens) / self.choices, first.elapsed());
+        }
+    }
+
     /// Settles with nothing: no replica did any work.
     pub(super) fn waive(&mut self) {
         if let Some(reservation) = self.reservation.take() {
@@ -132,6 +173,8 @@ impl Bill {
     }
 
     fn settle(&mut self, charge: Charge, output: Option<u64>) {
+        self.learn_pace(charge.amount.output);
+        self.flight = None;
         self.observe(charge);
         if let Some(reservation) = self.reservation.take() {
             self.book(&reservation);
@@ -153,11 +196,22 @@ impl Bill {
     }
 }
 
+/// A call on its way.
+struct Flight {
+    since: Instant,
+    /// When the first tokens of a stream were here, and how many.
+    first: Option<(Instant, u64)>,
+    /// Of the replica.
+    learnt: Arc<Learnt>,
+}
+
 impl Drop for Bill {
     /// The client hung up, or we failed: what was observed is charged (by the reservation's own drop).
     fn drop(&mut self) {
         self.call.in_flight.dec();
+        self.estimate_by_time();
         if let Some(reservation) = self.reservation.take() {
+            self.learn_pace(reservation.charge().amount.output);
             self.book(&reservation);
         }
     }

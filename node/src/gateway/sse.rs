@@ -12,6 +12,8 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
+use super::held::Held;
+
 /// An event larger than this is no event. The last event of a Responses stream repeats the whole answer.
 const EVENT_MAX: usize = 8 * 1024 * 1024;
 
@@ -29,8 +31,21 @@ pub(super) enum Verdict {
     Pass,
     /// Its bytes are left out.
     Remove,
-    /// Its bytes go on without these bytes of its data.
-    Cut(Range<usize>),
+    /// Its bytes go on without these bytes of its data, and with another field at the end of its object.
+    Edit(Edit),
+    /// It and what follows it waits for a field that is to be added to it, and goes on without these bytes of its data.
+    Hold(Option<Range<usize>>),
+    /// Its bytes are left out, and what waits goes on, with this field or as it is.
+    Release(Option<Bytes>),
+}
+
+/// What is changed in an event's data.
+#[derive(PartialEq, Eq, Debug, Default)]
+pub(super) struct Edit {
+    /// Bytes that are left out.
+    pub(super) cut: Option<Range<usize>>,
+    /// A field that is added at the end of the object, with its comma.
+    pub(super) added: Option<Bytes>,
 }
 
 /// An event was larger than [`EVENT_MAX`].
@@ -46,6 +61,8 @@ pub(super) struct Scanner {
     line: usize,
     /// The last event ended with a carriage return; a line feed that follows is part of its end and goes on if it did.
     after_return: Option<bool>,
+    /// Events that are not let go on yet.
+    waiting: Held,
 }
 
 impl Scanner {
@@ -64,7 +81,7 @@ impl Scanner {
         {
             let line_feed = piece.split_to(1);
             if goes_on {
-                out.push_back(line_feed);
+                self.pass(line_feed, out);
             }
         }
         if self.held.is_empty() {
@@ -87,20 +104,16 @@ impl Scanner {
             let next = start + end.at;
             let verdict = ask(&piece[start..next], judge);
             if end.with_return && next == piece.len() {
-                self.after_return = Some(verdict != Verdict::Remove);
+                self.after_return = Some(verdict.goes_on());
             }
-            let left_out = match verdict {
-                Verdict::Pass => None,
-                Verdict::Remove => Some(start..next),
-                Verdict::Cut(bytes) => Some(start + bytes.start..start + bytes.end),
-            };
-            if let Some(left_out) = left_out {
-                push(out, piece.slice(passed..left_out.start));
-                passed = left_out.end;
+            if verdict != Verdict::Pass {
+                self.pass(piece.slice(passed..start), out);
+                self.act(&verdict, &piece.slice(start..next), out);
+                passed = next;
             }
             (start, line) = (next, 0);
         }
-        push(out, piece.slice(passed..start));
+        self.pass(piece.slice(passed..start), out);
         self.held.extend_from_slice(&piece[start..]);
         self.line = line;
     }
@@ -115,38 +128,74 @@ impl Scanner {
     ) {
         let verdict = ask(event, judge);
         if end.with_return && is_last {
-            self.after_return = Some(verdict != Verdict::Remove);
+            self.after_return = Some(verdict.goes_on());
         }
-        verdict.send(event, out);
+        self.act(&verdict, event, out);
+    }
+
+    /// Does with an event what was decided.
+    fn act(&mut self, verdict: &Verdict, event: &Bytes, out: &mut VecDeque<Bytes>) {
+        match verdict {
+            Verdict::Pass => self.pass(event.clone(), out),
+            Verdict::Remove => {}
+            Verdict::Edit(Edit { cut, added }) => {
+                let cut = cut.clone().unwrap_or(0..0);
+                let end = if added.is_some() { object_end(event) } else { event.len() };
+                self.pass(event.slice(..cut.start), out);
+                self.pass(event.slice(cut.end..end), out);
+                self.pass(added.clone().unwrap_or_default(), out);
+                self.pass(event.slice(end..), out);
+            }
+            Verdict::Hold(cut) => {
+                let cut = cut.clone().unwrap_or(0..0);
+                let left = Bytes::from([&event[..cut.start], &event[cut.end..]].concat());
+                self.waiting.open(&left, object_end(&left));
+            }
+            Verdict::Release(field) => self.waiting.release(field.as_ref(), out),
+        }
+    }
+
+    /// Lets bytes go on, behind those that wait.
+    fn pass(&mut self, bytes: Bytes, out: &mut VecDeque<Bytes>) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.waiting.is_empty() {
+            out.push_back(bytes);
+            return;
+        }
+        self.waiting.follow(bytes);
+        if self.waiting.is_full() {
+            self.waiting.release(None, out);
+        }
+    }
+
+    /// Lets whole events go on that still wait, as they are.
+    pub(super) fn give_up(&mut self, out: &mut VecDeque<Bytes>) {
+        self.waiting.release(None, out);
     }
 
     /// The stream has ended. What is held counts as an event if its lines are complete enough to be one.
     pub(super) fn finish(&mut self, judge: &mut impl FnMut(&Event<'_>) -> Verdict, out: &mut VecDeque<Bytes>) {
         let rest = self.held.split().freeze();
         if !rest.is_empty() {
-            ask(&rest, judge).send(&rest, out);
+            let verdict = ask(&rest, judge);
+            self.act(&verdict, &rest, out);
         }
+        self.give_up(out);
     }
 }
 
 impl Verdict {
-    /// Sends on what is left of an event.
-    fn send(self, event: &Bytes, out: &mut VecDeque<Bytes>) {
-        match self {
-            Verdict::Pass => out.push_back(event.clone()),
-            Verdict::Remove => {}
-            Verdict::Cut(bytes) => {
-                push(out, event.slice(..bytes.start));
-                push(out, event.slice(bytes.end..));
-            }
-        }
+    /// Whether the end of the event is among what goes on, now or later.
+    fn goes_on(&self) -> bool {
+        !matches!(self, Verdict::Remove | Verdict::Release(_))
     }
 }
 
-fn push(out: &mut VecDeque<Bytes>, bytes: Bytes) {
-    if !bytes.is_empty() {
-        out.push_back(bytes);
-    }
+/// Where the object of an event ends: before its last brace.
+fn object_end(event: &[u8]) -> usize {
+    memchr::memrchr(b'}', event).unwrap_or(event.len())
 }
 
 /// Where an event ends.
@@ -181,15 +230,18 @@ fn event_end(bytes: &[u8], line: &mut usize) -> Option<End> {
 /// unasked.
 fn ask(bytes: &[u8], judge: &mut impl FnMut(&Event<'_>) -> Verdict) -> Verdict {
     let Some(event) = parse(bytes) else { return Verdict::Pass };
-    match (judge(&event), &event.data) {
-        (Verdict::Cut(part), Cow::Borrowed(data)) => {
-            let offset = data.as_ptr() as usize - bytes.as_ptr() as usize;
-            Verdict::Cut(offset + part.start..offset + part.end)
+    let mut verdict = judge(&event);
+    if let Verdict::Edit(Edit { cut, .. }) | Verdict::Hold(cut) = &mut verdict {
+        match &event.data {
+            Cow::Borrowed(data) => {
+                let offset = data.as_ptr() as usize - bytes.as_ptr() as usize;
+                *cut = cut.take().map(|part| offset + part.start..offset + part.end);
+            }
+            // Nobody writes a chunk in several lines, and nothing is lost if somebody does: the caller sees more than it asked for.
+            Cow::Owned(_) => return Verdict::Pass,
         }
-        // Nobody writes a chunk in several lines, and nothing is lost if somebody does: the caller sees more than it asked for.
-        (Verdict::Cut(_), Cow::Owned(_)) => Verdict::Pass,
-        (verdict, _) => verdict,
     }
+    verdict
 }
 
 fn parse(bytes: &[u8]) -> Option<Event<'_>> {

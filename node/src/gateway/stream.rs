@@ -120,14 +120,21 @@ impl Relay {
             route.hears();
         }
         let Relay { scanner, progress, ready, .. } = self;
-        if scanner.feed(piece, &mut |event| progress.note(event), ready).is_err() {
+        let is_fed = scanner.feed(piece, &mut |event| progress.note(event), ready);
+        if is_fed.is_err() {
             // The caller decides how much it asks for.
             self.broken("the replica sent an event that is too large", Outcome::Answered);
             return;
         }
+        if progress.stage() != Stage::Open {
+            scanner.give_up(ready);
+        }
         join(&mut self.ready);
         match self.progress.stage() {
-            Stage::Open => self.bill.produced(self.progress.produced(), self.progress.reported()),
+            Stage::Open => {
+                let tally = self.progress.tally();
+                self.bill.produced(tally.produced(), tally.prompt(), tally.reported());
+            }
             Stage::Complete => self.complete(),
             // The caller has the replica's own error, or one that says the same. What would follow it does not matter any more.
             Stage::Failed => {
@@ -154,6 +161,7 @@ impl Relay {
 
     fn ended(&mut self) {
         let mut last = VecDeque::new();
+        self.scanner.give_up(&mut self.ready);
         self.scanner.finish(&mut |event| self.progress.note(event), &mut last);
         match self.progress.stage() {
             Stage::Complete => {
@@ -170,6 +178,7 @@ impl Relay {
 
     fn broken(&mut self, what: &str, outcome: Outcome) {
         if self.progress.stage() != Stage::Complete {
+            self.scanner.give_up(&mut self.ready);
             self.say("api_error", what);
         }
         self.failed(what, outcome);
@@ -193,9 +202,11 @@ impl Relay {
     }
 
     fn settle(&mut self) {
-        match self.progress.reported() {
+        self.progress.teach();
+        let tally = self.progress.tally();
+        match tally.reported() {
             Some(usage) => self.bill.settle_reported(usage),
-            None => self.bill.settle_counted(self.progress.produced(), self.progress.was_absurd()),
+            None => self.bill.settle_counted(tally.produced(), tally.was_absurd()),
         }
     }
 }

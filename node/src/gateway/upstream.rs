@@ -22,6 +22,8 @@ use hyper_util::rt::TokioIo;
 use raft::doors::{BoxFuture, BoxStream, Doors, Net};
 use tokio::time::{Instant, Sleep};
 
+use super::learnt::Learnt;
+
 /// How replicas are talked to, with defaults fit for production.
 #[derive(Clone, Debug)]
 pub struct UpstreamSettings {
@@ -101,6 +103,7 @@ struct Host {
     port: u16,
     secure: bool,
     authority: HeaderValue,
+    learnt: Arc<Learnt>,
     /// The latest used last.
     idle: Mutex<Vec<Idle>>,
 }
@@ -175,6 +178,11 @@ impl Upstream {
         let host = Arc::new(Host::parse(base)?);
         hosts.insert(base.to_owned(), host.clone());
         Ok(host)
+    }
+
+    /// What is known of the replica at `base` from its answers.
+    pub(super) fn learnt(&self, base: &str) -> Arc<Learnt> {
+        self.host(base).map(|host| host.learnt.clone()).unwrap_or_default()
     }
 
     fn take_idle(&self, host: &Host) -> Option<Link> {
@@ -262,6 +270,7 @@ impl Host {
             secure,
             authority: HeaderValue::from_str(authority.as_str())
                 .map_err(|_| UpstreamError::Url("its host is invalid"))?,
+            learnt: Arc::default(),
             idle: Mutex::default(),
         })
     }
@@ -282,6 +291,11 @@ pub(super) struct AnswerBody {
 }
 
 impl AnswerBody {
+    /// What is known of the replica that answers.
+    pub(super) fn learnt(&self) -> &Arc<Learnt> {
+        &self.host.learnt
+    }
+
     /// The next piece; `None` after the last. After an error it must not be polled again.
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         if let Some(first) = self.first.take() {

@@ -15,9 +15,10 @@ use super::Violation;
 use crate::plan::WHOLE_RUN;
 use crate::world::{Ended, PRICE, Shared};
 
-/// What a call that broke off may be charged at most, beyond what its engine says: its reservation.
+/// What a call that broke off may be charged at most, beyond what its engine says: its reservation. So may one that is not streamed and
+/// whose caller left, because it is charged for the time until its node saw that.
 const BROKEN_OFF_MAX: u64 = 2_000;
-/// What a call whose caller left may be charged beyond what its engine says: its prompt is guessed until the engine has told.
+/// What a streamed call whose caller left may be charged beyond what its engine says: its prompt is guessed until the engine has told.
 const HUNG_UP_MAX: u64 = 150;
 
 /// What the ledger should have of a user.
@@ -186,8 +187,8 @@ fn expected(shared: &Shared) -> BTreeMap<String, Expected> {
         user.at_most += all
             + match ended {
                 Some(Ended::Answered { .. } | Ended::Refused(..500)) => 0,
-                Some(Ended::HungUp) => HUNG_UP_MAX,
-                Some(Ended::Refused(_) | Ended::Broken(_)) | None => BROKEN_OFF_MAX,
+                Some(Ended::HungUp) if call.is_streamed => HUNG_UP_MAX,
+                Some(Ended::HungUp | Ended::Refused(_) | Ended::Broken(_)) | None => BROKEN_OFF_MAX,
             };
     }
     users

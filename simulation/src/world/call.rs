@@ -12,6 +12,7 @@ pub(crate) struct Call {
     pub(crate) node: usize,
     /// There are no smaller ones.
     pub(crate) is_smallest: bool,
+    pub(crate) is_streamed: bool,
     pub(crate) began: Duration,
     pub(crate) ended: Option<(Duration, Ended)>,
 }

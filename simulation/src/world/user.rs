@@ -80,13 +80,15 @@ async fn call_on(shared: Rc<Shared>, net: Rc<SimNet>, user: usize, hand: u64, mu
         // They find out whether what is left of a limit can be used.
         let is_smallest =
             shared.plan.is_skewed && hand == 1 && (shared.phase.get() == Phase::Calm || chance.percent(20));
+        let text = if is_smallest { Text::smallest() } else { Text::draw(&mut chance, &id) };
+        let is_streamed = text.streams;
         let at = {
             let mut history = shared.calls.borrow_mut();
-            let call = Call { id: id.clone(), key, node, is_smallest, began: trace::now(), ended: None };
+            let began = trace::now();
+            let call = Call { id: id.clone(), key, node, is_smallest, is_streamed, began, ended: None };
             history.push(call);
             history.len() - 1
         };
-        let text = if is_smallest { Text::smallest() } else { Text::draw(&mut chance, &id) };
         let ended = call(&shared, &mut client, &mut chance, key, node, &id, text).await;
         trace::event(&name(user), &format!("{id} with key {key} on node {node}: {ended:?}"));
         // Some ask again at once when they were refused.

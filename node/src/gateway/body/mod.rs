@@ -54,6 +54,8 @@ pub(super) struct CallBody {
     pub(super) max_tokens: Option<u64>,
     /// How many answers are generated: prompts times `n` or `best_of`.
     pub(super) choices: u64,
+    /// The prompts alone.
+    pub(super) prompts: u64,
     /// Bytes of the prompt that a replica reads more than once, as often as it reads them again.
     pub(super) repeated: u64,
     sizes: Vec<Size>,
@@ -115,6 +117,7 @@ impl<'a> Scan<'a> {
             stream_options: stream_options.unwrap_or_default(),
             max_tokens: sizes::max_tokens(&sizes, endpoint),
             choices: sizes::choices(&fields, &sizes, endpoint),
+            prompts: sizes::prompts(&fields, endpoint),
             repeated: sizes::repeated(&fields, endpoint),
             sizes,
             inside: brace + 1,

@@ -42,13 +42,11 @@ impl StreamOptions {
         Ok(StreamOptions { all, include_usage, continuous_usage_stats })
     }
 
-    /// The JSON object with the usage on that a replica shall be asked for.
-    pub(super) fn with(&self, include_usage: bool, continuous_usage_stats: bool) -> String {
+    /// The JSON object, with usage on if a replica shall be asked for it.
+    pub(super) fn with_usage(&self, asks: bool) -> String {
         let mut all = self.all.clone();
-        for (name, is_on) in [(INCLUDE_USAGE, include_usage), (CONTINUOUS_USAGE_STATS, continuous_usage_stats)] {
-            if is_on {
-                all.insert(name.to_owned(), true.into());
-            }
+        if asks {
+            all.extend([INCLUDE_USAGE, CONTINUOUS_USAGE_STATS].map(|name| (name.to_owned(), true.into())));
         }
         Value::Object(all).to_string()
     }

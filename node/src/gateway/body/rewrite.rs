@@ -52,23 +52,17 @@ impl CallBody {
                 edits.push((field.value.clone(), self.streams.to_string()));
             }
         }
-        let (usage, running) = self.usage_to_ask_for(endpoint);
+        // Usage at its end and running usage, so that its tokens are known at every moment.
+        let asks = self.streams && endpoint.must_ask_for_usage();
         match self.fields.get("stream_options") {
-            Some(field) if usage || running || self.bytes[field.value.clone()] != *b"null" => {
-                edits.push((field.value.clone(), self.stream_options.with(usage, running)));
+            Some(field) if asks || self.bytes[field.value.clone()] != *b"null" => {
+                edits.push((field.value.clone(), self.stream_options.with_usage(asks)));
             }
-            None if usage || running => {
-                added.push(format!("\"stream_options\":{}", self.stream_options.with(usage, running)));
+            None if asks => {
+                added.push(format!("\"stream_options\":{}", self.stream_options.with_usage(asks)));
             }
             _ => {}
         }
-    }
-
-    /// What a stream has to be asked for, so that its tokens are known at every moment: usage at its end, and running usage. vLLM's running
-    /// usage is of one choice only, so that is asked for where there is one.
-    fn usage_to_ask_for(&self, endpoint: &Endpoint) -> (bool, bool) {
-        let asks = self.streams && endpoint.must_ask_for_usage();
-        (asks, asks && self.choices == 1)
     }
 
     fn write_sizes(

@@ -60,7 +60,7 @@ pub(super) fn choices(fields: &Fields, sizes: &[Size], endpoint: &Endpoint) -> u
 }
 
 /// How many prompts are answered separately.
-fn prompts(fields: &Fields, endpoint: &Endpoint) -> u64 {
+pub(super) fn prompts(fields: &Fields, endpoint: &Endpoint) -> u64 {
     let count = |name: &str| fields.get(name).map_or(0, |field| field.items.max(1));
     match endpoint.kind {
         Kind::Completions => {

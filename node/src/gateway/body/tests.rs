@@ -40,10 +40,9 @@ fn bodies_are_spliced_and_nothing_else_changes() {
             r#"{"stream":true,"stream_options":{"include_usage":true},"model":"served"}"#,
             r#"{"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true},"model":"served"}"#,
         ),
-        // Running usage is of one choice.
         (
             r#"{"stream":true,"n":2}"#,
-            r#"{"model":"served","stream_options":{"include_usage":true},"stream":true,"n":2}"#,
+            r#"{"model":"served","stream_options":{"include_usage":true,"continuous_usage_stats":true},"stream":true,"n":2}"#,
         ),
         (
             r#"{"stream":false,"stream_options":{},"model":"served"}"#,

@@ -1,0 +1,144 @@
+//! What this node has learnt of one replica from the answers of its calls. Nothing depends on it: where it is not known, an answer waits
+//! for a moment or an estimate is coarser.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// Bytes of text in a token, as long as nothing has been learnt: few models have more in the mean.
+const TOKEN_BYTES: f64 = 6.0;
+/// Tokens a second of one answer, as long as nothing has been learnt.
+const RATE: f64 = 100.0;
+/// How far one answer moves what is learnt from all.
+const STEP: f64 = 0.2;
+/// The same for an answer that came more slowly than usual: its caller may have read it slowly.
+const STEP_DOWN: f64 = 0.02;
+/// A shorter answer teaches nothing.
+const TOKENS_MIN: u64 = 16;
+
+/// See the module. Shared by the calls of one replica.
+#[derive(Default)]
+pub(super) struct Learnt(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    fingerprint: Option<Fingerprint>,
+    token_bytes: Option<f64>,
+    pace: Option<Pace>,
+}
+
+/// What a replica's streams say of its `system_fingerprint`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Fingerprint {
+    /// They have none.
+    Absent,
+    /// As JSON text.
+    Is(Bytes),
+}
+
+/// How fast a replica answers one call.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Pace {
+    /// From sending a call to its first token.
+    first: Duration,
+    /// Tokens a second from there.
+    rate: f64,
+}
+
+impl Learnt {
+    /// As of the last stream that told, if one did.
+    pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
+        self.inner().fingerprint.clone()
+    }
+
+    /// A stream has told it.
+    pub(super) fn has_fingerprint(&self, fingerprint: Fingerprint) {
+        self.inner().fingerprint = Some(fingerprint);
+    }
+
+    /// How many bytes of text a token has in the mean, as streams write them.
+    pub(super) fn token_bytes(&self) -> f64 {
+        self.inner().token_bytes.unwrap_or(TOKEN_BYTES)
+    }
+
+    /// An answer of `tokens` had so many bytes of text.
+    pub(super) fn had_text(&self, bytes: u64, tokens: u64) {
+        if tokens >= TOKENS_MIN && bytes > 0 {
+            let seen = bytes as f64 / tokens as f64;
+            let mut inner = self.inner();
+            inner.token_bytes = Some(inner.token_bytes.map_or(seen, |known| known + (seen - known) * STEP));
+        }
+    }
+
+    /// A stream began `first` after its call was sent, and brought so many more tokens within `rest`.
+    pub(super) fn streamed(&self, first: Duration, tokens: u64, rest: Duration) {
+        if tokens >= TOKENS_MIN && !rest.is_zero() {
+            self.moves(first, tokens as f64 / rest.as_secs_f64());
+        }
+    }
+
+    /// A call that is not streamed was answered with so many tokens after `elapsed`, in each of its choices.
+    pub(super) fn answered(&self, tokens: u64, elapsed: Duration) {
+        let first = self.inner().pace.map_or(Duration::ZERO, |pace| pace.first.min(elapsed / 2));
+        if tokens >= TOKENS_MIN && elapsed > first {
+            self.moves(first, tokens as f64 / (elapsed - first).as_secs_f64());
+        }
+    }
+
+    fn moves(&self, first: Duration, rate: f64) {
+        let mut inner = self.inner();
+        let pace = inner.pace.get_or_insert(Pace { first, rate });
+        let step = if rate < pace.rate { STEP_DOWN } else { STEP };
+        pace.rate += (rate - pace.rate) * step;
+        pace.first = pace.first.mul_f64(1.0 - STEP) + first.mul_f64(STEP);
+    }
+
+    /// How many tokens one answer has, probably, so long after its call was sent.
+    pub(super) fn tokens_after(&self, elapsed: Duration) -> u64 {
+        let pace = self.inner().pace.unwrap_or(Pace { first: Duration::ZERO, rate: RATE });
+        (elapsed.saturating_sub(pace.first).as_secs_f64() * pace.rate) as u64
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_pace_of_a_replica_is_learnt_from_its_answers_and_hardly_from_slow_readers() {
+        let learnt = Learnt::default();
+        assert_eq!(learnt.tokens_after(2 * SECOND), 200);
+        learnt.streamed(SECOND, 400, 2 * SECOND);
+        assert_eq!([1, 2, 3].map(|seconds| learnt.tokens_after(seconds * SECOND)), [0, 200, 400]);
+        for _ in 0..5 {
+            learnt.streamed(SECOND, 20, 20 * SECOND);
+        }
+        assert!(learnt.tokens_after(2 * SECOND) > 175);
+        for _ in 0..20 {
+            learnt.answered(1000, 3 * SECOND);
+        }
+        assert!((490..=500).contains(&learnt.tokens_after(2 * SECOND)), "{}", learnt.tokens_after(2 * SECOND));
+        // An answer of a few tokens says nothing.
+        learnt.streamed(SECOND, 2, Duration::from_nanos(1));
+        assert!(learnt.tokens_after(2 * SECOND) <= 500);
+    }
+
+    #[test]
+    fn the_size_of_tokens_is_learnt_from_answers_that_are_long_enough() {
+        let learnt = Learnt::default();
+        assert_eq!(learnt.token_bytes(), TOKEN_BYTES);
+        learnt.had_text(60, 3);
+        assert_eq!(learnt.token_bytes(), TOKEN_BYTES);
+        learnt.had_text(400, 100);
+        assert_eq!(learnt.token_bytes(), 4.0);
+        learnt.had_text(900, 100);
+        assert_eq!(learnt.token_bytes(), 5.0);
+    }
+}
