@@ -7,6 +7,7 @@
 //! replica gets calls is in `state`; `outliers` judges its answers relative to its peers and across callers; `retries` is a budget.
 
 mod actor;
+mod generated;
 mod half_open;
 mod outliers;
 mod policy;
@@ -23,6 +24,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::routing::Name;
 
+pub use generated::{EngineOutput, Generated};
 pub use pools::Pools;
 pub use prefix::PrefixHashes;
 pub use ranking::Ranking;

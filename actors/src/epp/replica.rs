@@ -129,6 +129,11 @@ impl Replica {
         self.report.store(Some(Arc::new(Report { metrics, at, started, started_tokens })));
     }
 
+    /// What it reported last, and when it was asked.
+    pub(super) fn last_metrics(&self) -> Option<(Metrics, Instant)> {
+        self.report.load().as_ref().map(|report| (report.metrics, report.at))
+    }
+
     /// What this node's calls there show of its engine.
     pub(crate) fn seen(&self) -> Seen {
         Seen {

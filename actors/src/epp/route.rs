@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::Instant;
 
+use super::generated::EngineOutput;
 use super::pool::Pool;
 use super::replica::Replica;
 use super::{CallShape, CallerId, Outcome, ReplicaId};
@@ -36,6 +37,11 @@ impl Route {
     /// Its base URL: `http://host:port`.
     pub fn base(&self) -> &str {
         &self.replica.url
+    }
+
+    /// Follows what the engine generates from now on.
+    pub fn engine_output(&self) -> EngineOutput {
+        EngineOutput::from_now(&self.replica)
     }
 
     /// A piece of a streamed answer is here: the engine works. A trial has passed; the stream may go on for minutes.

@@ -13,6 +13,8 @@ pub(crate) struct Metrics {
     pub(crate) capacity_tokens: Option<u64>,
     /// The sum of all that the engines count when they work, if they do: it stands still while they do.
     pub(crate) work: Option<f64>,
+    /// Tokens that the engines have ever generated, if told.
+    pub(crate) generated: Option<f64>,
 }
 
 /// Reads an exposition; `None` if none of the series is in it.
@@ -31,7 +33,12 @@ pub(crate) fn parse(text: &[u8]) -> Option<Metrics> {
                 let Some(tokens) = capacity(labels) else { continue };
                 metrics.capacity_tokens = Some(metrics.capacity_tokens.unwrap_or(0).saturating_add(tokens));
             }
-            name if counts_work(name, labels) => *metrics.work.get_or_insert(0.0) += value,
+            name if counts_work(name, labels) => {
+                *metrics.work.get_or_insert(0.0) += value;
+                if name == GENERATED {
+                    *metrics.generated.get_or_insert(0.0) += value;
+                }
+            }
             _ => continue,
         }
         is_known = true;
@@ -40,11 +47,13 @@ pub(crate) fn parse(text: &[u8]) -> Option<Metrics> {
     is_known.then_some(metrics)
 }
 
+const GENERATED: &str = "vllm:generation_tokens_total";
+
 /// Whether a series counts tokens, steps or requests of an engine. An aborted request may be counted by the server in front of it.
 fn counts_work(name: &str, labels: &str) -> bool {
     match name {
         "vllm:prompt_tokens_total"
-        | "vllm:generation_tokens_total"
+        | GENERATED
         | "vllm:num_preemptions_total"
         | "vllm:iteration_tokens_total_count"
         | "vllm:iteration_tokens_total_sum" => true,

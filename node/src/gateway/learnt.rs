@@ -4,6 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use actors::epp::Generated;
 use bytes::Bytes;
 
 /// Bytes of text in a token, as long as nothing has been learnt: few models have more in the mean.
@@ -44,6 +45,18 @@ pub(super) struct Pace {
     first: Duration,
     /// Tokens a second from there.
     rate: f64,
+}
+
+impl Pace {
+    /// Of a replica that has answered nothing yet: what its engine generated for each of its calls while one was in flight.
+    fn of(elapsed: Duration, generated: Option<Generated>) -> Pace {
+        let measured = generated.and_then(|generated| {
+            let seconds = elapsed.checked_sub(generated.age)?.as_secs_f64();
+            let each = generated.tokens as f64 / generated.running.max(1.0);
+            (seconds > 0.0 && each >= TOKENS_MIN as f64).then_some(each / seconds)
+        });
+        Pace { first: Duration::ZERO, rate: measured.unwrap_or(RATE) }
+    }
 }
 
 impl Learnt {
@@ -94,10 +107,18 @@ impl Learnt {
         pace.first = pace.first.mul_f64(1.0 - STEP) + first.mul_f64(STEP);
     }
 
-    /// How many tokens one answer has, probably, so long after its call was sent.
-    pub(super) fn tokens_after(&self, elapsed: Duration) -> u64 {
-        let pace = self.inner().pace.unwrap_or(Pace { first: Duration::ZERO, rate: RATE });
-        (elapsed.saturating_sub(pace.first).as_secs_f64() * pace.rate) as u64
+    /// How many tokens the answers of a call have together, probably, so long after it was sent. The engine says what it has `generated`
+    /// meanwhile, for all of its calls: the answers have no more.
+    pub(super) fn tokens_after(&self, elapsed: Duration, choices: u64, generated: Option<Generated>) -> u64 {
+        let pace = self.inner().pace.unwrap_or_else(|| Pace::of(elapsed, generated));
+        let tokens = |time: Duration| time.as_secs_f64() * pace.rate * choices as f64;
+        let probable = tokens(elapsed.saturating_sub(pace.first)) as u64;
+        match generated {
+            Some(Generated { tokens: told, age, .. }) => {
+                probable.min(told.saturating_add(tokens(age.min(elapsed)) as u64))
+            }
+            None => probable,
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -114,20 +135,38 @@ mod tests {
     #[test]
     fn the_pace_of_a_replica_is_learnt_from_its_answers_and_hardly_from_slow_readers() {
         let learnt = Learnt::default();
-        assert_eq!(learnt.tokens_after(2 * SECOND), 200);
+        let after = |seconds: u32| learnt.tokens_after(seconds * SECOND, 1, None);
+        assert_eq!(after(2), 200);
         learnt.streamed(SECOND, 400, 2 * SECOND);
-        assert_eq!([1, 2, 3].map(|seconds| learnt.tokens_after(seconds * SECOND)), [0, 200, 400]);
+        assert_eq!([1, 2, 3].map(after), [0, 200, 400]);
         for _ in 0..5 {
             learnt.streamed(SECOND, 20, 20 * SECOND);
         }
-        assert!(learnt.tokens_after(2 * SECOND) > 175);
+        assert!(after(2) > 175);
         for _ in 0..20 {
             learnt.answered(1000, 3 * SECOND);
         }
-        assert!((490..=500).contains(&learnt.tokens_after(2 * SECOND)), "{}", learnt.tokens_after(2 * SECOND));
+        assert!((490..=500).contains(&after(2)), "{}", after(2));
         // An answer of a few tokens says nothing.
         learnt.streamed(SECOND, 2, Duration::from_nanos(1));
-        assert!(learnt.tokens_after(2 * SECOND) <= 500);
+        assert!(after(2) <= 500);
+    }
+
+    #[test]
+    fn an_answer_has_no_more_tokens_than_its_engine_has_generated() {
+        let engine = |tokens, running, millis| Some(Generated { tokens, running, age: Duration::from_millis(millis) });
+        let learnt = Learnt::default();
+        let after = |choices, generated| learnt.tokens_after(4 * SECOND, choices, generated);
+        // Nothing is known: the engine's own rate, of each of its calls, and what it may have done since it was asked.
+        assert_eq!(after(1, engine(600, 1.0, 1_000)), 800);
+        assert_eq!(after(1, engine(600, 4.0, 1_000)), 200);
+        assert_eq!(after(2, engine(600, 2.0, 1_000)), 800);
+        assert_eq!(after(1, engine(0, 0.0, 500)), 50, "it hangs");
+        assert_eq!(after(1, None), 400);
+        learnt.streamed(SECOND, 400, 2 * SECOND);
+        assert_eq!(after(1, engine(10_000, 40.0, 500)), 600);
+        assert_eq!(after(1, engine(100, 40.0, 500)), 200);
+        assert_eq!(after(1, engine(0, 1.0, 500)), 100, "it hangs");
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub(super) async fn proxy(
     let mut ranking = rank(context, permit, shape).inspect_err(|_| bill.waive())?;
     let mut route = ranking.next_route().inspect_err(|_| bill.waive())?;
     loop {
-        bill.sent(upstream.learnt(route.base()));
+        bill.sent(upstream.learnt(route.base()), route.engine_output());
         let failed = match attempt(context, upstream, &route, request.clone()).await {
             Ok((head, body)) => return Ok(Answer { head, body, route }),
             Err(failed) => failed,

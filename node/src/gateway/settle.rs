@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actors::Reservation;
+use actors::epp::EngineOutput;
 use actors::quota::{Amount, Charge, LimitStanding, Limits, Source};
 use tokio::time::Instant;
 
@@ -83,8 +84,8 @@ impl Bill {
     }
 
     /// The call is on its way to a replica, of which this is `learnt`: from now on its prompt costs.
-    pub(super) fn sent(&mut self, learnt: Arc<Learnt>) {
-        self.flight = Some(Flight { since: Instant::now(), first: None, learnt });
+    pub(super) fn sent(&mut self, learnt: Arc<Learnt>, engine: EngineOutput) {
+        self.flight = Some(Flight { since: Instant::now(), first: None, learnt, engine });
         self.observe(self.counted(0));
     }
 
@@ -152,14 +153,14 @@ impl Bill {
         let (Some(reservation), Some(flight), true) = (&self.reservation, &self.flight, self.is_at_once) else {
             return;
         };
-        let output = flight.learnt.tokens_after(flight.since.elapsed()).saturating_mul(self.choices);
+        let output = flight.learnt.tokens_after(flight.since.elapsed(), self.choices, flight.engine.generated());
         let amount = Amount::of_call(self.prompt_guess, output.min(reservation.need().output));
         self.observe(Charge { amount, source: Source::Estimated, ..Charge::default() });
     }
 
     /// Notes the pace of a stream that brought so many tokens.
     fn learn_pace(&self, output: u64) {
-        if let Some(Flight { since, first: Some((first, tokens)), learnt }) = &self.flight {
+        if let Some(Flight { since, first: Some((first, tokens)), learnt, .. }) = &self.flight {
             learnt.streamed(*first - *since, output.saturating_sub(*tokens) / self.choices, first.elapsed());
         }
     }
@@ -203,6 +204,7 @@ struct Flight {
     first: Option<(Instant, u64)>,
     /// Of the replica.
     learnt: Arc<Learnt>,
+    engine: EngineOutput,
 }
 
 impl Drop for Bill {

@@ -1,7 +1,7 @@
 use super::*;
 
 fn metrics(waiting: f64, running: f64, kv_usage: f64, capacity_tokens: Option<u64>) -> Option<Metrics> {
-    Some(Metrics { waiting, running, kv_usage, capacity_tokens, work: None })
+    Some(Metrics { waiting, running, kv_usage, capacity_tokens, work: None, generated: None })
 }
 
 #[test]
@@ -72,5 +72,6 @@ vllm:request_success_total{engine="0",finished_reason="stop"} 0.25
 vllm:request_success_total{engine="0",finished_reason="abort"} 100000.0
 http_requests_total{handler="/health"} 500.0
 "#;
-    assert_eq!(parse(text).unwrap().work, Some(1023.75));
+    let Metrics { work, generated, .. } = parse(text).unwrap();
+    assert_eq!((work, generated), (Some(1023.75), Some(23.0)));
 }
