@@ -120,7 +120,22 @@ impl Plan {
             plan.faults.sort_by_key(|planned| planned.at);
         }
         plan.shuns_restarted = chance.percent(20);
+        plan.draw_for_picker();
         plan
+    }
+
+    /// In a few runs nothing breaks but an engine that hangs, for so long that the endpoint picker has to notice. They are drawn apart,
+    /// so that all other plans stay what they are.
+    fn draw_for_picker(&mut self) {
+        let mut chance = Chance::of(self.seed, "picker plan");
+        if !chance.percent(3) {
+            return;
+        }
+        let (at, lasts) = (Duration::from_millis(300), Duration::from_millis(chance.between(44_000, 48_000)));
+        let fault = Fault::EngineHang(chance.between(1, self.engines as u64) as usize);
+        self.faults = vec![Planned { at, lasts, fault }];
+        self.chaos = at + lasts;
+        self.breaks_early = false;
     }
 
     /// The plan of `seed` aimed at the ledger: five nodes, demand that is not even, windows of a second, limits from one call's worth to

@@ -11,6 +11,7 @@
 //! | LOG | an applied entry is the same on every node, for ever |
 //! | QUOTA | no meter admits beyond its limit in any window, hard ones owe nothing, and windows do not overlap |
 //! | USABLE | where nothing breaks, all of a limit can be used, from any node |
+//! | FAIR | an engine that hangs gets no new calls once that can be known |
 //! | USAGE | what engines produced is in the ledger, and no more; usage adds up to what was charged |
 //! | BOOK | a node's book never has more than the ledger granted to that node |
 //! | ENDS | every reservation ends exactly once |
@@ -26,6 +27,7 @@
 mod book;
 mod clock;
 mod ends;
+mod fair;
 mod growth;
 mod leader;
 mod linear;
@@ -105,6 +107,7 @@ impl Properties {
     pub(crate) fn at_end(&self, shared: &Shared) {
         let checks = [
             live::served(shared),
+            fair::check(shared),
             revoked::check(shared),
             linear::check(shared, self.live.state()),
             usage::check(shared, self.live.state()),

@@ -18,6 +18,7 @@ mod engine_cut_off;
 mod engine_dies;
 mod engine_hangs;
 mod engine_refuses;
+mod engine_stops;
 mod flap;
 mod hold;
 mod isolate;
@@ -45,7 +46,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const SCENARIOS: [&Scenario; 28] = [
+pub(crate) const SCENARIOS: [&Scenario; 29] = [
     &isolate::SCENARIO,
     &one_way::SCENARIO,
     &ring::SCENARIO,
@@ -74,6 +75,7 @@ pub(crate) const SCENARIOS: [&Scenario; 28] = [
     &engine_refuses::SCENARIO,
     &engine_hangs::SCENARIO,
     &engine_cut_off::SCENARIO,
+    &engine_stops::SCENARIO,
 ];
 
 /// The scenario of that name.
