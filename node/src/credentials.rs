@@ -8,6 +8,8 @@ use actors::{Auth, Caller, NotFound, Unauthenticated};
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
+use crate::accept::{Peer, TooManyAttempts};
+
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What follows `Bearer ` in the Authorization header. `None` if there is no such header, several of them, or another scheme:
@@ -53,7 +55,24 @@ impl<'a> Shown<'a> {
         other.map_err(|other| if self.telling() == self.second { other } else { refused })
     }
 
-    /// The same for administration: a credential that this node does not know is looked for again when it has heard what the leader knows.
+    /// As [`Shown::authenticate`], and the peer that sent it is told: it has shown a good one, or one more that is not. Errors: too many that are not came
+    /// from its address. None at all is no guess.
+    pub(crate) fn judge(
+        &self,
+        auth: &Auth,
+        peer: &Peer,
+        headers: &HeaderMap,
+    ) -> Result<Result<Caller, Unauthenticated>, TooManyAttempts> {
+        let judged = self.authenticate(auth);
+        match &judged {
+            Ok(_) => peer.authenticated(),
+            Err(Unauthenticated::Missing) => {}
+            Err(_) => peer.failed(headers)?,
+        }
+        Ok(judged)
+    }
+
+    /// As [`Shown::authenticate`] for administration: a credential that this node does not know is looked for again when it has heard what the leader knows.
     pub(crate) async fn find(&self, auth: &Auth) -> Result<Caller, NotFound> {
         if let Ok(caller) = self.authenticate(auth) {
             return Ok(caller);

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
-use crate::accept::{self, Limits, Port};
+use crate::accept::{Limits, Port};
 use crate::config::{Config, Files};
 use crate::observability::Metrics;
 use crate::tls::{self, TlsError};
@@ -124,7 +124,7 @@ impl Node {
         let gateway =
             gateway.serve(|port| gateway::serve(context.clone(), settings, port, public, until(drained.clone())));
         let router = admin::router(context.clone(), drained.clone());
-        let admin = admin.serve(|port| accept::serve(port, router, until(drained)));
+        let admin = admin.serve(|port| admin::serve(context.clone(), router, port, until(drained)));
         let bootstrap = tokio::spawn(bootstrap::propose(context.cluster.clone(), token));
         info!(node = %context.cluster.node(), gateway = %gateway.address, admin = %admin.address, "serving");
         Ok(Node { context, gateway, admin, bootstrap, traces, drain })

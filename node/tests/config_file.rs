@@ -71,6 +71,16 @@ fn values_carry_their_units_and_variables_win() {
 }
 
 #[test]
+fn a_smaller_port_has_smaller_limits_and_proxies_are_a_list_or_a_variable() {
+    let text = "[gateway]\nconnections_max = 100\ntrusted_proxies = [\"10.0.0.0/8\"]";
+    let limits = parse(text, &[]).unwrap().gateway.limits;
+    assert_eq!((limits.connections_per_address_max, limits.connections_unauthenticated_max), (100, 100));
+    assert!(limits.trusted_proxies[0].contains([10, 1, 2, 3].into()));
+    let limits = parse("", &[("TOLLGATE_ADMIN_TRUSTED_PROXIES", "192.0.2.1, 2001:db8::/32")]).unwrap().admin.limits;
+    assert_eq!(limits.trusted_proxies.len(), 2);
+}
+
+#[test]
 fn members_are_a_table_or_a_variable() {
     let tls = "[peers]\nca = \"ca.crt\"\ncertificate = \"/tls/peer.crt\"\nkey = \"peer.key\"\n";
     let from_file = parse(&format!("{tls}[cluster.members]\n1 = \"a:1\"\n2 = \"b:2\""), &[]).unwrap();
@@ -116,6 +126,19 @@ fn mistakes_are_told_with_what_would_be_right() {
             "[gateway]\nheader_max = \"1KiB\"",
             &["gateway.header_max: is less than 8KiB: heads of ordinary clients would not fit"],
         ),
+        (
+            "[gateway]\ntrusted_proxies = [\"10.0.0.0/40\"]",
+            &[
+                "gateway.trusted_proxies: \"10.0.0.0/40\" is not a network: write an address or a prefix, such as \"10.0.0.7\" or \"10.0.0.0/8\"",
+            ],
+        ),
+        (
+            "[admin]\ntrusted_proxies = \"10.0.0.0/8\"",
+            &[
+                "admin.trusted_proxies: is \"10.0.0.0/8\": write a list of text, such as [\"10.0.0.0/8\", \"2001:db8::/32\"]",
+            ],
+        ),
+        ("[gateway]\nframes_burst = 1", &["gateway.frames_burst: 1 is not a whole number from 100 to 1000000"]),
         ("[gateway]\nlisten = \"8080\"", &[&format!("gateway.listen: \"8080\" {ADDRESS}")]),
         ("[gateway]\nlisten = \"host:http\"", &[&format!("gateway.listen: \"host:http\" {ADDRESS}")]),
         ("[gateway]\nlisten = \"::1:80\"", &[&format!("gateway.listen: \"::1:80\" {ADDRESS}")]),

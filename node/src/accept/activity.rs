@@ -1,26 +1,44 @@
-//! What a connection is doing and since when: written by its socket and its requests, read by its watchdog.
+//! What a connection is doing and since when: written by its socket and its requests, read by its watchdog and by what makes room.
 
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::Limits;
+use super::cut::Cut;
+use super::limits::Limits;
 
 /// One connection's doings. Times are whole milliseconds since it began, plus one, so that 0 means "not now".
-/// The fields are hints for a watchdog that looks again: they need no order among each other.
+/// The times are hints for a watchdog that looks again: they need no order among each other.
 pub(super) struct Activity {
     began: Instant,
-    requests: AtomicU32,
+    /// [`CLOSED`], [`AUTHENTICATED`], and the number of requests in progress. In one word, so that a connection is never closed for
+    /// want of room while it begins a request.
+    state: AtomicU32,
+    /// Requests in progress whose bodies are still coming.
+    receiving: AtomicU32,
     head_since: AtomicU64,
-    idle_since: AtomicU64,
+    quiet_since: AtomicU64,
     write_blocked_since: AtomicU64,
     /// HTTP/2: bytes between requests need not be the start of a head.
     multiplexed: AtomicBool,
+    /// A stream was cut because the client took nothing of it.
+    is_stalled: AtomicBool,
+}
+
+const CLOSED: u32 = 1 << 31;
+const AUTHENTICATED: u32 = 1 << 30;
+const REQUESTS: u32 = AUTHENTICATED - 1;
+
+/// What a connection has to be, to be closed for the sake of another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Claim {
+    /// It has shown no valid credential, whatever it is doing.
+    Unauthenticated,
+    /// It has no request in progress.
+    Idle,
+    /// It has requests in progress, and the bodies of all of them are still coming.
+    Receiving,
 }
 
 /// What the watchdog should do.
@@ -29,20 +47,22 @@ pub(super) enum Verdict {
     /// Look again after so long.
     LookAgain(Duration),
     /// Close the connection, for this reason.
-    Close(&'static str),
+    Close(Cut),
 }
 
 impl Activity {
-    pub(super) fn new() -> Arc<Activity> {
+    pub(super) fn new() -> Activity {
         // A new connection owes us a head.
-        Arc::new(Activity {
+        Activity {
             began: Instant::now(),
-            requests: AtomicU32::new(0),
+            state: AtomicU32::new(0),
+            receiving: AtomicU32::new(0),
             head_since: AtomicU64::new(1),
-            idle_since: AtomicU64::new(1),
+            quiet_since: AtomicU64::new(1),
             write_blocked_since: AtomicU64::new(0),
             multiplexed: AtomicBool::new(false),
-        })
+            is_stalled: AtomicBool::new(false),
+        }
     }
 
     fn now(&self) -> u64 {
@@ -56,16 +76,94 @@ impl Activity {
         }
     }
 
-    /// A request's head is complete. The guard counts the request until it is dropped.
-    pub(super) fn request(self: &Arc<Activity>, multiplexed: bool) -> InProgress {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.head_since.store(0, Ordering::Relaxed);
-        self.multiplexed.store(multiplexed, Ordering::Relaxed);
-        InProgress(self.clone())
+    fn requests(&self) -> u32 {
+        self.state.load(Ordering::Relaxed) & REQUESTS
     }
 
-    fn read_some(&self) {
-        let between_requests = self.requests.load(Ordering::Relaxed) == 0
+    /// The TLS handshake is over: the first head is owed from now on.
+    pub(super) fn owes_head(&self) {
+        self.head_since.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// A request's head is complete. `false` if the connection is being closed: the request must not begin.
+    pub(super) fn begin_request(&self, multiplexed: bool) -> bool {
+        let begin = |state: u32| (state & CLOSED == 0).then_some(state + 1);
+        if self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin).is_err() {
+            return false;
+        }
+        self.head_since.store(0, Ordering::Relaxed);
+        self.quiet_since.store(self.now(), Ordering::Relaxed);
+        self.multiplexed.store(multiplexed, Ordering::Relaxed);
+        true
+    }
+
+    /// A request that began has its answer's last byte, or never will.
+    pub(super) fn end_request(&self) {
+        self.quiet_since.store(self.now(), Ordering::Relaxed);
+        self.state.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A request's body begins to come.
+    pub(super) fn begin_body(&self) {
+        self.receiving.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The body is here, or nobody wants the rest.
+    pub(super) fn end_body(&self) {
+        self.receiving.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether it was this call that made the connection an authenticated one.
+    pub(super) fn authenticate(&self) -> bool {
+        let authenticate = |state: u32| (state & (CLOSED | AUTHENTICATED) == 0).then_some(state | AUTHENTICATED);
+        self.state.load(Ordering::Relaxed) & AUTHENTICATED == 0
+            && self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, authenticate).is_ok()
+    }
+
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & AUTHENTICATED != 0
+    }
+
+    /// Whether the connection could be claimed now.
+    pub(super) fn fits(&self, claim: Claim) -> bool {
+        self.is(claim, self.state.load(Ordering::Relaxed))
+    }
+
+    fn is(&self, claim: Claim, state: u32) -> bool {
+        match claim {
+            Claim::Unauthenticated => state & AUTHENTICATED == 0,
+            Claim::Idle => state & REQUESTS == 0,
+            Claim::Receiving => state & REQUESTS <= self.receiving.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Closes the connection for further requests if it is open and fits `claim`. Whether it was this call that closed it.
+    pub(super) fn claim(&self, claim: Claim) -> bool {
+        self.close_if(|state| self.is(claim, state))
+    }
+
+    /// The same, whatever it is doing.
+    pub(super) fn close(&self) -> bool {
+        self.close_if(|_| true)
+    }
+
+    fn close_if(&self, fits: impl Fn(u32) -> bool) -> bool {
+        let close = |state: u32| (state & CLOSED == 0 && fits(state)).then_some(state | CLOSED);
+        self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, close).is_ok()
+    }
+
+    /// When a request last began or ended; without one, when the connection began.
+    pub(super) fn quiet_since(&self) -> Instant {
+        self.began + Duration::from_millis(self.quiet_since.load(Ordering::Relaxed).saturating_sub(1))
+    }
+
+    /// A stream was cut because the client took nothing of it: without other requests the connection goes, too.
+    pub(super) fn note_stalled(&self) {
+        self.is_stalled.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn read_some(&self) {
+        let between_requests = self.requests() == 0
             && self.head_since.load(Ordering::Relaxed) == 0
             && !self.multiplexed.load(Ordering::Relaxed);
         if between_requests {
@@ -73,7 +171,7 @@ impl Activity {
         }
     }
 
-    fn wrote(&self, blocked: bool) {
+    pub(super) fn wrote(&self, blocked: bool) {
         let known = self.write_blocked_since.load(Ordering::Relaxed) != 0;
         if blocked != known {
             self.write_blocked_since.store(if blocked { self.now() } else { 0 }, Ordering::Relaxed);
@@ -82,77 +180,24 @@ impl Activity {
 
     /// The pause between two looks never exceeds the header timeout, so a head that begins in it is never overlooked.
     pub(super) fn verdict(&self, limits: &Limits) -> Verdict {
+        let pause = limits.header_read_timeout.min(limits.write_timeout);
         if self.since(&self.write_blocked_since).is_some_and(|blocked| blocked >= limits.write_timeout) {
-            return Verdict::Close("the client takes no more bytes");
+            return Verdict::Close(Cut::Write);
         }
-        if self.requests.load(Ordering::Relaxed) > 0 {
-            return Verdict::LookAgain(limits.header_read_timeout);
+        if self.requests() > 0 {
+            return Verdict::LookAgain(pause);
+        }
+        if self.is_stalled.load(Ordering::Relaxed) {
+            return Verdict::Close(Cut::Stream);
         }
         let (spent, allowed, reason) = match self.since(&self.head_since) {
-            Some(spent) => (spent, limits.header_read_timeout, "the request's head took too long"),
-            None => (self.since(&self.idle_since).unwrap_or_default(), limits.idle_timeout, "idle"),
+            Some(spent) => (spent, limits.header_read_timeout, Cut::Head),
+            None => (self.since(&self.quiet_since).unwrap_or_default(), limits.idle_timeout, Cut::Idle),
         };
         match allowed.checked_sub(spent) {
             None | Some(Duration::ZERO) => Verdict::Close(reason),
-            Some(left) => Verdict::LookAgain(left.min(limits.header_read_timeout)),
+            Some(left) => Verdict::LookAgain(left.min(pause)),
         }
-    }
-}
-
-/// A request in progress: from its head's end to its answer's last byte.
-pub(super) struct InProgress(Arc<Activity>);
-
-impl Drop for InProgress {
-    fn drop(&mut self) {
-        self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A socket that notes its doings.
-pub(super) struct Watched<I> {
-    pub(super) io: I,
-    pub(super) activity: Arc<Activity>,
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.activity.read_some();
-        }
-        polled
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.activity.wrote(polled.is_pending());
-        polled
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.activity.wrote(polled.is_pending());
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
@@ -170,10 +215,11 @@ mod tests {
         let silent = Activity::new();
         assert_eq!(silent.verdict(&limits), left(10));
         after(10).await;
-        assert_eq!(silent.verdict(&limits), Verdict::Close("the request's head took too long"));
+        assert_eq!(silent.verdict(&limits), Verdict::Close(Cut::Head));
 
         let served = Activity::new();
-        drop(served.request(false));
+        assert!(served.begin_request(false));
+        served.end_request();
         after(70).await;
         assert_eq!(served.verdict(&limits), left(5), "idle");
         served.read_some();
@@ -182,14 +228,36 @@ mod tests {
         assert_eq!(served.verdict(&limits), left(4), "a byte now and then does not start the head anew");
 
         let busy = Activity::new();
-        let request = busy.request(false);
+        assert!(busy.begin_request(false));
         after(1000).await;
         assert_eq!(busy.verdict(&limits), left(10), "a call in progress may take its time");
         busy.wrote(true);
         after(59).await;
         busy.wrote(true);
         after(1).await;
-        assert_eq!(busy.verdict(&limits), Verdict::Close("the client takes no more bytes"));
-        drop(request);
+        assert_eq!(busy.verdict(&limits), Verdict::Close(Cut::Write));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_makes_room_begins_no_request_and_one_that_began_one_makes_no_room() {
+        let first = Activity::new();
+        assert!(first.begin_request(true));
+        assert!(!first.claim(Claim::Idle));
+        first.end_request();
+        assert!(first.claim(Claim::Idle) && !first.claim(Claim::Idle), "once");
+        assert!(!first.begin_request(true) && !first.authenticate());
+
+        let second = Activity::new();
+        assert!(second.authenticate() && !second.authenticate(), "counted once");
+        assert!(!second.claim(Claim::Unauthenticated) && second.claim(Claim::Idle) && second.is_authenticated());
+
+        let third = Activity::new();
+        assert!(third.begin_request(true) && third.begin_request(true));
+        third.begin_body();
+        assert!(!third.fits(Claim::Receiving), "one of its calls may be at a replica");
+        third.begin_body();
+        assert!(third.fits(Claim::Receiving));
+        third.end_body();
+        assert!(!third.claim(Claim::Receiving));
     }
 }

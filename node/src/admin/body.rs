@@ -1,14 +1,11 @@
-//! Request bodies: bounded in size and in time, whatever the port allows.
-
-use std::time::Duration;
+//! Request bodies: bounded in size, whatever the port allows. The port bounds their time.
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-/// How long a client may take to send a body. Admin bodies are small: a client this slow is stuck or hostile.
-const READ_DEADLINE: Duration = Duration::from_secs(30);
+use crate::accept::BodyError;
 
 /// Why a body was not read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,11 +17,11 @@ pub(super) enum Unread {
         max: usize,
     },
     /// It did not arrive in time.
-    #[error("the request body did not arrive within {READ_DEADLINE:?}")]
-    TooSlow,
-    /// The connection failed.
-    #[error("the request body could not be read")]
-    Broken,
+    #[error("{0}")]
+    TooSlow(String),
+    /// The connection failed, or the body is not framed well.
+    #[error("{0}")]
+    Broken(String),
 }
 
 impl Unread {
@@ -32,19 +29,33 @@ impl Unread {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Unread::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Unread::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Unread::Broken => StatusCode::BAD_REQUEST,
+            Unread::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
+            Unread::Broken(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl From<BodyError> for Unread {
+    fn from(error: BodyError) -> Unread {
+        match error {
+            BodyError::TooLarge { limit } => Unread::TooLarge { max: limit },
+            slow if slow.is_timeout() => Unread::TooSlow(slow.to_string()),
+            other => Unread::Broken(other.to_string()),
         }
     }
 }
 
 /// The whole body, if it has at most `max` bytes.
 pub(super) async fn read(body: Body, max: usize) -> Result<Bytes, Unread> {
-    let collected = tokio::time::timeout(READ_DEADLINE, Limited::new(body, max).collect()).await;
-    match collected {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLarge { max }),
-        Ok(Err(_)) => Err(Unread::Broken),
-        Err(_) => Err(Unread::TooSlow),
+    match Limited::new(body, max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Unread::TooLarge { max }),
+        // The router wraps what the port says.
+        Err(error) => {
+            Err(match error.downcast::<axum::Error>().map(|error| error.into_inner().downcast::<BodyError>()) {
+                Ok(Ok(error)) => Unread::from(*error),
+                Ok(Err(_)) | Err(_) => Unread::Broken("the request body could not be read".to_owned()),
+            })
+        }
     }
 }

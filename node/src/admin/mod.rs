@@ -15,11 +15,14 @@ mod maas_api;
 mod own;
 mod path;
 mod secret;
+mod serve;
 
 use axum::Router;
 use tokio::sync::watch;
 
 use crate::Context;
+
+pub use serve::serve;
 
 /// What the admin port serves: the Kubernetes-style API, maas-api, `/tollgate/v1/*`, `/metrics`, `/healthz`, `/livez`, `/readyz`. Watches, which
 /// would outlast any patience, end as soon as `draining` turns true or its sender is gone.

@@ -227,6 +227,27 @@ impl<'a> Section<'a> {
         default
     }
 
+    /// A list of text, as a TOML list or, in a variable, as `text,text`.
+    pub(super) fn list(&self, key: &'static str, example: &str) -> Vec<String> {
+        match self.find(key) {
+            None => Vec::new(),
+            Some(Found::Variable(text)) => {
+                text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
+            }
+            Some(Found::File(Value::Array(entries))) if entries.iter().all(Value::is_str) => {
+                entries.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+            }
+            Some(Found::File(other)) => {
+                let example: Vec<String> = example.split(',').map(|entry| format!("\"{entry}\"")).collect();
+                self.mistake(
+                    key,
+                    format!("is {}: write a list of text, such as [{}]", shown(other), example.join(", ")),
+                );
+                Vec::new()
+            }
+        }
+    }
+
     /// A map of text, as a TOML table or, in a variable, as `name=text,name=text`.
     pub(super) fn map(&self, key: &'static str, example: &str) -> BTreeMap<String, String> {
         let mut map = BTreeMap::new();

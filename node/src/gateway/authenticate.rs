@@ -6,13 +6,15 @@ use http::HeaderMap;
 
 use super::refusal::Refusal;
 use crate::Context;
+use crate::accept::Peer;
 use crate::credentials::Shown;
 
 /// Headers by which an internal identity travels elsewhere. Here nobody needs them, so whoever sends one is trying something.
 const IDENTITY_HEADERS: [&str; 2] = ["x-maas-username", "x-maas-group"];
 
-/// Finds the caller. Counts the decision.
-pub(super) fn authenticate(context: &Context, headers: &HeaderMap) -> Result<Caller, Refusal> {
+/// Finds the caller. Counts the decision. Errors: also when too many invalid credentials came from the peer's address; a valid one
+/// passes all the same.
+pub(super) fn authenticate(context: &Context, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Refusal> {
     if let Some(forged) = IDENTITY_HEADERS.into_iter().find(|name| headers.contains_key(*name)) {
         return Err(Refusal::ForgedIdentity(forged));
     }
@@ -22,7 +24,7 @@ pub(super) fn authenticate(context: &Context, headers: &HeaderMap) -> Result<Cal
         Some(key) if key.starts_with(KEY_PREFIX) => "key",
         Some(_) => "token",
     };
-    let judged = shown.authenticate(&context.actors.auth);
+    let judged = shown.judge(&context.actors.auth, peer, headers)?;
     context.metrics.judged(method, judged.is_ok(), judged.as_ref().err().map_or("", reason));
     Ok(judged?)
 }

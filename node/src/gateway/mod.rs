@@ -54,7 +54,8 @@ use tower::{Service, ServiceExt};
 use tracing::{debug, info};
 
 use crate::Context;
-use crate::accept::{self, Port};
+use crate::accept::{self, Peer, Port};
+use crate::credentials::Shown;
 use authenticate::authenticate;
 use authorize::authorize;
 use body::{BodyBudget, CallBody, Steering};
@@ -107,8 +108,9 @@ pub async fn serve(
     let counter = Counter::new(settings.upstream.clone());
     // Two of the largest bodies of one user, and as many of the others.
     let bodies = BodyBudget::new(settings.body_memory.max(8 * port.limits.body_max));
+    let metrics = context.metrics.port("gateway");
     let inner = Inner { context, settings, counter, bodies, public };
-    accept::serve(port, Gateway(Arc::new(inner)), drain).await;
+    accept::serve(port, metrics, Gateway(Arc::new(inner)), drain).await;
 }
 
 /// The data plane as a service.
@@ -143,7 +145,7 @@ impl Inner {
     ) -> Result<Response<Body>, Refusal> {
         let context = &self.context;
         self.check_serving()?;
-        let caller = authenticate(context, &head.headers)?;
+        let caller = authenticate(context, &body.peer(), &head.headers)?;
         let mut room = self.bodies.open(caller.user());
         let bytes = body::read(body, &head.headers, &mut room).await?;
         let mut body = CallBody::scan_in_steps(bytes, endpoint).await?;
@@ -180,11 +182,11 @@ impl Inner {
         &self,
         path: &ModelPath<'_>,
         id: Option<&str>,
-        head: &Parts,
+        (head, peer): (&Parts, &Peer),
         known: &mut Known,
     ) -> Result<Response<Body>, Refusal> {
         self.check_serving()?;
-        let caller = authenticate(&self.context, &head.headers)?;
+        let caller = authenticate(&self.context, peer, &head.headers)?;
         let permit =
             authorize(&self.context, caller, Some(path), id, &head.headers).map_err(|refusal| match refusal {
                 Refusal::ModelMismatch { body, .. } => Refusal::UnknownModel(body),
@@ -212,23 +214,19 @@ impl Inner {
         let (route, dialect, result) = match request::target(&head) {
             Err(refusal) => ("none", spoken, Err(refusal)),
             Ok(Target::Root) => ("/", spoken, Ok(respond::root())),
-            Ok(Target::Public) => {
-                let closes = is_chunked(&head);
-                let mut response = self.public(Request::from_parts(head, body)).await;
-                if closes {
-                    close_after(&mut response);
-                }
-                return response;
-            }
+            Ok(Target::Public) => match self.admit(&head, &body.peer()) {
+                Ok(()) => return self.public(Request::from_parts(head, body)).await,
+                Err(refusal) => ("public", spoken, Err(refusal)),
+            },
             Ok(Target::Models { model, id: asked }) => {
-                ("/v1/models", spoken, self.models(&model, asked.as_deref(), &head, &mut known))
+                ("/v1/models", spoken, self.models(&model, asked.as_deref(), (&head, &body.peer()), &mut known))
             }
             Ok(Target::Call { endpoint, model }) => {
                 let result = self.call(endpoint, model, (&head, body), &id, &mut known).await;
                 (endpoint.path, endpoint.dialect(), result)
             }
         };
-        let closes = result.as_ref().err().is_some_and(Refusal::closes_connection) || is_chunked(&head);
+        let closes = result.as_ref().err().is_some_and(Refusal::closes_connection);
         let mut response = match result {
             Ok(response) => {
                 if response.status().is_client_error() || response.status().is_server_error() {
@@ -249,9 +247,17 @@ impl Inner {
         }
         response.headers_mut().insert("x-request-id", id.shown().clone());
         if closes && head.version < Version::HTTP_2 {
-            close_after(&mut response);
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// Lets a request to the public router, unless it guesses credentials. The router finds the caller by itself.
+    fn admit(&self, head: &Parts, peer: &Peer) -> Result<(), Refusal> {
+        if !accept::is_health_check(head.uri.path()) {
+            let _ = Shown::of(&head.headers).judge(&self.context.actors.auth, peer, &head.headers)?;
+        }
+        Ok(())
     }
 
     async fn public(&self, request: Request<accept::Body>) -> Response<Body> {
@@ -282,22 +288,14 @@ impl Known {
         let (subscription, model) = self.labels();
         let (status, reason) = (refusal.status().as_u16(), refusal.code());
         let (id, own_id) = (id.shown_text(), id.own_text());
-        if status == 401 || status == 404 {
+        // Anybody can cause these as often as they like: the metrics count them.
+        let is_open_to_all = matches!(refusal, Refusal::Unauthenticated(_) | Refusal::TooManyAttempts(_));
+        if is_open_to_all || status == 404 {
             debug!(route, status, reason, id, own_id, "refused");
         } else {
             info!(route, status, reason, subscription, model, id, own_id, "refused");
         }
     }
-}
-
-/// A request whose body had no length of its own. If it claimed one as well, somebody before us may believe that claim, so
-/// nothing more is read from its connection.
-fn is_chunked(head: &Parts) -> bool {
-    head.headers.contains_key(header::TRANSFER_ENCODING)
-}
-
-fn close_after(response: &mut Response<Body>) {
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
 }
 
 impl Service<Request<accept::Body>> for Gateway {

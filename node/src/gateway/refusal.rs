@@ -46,6 +46,9 @@ pub(super) enum Refusal {
     /// A client may not say who it is in headers that the gateway owns.
     #[error("header `{0}` is set by the gateway only: remove it")]
     ForgedIdentity(&'static str),
+    /// Too many invalid credentials came from the caller's address.
+    #[error("{0}")]
+    TooManyAttempts(#[from] crate::accept::TooManyAttempts),
     /// The body could not be read.
     #[error("{0}")]
     Body(#[from] crate::accept::BodyError),
@@ -147,9 +150,10 @@ impl Refusal {
             Refusal::Unauthenticated(_) | Refusal::ForgedIdentity(_) | Refusal::Denied(_) => StatusCode::FORBIDDEN,
             Refusal::Body(error) => match error {
                 crate::accept::BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-                crate::accept::BodyError::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-                crate::accept::BodyError::Broken(_) => StatusCode::BAD_REQUEST,
+                slow if slow.is_timeout() => StatusCode::REQUEST_TIMEOUT,
+                _ => StatusCode::BAD_REQUEST,
             },
+            Refusal::TooManyAttempts(_) => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Quota(quota) => match **quota {
                 QuotaRefusal::Exhausted { .. } => StatusCode::TOO_MANY_REQUESTS,
                 QuotaRefusal::Unavailable | QuotaRefusal::Changed => StatusCode::SERVICE_UNAVAILABLE,
@@ -172,6 +176,7 @@ impl Refusal {
             Refusal::NotStored => "not_stored",
             Refusal::Unauthenticated(_) => "invalid_api_key",
             Refusal::ForgedIdentity(_) => "forged_identity",
+            Refusal::TooManyAttempts(_) => "too_many_attempts",
             Refusal::Body(crate::accept::BodyError::TooLarge { .. }) => "request_too_large",
             Refusal::Body(_) => "incomplete_body",
             Refusal::UnknownModel(_) => "model_not_found",
@@ -195,7 +200,9 @@ impl Refusal {
     /// Value of `x-ext-auth-reason`, on answers that are about who may do what.
     pub(super) fn auth_reason(&self) -> Option<&'static str> {
         match self {
-            Refusal::Unauthenticated(_) | Refusal::ForgedIdentity(_) => Some("unauthorized"),
+            Refusal::Unauthenticated(_) | Refusal::ForgedIdentity(_) | Refusal::TooManyAttempts(_) => {
+                Some("unauthorized")
+            }
             Refusal::Denied(denied) => Some(denied.reason()),
             Refusal::Quota(quota) if matches!(**quota, QuotaRefusal::Exhausted { .. }) => Some("quota_exceeded"),
             _ => None,
@@ -209,6 +216,7 @@ impl Refusal {
                 QuotaRefusal::Exhausted { retry_after, .. } => Some(retry_after),
                 QuotaRefusal::Unavailable | QuotaRefusal::Changed => Some(Duration::from_secs(1)),
             },
+            Refusal::TooManyAttempts(too_many) => Some(too_many.retry_after),
             Refusal::NoRoom | Refusal::NotServing => Some(Duration::from_secs(1)),
             // Probes look at a replica about that often.
             Refusal::NoReplica(_) => Some(Duration::from_secs(2)),

@@ -7,11 +7,12 @@
 use std::borrow::Cow;
 
 use http::request::Parts;
-use http::{HeaderMap, Method, Uri, Version, header};
+use http::{HeaderMap, Method, Uri, header};
 use percent_encoding::percent_decode_str;
 
 use super::endpoint::Endpoint;
 use super::refusal::Refusal;
+use crate::accept;
 use crate::model_id;
 
 /// What a request is about.
@@ -69,8 +70,7 @@ pub(super) fn tidy(uri: &mut Uri) {
 
 /// Finds what `head` asks for, or why it is not listened to. Its path is [tidy].
 pub(super) fn target(head: &Parts) -> Result<Target<'_>, Refusal> {
-    check_framing(head)?;
-    check_authority(&head.uri, &head.headers, head.version)?;
+    accept::check_head(head).map_err(|bad| Refusal::BadRequest(bad.to_string()))?;
     let whole = head.uri.path();
     if let "/" | "/v1" = whole {
         check_method(&head.method, &READ, "/", "GET")?;
@@ -124,7 +124,7 @@ fn wants_web_socket(head: &Parts) -> bool {
 
 fn is_public(path: &str) -> bool {
     let below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    below("/v1/models") || below("/maas-api") || matches!(path, "/healthz" | "/livez" | "/readyz")
+    below("/v1/models") || below("/maas-api") || accept::is_health_check(path)
 }
 
 /// Splits a path into the model it names, if it does, and the rest. `v1` and `maas-api` are never namespaces, nor are the first
@@ -178,40 +178,6 @@ fn check_method(
     allowed: &'static str,
 ) -> Result<(), Refusal> {
     if accepted.contains(method) { Ok(()) } else { Err(Refusal::MethodNotAllowed { path, allowed }) }
-}
-
-/// A request with `Transfer-Encoding` must have exactly `chunked`. The HTTP library lets it win over a `Content-Length` and removes
-/// the latter, so the pair is not seen here; the answer to any chunked request closes its connection instead (RFC 9112, 6.1).
-fn check_framing(head: &Parts) -> Result<(), Refusal> {
-    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    let (first, second) = (codings.next(), codings.next());
-    let sound = match first {
-        None => true,
-        Some(coding) => {
-            second.is_none()
-                && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-                && !head.headers.contains_key(header::CONTENT_LENGTH)
-        }
-    };
-    if sound { Ok(()) } else { Err(Refusal::BadRequest("the request's body has an ambiguous length".to_owned())) }
-}
-
-/// Exactly one host is named, once.
-fn check_authority(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
-    let bad = |what: &str| Err(Refusal::BadRequest(what.to_owned()));
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let (host, second) = (hosts.next(), hosts.next());
-    if second.is_some() {
-        return bad("the request has more than one Host");
-    }
-    match (host, uri.authority()) {
-        (None, None) if version >= Version::HTTP_11 => bad("the request has no Host"),
-        (Some(host), Some(authority)) if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
-            bad("the request's target and its Host name different hosts")
-        }
-        (None, Some(_)) if version <= Version::HTTP_11 => bad("the request has no Host"),
-        _ => Ok(()),
-    }
 }
 
 /// The request's id: the client's own if it is harmless in logs and at replicas.
@@ -341,31 +307,10 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_framing() {
-        let call = "/v1/messages";
-        let table = [
-            (format!("POST {call}"), "400"),
-            (format!("POST {call} | host: a"), call),
-            (format!("POST {call} | host: a | host: a"), "400"),
-            (format!("POST http://a{call} | host: A"), call),
-            (format!("POST http://a{call} | host: b"), "400"),
-            (format!("POST http://a{call}"), "400"),
-            (format!("POST {call} | host: a | transfer-encoding: chunked"), call),
-            (format!("POST {call} | host: a | transfer-encoding: chunked, chunked"), "400"),
-            (format!("POST {call} | host: a | transfer-encoding: gzip, chunked"), "400"),
-            (format!("POST {call} | host: a | transfer-encoding: chunked | content-length: 3"), "400"),
-        ];
-        for (request, expected) in table {
-            assert_eq!(ask(&request), expected, "{request}");
-        }
-    }
-
-    #[test]
     fn a_clients_request_id_is_kept_if_it_is_harmless() {
         let cases = [("a-B_9.x", true), ("", false), ("a b", false), ("a\tb", false), ("chat/1", false)];
         for (id, kept) in cases {
-            let headers =
-                HeaderMap::from_iter([(header::HeaderName::from_static("x-request-id"), id.parse().unwrap())]);
+            let headers = HeaderMap::from_iter([(http::HeaderName::from_static("x-request-id"), id.parse().unwrap())]);
             assert_eq!(client_request_id(&headers).is_some(), kept, "{id:?}");
         }
     }

@@ -5,6 +5,7 @@
 //! keys never do.
 
 mod encode;
+mod port;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,6 +20,9 @@ use prometheus::{
 };
 use raft::View;
 use raft::resources::TenantSpec;
+
+use port::PortCounters;
+pub use port::PortMetrics;
 
 /// The counters. Cloning is cheap.
 #[derive(Clone)]
@@ -46,6 +50,7 @@ struct Inner {
     request_duration: HistogramVec,
     first_token: HistogramVec,
     output_token: HistogramVec,
+    ports: PortCounters,
     handles: RwLock<Handles>,
 }
 
@@ -222,6 +227,7 @@ impl Metrics {
                 &OUTPUT_TOKEN_BUCKETS,
                 &GENERATION_LABELS,
             ),
+            ports: PortCounters::new(&registry),
             handles: RwLock::default(),
             registry: registry.clone(),
         };

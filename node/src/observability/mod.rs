@@ -4,5 +4,5 @@ pub mod logging;
 
 mod metrics;
 
-pub use metrics::Metrics;
 pub(crate) use metrics::{CallMetrics, PROVIDER, Took};
+pub use metrics::{Metrics, PortMetrics};

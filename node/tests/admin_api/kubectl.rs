@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use node::accept::{self, Limits, Port};
+use node::accept::{Limits, Port};
+use node::admin;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -193,7 +194,7 @@ async fn serve(world: &World) -> Server {
     let listener = world.context.doors.net.listen("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let open = Port { listener, tls: Some(Arc::new(tls)), limits: Limits::default() };
-    tokio::spawn(accept::serve(open, world.admin.clone(), std::future::pending()));
+    tokio::spawn(admin::serve(world.context.clone(), world.admin.clone(), open, std::future::pending()));
     Server { port, ca_pem }
 }
 

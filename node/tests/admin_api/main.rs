@@ -9,6 +9,7 @@ mod maas_api;
 mod members;
 mod names;
 mod offboarding;
+mod port;
 mod quota;
 mod usage;
 mod watch;

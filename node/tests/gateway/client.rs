@@ -46,6 +46,18 @@ impl Connection {
         Connection { stream: TcpStream::from_std(stream).unwrap(), read: Vec::new() }
     }
 
+    /// From another address of this machine, such as 127.0.0.2.
+    pub(crate) async fn open_from(source: &str, address: SocketAddr) -> Connection {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
+        Connection { stream: socket.connect(address).await.unwrap(), read: Vec::new() }
+    }
+
+    /// Whether the server has taken all of it.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
@@ -74,6 +86,12 @@ impl Connection {
     /// Reads until there are so many bytes, or the answer is over.
     pub(crate) async fn read_at_least(&mut self, bytes: usize) {
         while self.read.len() < bytes && !self.read.ends_with(b"0\r\n\r\n") && self.more().await {}
+    }
+
+    /// What came until the server closed the connection.
+    pub(crate) async fn rest(&mut self) -> &[u8] {
+        while self.more().await {}
+        &self.read
     }
 
     /// Waits until the server closes the connection; whether it does so within `time`.

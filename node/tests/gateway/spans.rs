@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use axum::routing::post;
 use node::accept::{self, Limits, Port};
 use node::gateway::{Traces, Upstream, UpstreamSettings};
+use node::observability::Metrics;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -37,7 +38,7 @@ impl Collector {
         };
         let router = Router::new().route("/v1/traces", post(take));
         let port = Port { listener, tls: None, limits: Limits::default() };
-        tokio::spawn(accept::serve(port, router, std::future::pending()));
+        tokio::spawn(accept::serve(port, Metrics::new().port("collector"), router, std::future::pending()));
         url
     }
 

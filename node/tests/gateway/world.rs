@@ -42,12 +42,12 @@ pub(crate) struct World {
 }
 
 /// Short enough for tests, long enough for a machine under load.
-fn limits(body_max: usize) -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits {
         header_read_timeout: Duration::from_millis(500),
         body_read_timeout: Duration::from_millis(500),
         idle_timeout: Duration::from_secs(2),
-        body_max,
+        body_max: 64 * 1024,
         ..Limits::default()
     }
 }
@@ -64,7 +64,13 @@ impl World {
 
     /// One that accepts larger bodies than the others do.
     pub(crate) async fn start_sized(urls: &[String], tokens: u64, body_max: usize) -> World {
-        World::start_whole(urls, tokens, UpstreamSettings::default(), Traces::default(), body_max).await
+        World::start_port(urls, tokens, UpstreamSettings::default(), Traces::default(), Limits { body_max, ..limits() })
+            .await
+    }
+
+    /// The same, with other limits of the port.
+    pub(crate) async fn start_limited(urls: &[String], limits: Limits) -> World {
+        World::start_port(urls, PLENTY, UpstreamSettings::default(), Traces::default(), limits).await
     }
 
     pub(crate) async fn start_traced(
@@ -73,15 +79,15 @@ impl World {
         upstream: UpstreamSettings,
         traces: Traces,
     ) -> World {
-        World::start_whole(urls, tokens, upstream, traces, 64 * 1024).await
+        World::start_port(urls, tokens, upstream, traces, limits()).await
     }
 
-    async fn start_whole(
+    async fn start_port(
         urls: &[String],
         tokens: u64,
         upstream: UpstreamSettings,
         traces: Traces,
-        body_max: usize,
+        limits: Limits,
     ) -> World {
         let doors = Doors::real();
         let cluster = Cluster::start(cluster_settings(), Arc::new(MemoryDisk::new()), doors.clone()).await.unwrap();
@@ -98,7 +104,7 @@ impl World {
         let address = listener.local_addr().unwrap();
         let public = Router::new().route("/healthz", get(|| async { "ok" }));
         let (drain, drained) = oneshot::channel::<()>();
-        let port = Port { listener, tls: None, limits: limits(body_max) };
+        let port = Port { listener, tls: None, limits };
         let drained = async move { drained.await.unwrap_or_default() };
         let settings = Settings { traces, ..Settings::new(upstream) };
         let served = tokio::spawn(gateway::serve(context.clone(), settings, port, public, drained));
@@ -238,9 +244,17 @@ impl World {
 
     /// The sum of a counter over all labels.
     pub(crate) fn counter(&self, name: &str) -> f64 {
+        self.counter_with(name, "")
+    }
+
+    /// The sum of a counter over the lines that have this label.
+    pub(crate) fn counter_with(&self, name: &str, label: &str) -> f64 {
         let text = self.context.metrics.encode(&self.context);
         let lines = text.lines().filter_map(|line| line.strip_prefix(name)).filter(|rest| rest.starts_with(['{', ' ']));
-        lines.map(|rest| rest.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        lines
+            .filter(|rest| rest.contains(label))
+            .map(|rest| rest.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
     }
 
     pub(crate) async fn connect(&self) -> Connection {

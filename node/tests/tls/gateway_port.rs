@@ -10,7 +10,7 @@ use crate::caller::{chat, chat_http2, plain, secure};
 use crate::world::{Directory, World, certificate};
 
 /// A simulated replica behind a port, and its URL.
-async fn simulated() -> String {
+pub(crate) async fn simulated() -> String {
     let config = Config { model_names: vec!["acme/qwen".to_owned()], speed: 50.0, ..Config::default() };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();

@@ -6,5 +6,6 @@ mod caller;
 mod gateway_port;
 mod replica;
 mod replicas;
+mod stalls;
 mod startup;
 mod world;

@@ -178,8 +178,8 @@ impl From<Unread> for Failure {
             Unread::TooLarge { .. } => {
                 Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", unread.to_string())
             }
-            Unread::TooSlow => Failure::new(StatusCode::REQUEST_TIMEOUT, "Timeout", unread.to_string()),
-            Unread::Broken => Failure::bad_request(unread.to_string()),
+            Unread::TooSlow(_) => Failure::new(StatusCode::REQUEST_TIMEOUT, "Timeout", unread.to_string()),
+            Unread::Broken(_) => Failure::bad_request(unread.to_string()),
         }
     }
 }
