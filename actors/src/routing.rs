@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::Cluster;
-use raft::resources::{CacheIsolation, Limit, MeteringMetadata};
+use raft::resources::{CacheIsolation, Limit, MediaTokens, MeteringMetadata};
 use tokio::task::JoinSet;
 
 use crate::auth::Caller;
@@ -58,6 +58,8 @@ pub struct Model {
     pub resolved: bool,
     /// Which fields that steer the engine its callers may set.
     pub allowed_fields: Vec<&'static str>,
+    /// How many tokens it makes of media.
+    pub media: MediaTokens,
 }
 
 /// What `model` in a body, or a path, turned out to be.

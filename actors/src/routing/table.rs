@@ -99,6 +99,7 @@ impl RouteTable {
             served_name: served_name.into(),
             resolved: service.is_some(),
             allowed_fields: spec.allowed_fields.clone(),
+            media: spec.media,
             id: id.clone(),
         });
         let paths = self.by_path.entry(id.namespace.clone()).or_default();

@@ -81,8 +81,6 @@ pub use upstream::{Upstream, UpstreamSettings};
 pub struct Settings {
     /// The client toward replicas; the probes may share it.
     pub upstream: Upstream,
-    /// The most tokens one picture of a prompt becomes.
-    pub image_tokens_max: u64,
     /// Bytes of request bodies that are in memory at once, at least eight times the largest body.
     pub body_memory: usize,
     /// Where the spans of calls go.
@@ -90,9 +88,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Defaults fit for production: a picture has at most 16,384 tokens, bodies have 256 MiB, and there are no spans.
+    /// Defaults fit for production: bodies have 256 MiB, and there are no spans.
     pub fn new(upstream: Upstream) -> Settings {
-        Settings { upstream, image_tokens_max: 16_384, body_memory: 256 << 20, traces: Traces::default() }
+        Settings { upstream, body_memory: 256 << 20, traces: Traces::default() }
     }
 }
 
@@ -156,7 +154,7 @@ impl Inner {
         let began = Instant::now();
         let permit = authorize(context, caller, path.as_ref(), body.model.as_deref(), &head.headers)?;
         known.note(&permit);
-        let prompt = estimate::prompt(&body, self.settings.image_tokens_max);
+        let prompt = estimate::prompt(&body, endpoint, &permit)?;
         known.span = self.settings.traces.call(endpoint, &permit, &head.headers, id);
         let record = Record::open(id, endpoint, known.span.clone());
         let mut bill = reserve(context, &self.counter, &permit, endpoint, &body, prompt, record).await?;

@@ -41,8 +41,8 @@ pub(super) fn check(endpoint: &Endpoint, body: &CallBody) -> Result<(), Refusal>
     let refers = |input: &[u8]| memmem::find(input, REFERENCE).is_some();
     let items = body
         .prompt_fields()
-        .filter(|input| refers(input))
-        .filter_map(|input| serde_json::from_slice::<Vec<Item>>(input).ok());
+        .filter(|(_, input)| refers(input))
+        .filter_map(|(_, input)| serde_json::from_slice::<Vec<Item>>(input).ok());
     if items.flatten().any(|item| item.r#type.as_deref() == Some("item_reference")) {
         let message =
             format!("`input` has an `item_reference`: {KEPT}; send the item itself (SDKs do with `store: false`)");

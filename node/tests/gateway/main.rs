@@ -16,6 +16,7 @@ mod floods;
 mod hang_ups;
 mod hard;
 mod limits;
+mod media;
 mod poison;
 mod records;
 mod refusals;

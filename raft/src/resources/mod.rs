@@ -12,6 +12,7 @@ mod group;
 mod inference_service;
 mod kind;
 mod limit;
+mod media;
 mod model_ref;
 mod money;
 mod names;
@@ -32,6 +33,10 @@ pub use group::GroupSpec;
 pub use inference_service::{InferenceServiceSpec, REPLICAS_ANNOTATION};
 pub use kind::{Column, Kind, Scope};
 pub use limit::{Enforcement, Limit, LimitKind, LimitScope, Unit};
+pub use media::{
+    AUDIO_RATE_ANNOTATION, AUDIO_TOKENS_ANNOTATION, DOCUMENT_TOKENS_ANNOTATION, IMAGE_TOKENS_ANNOTATION, MediaTokens,
+    PAGE_TOKENS_ANNOTATION, VIDEO_RATE_ANNOTATION, VIDEO_TOKENS_ANNOTATION,
+};
 pub use model_ref::ModelRefSpec;
 pub use money::Price;
 pub use object::{FieldError, NewObject, Object, ObjectKey, Spec, unknown_fields, validate};

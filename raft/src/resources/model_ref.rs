@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::fields::{Fields, Report};
 use super::inference_service::{self, Backend};
 use super::kind::Column;
+use super::media::{self, MediaTokens};
 use super::status::{self, Phase, Status};
 use super::steering;
 use super::{Condition, Kind, Object, ObjectKey, ReplicaHealth, Spec};
@@ -24,6 +25,8 @@ pub struct ModelRefSpec {
     pub endpoint_override: Option<String>,
     /// Which fields that steer the engine its callers may set.
     pub allowed_fields: Vec<&'static str>,
+    /// What the model makes of media.
+    pub media: MediaTokens,
 }
 
 /// Columns of `kubectl get`, after the name.
@@ -35,13 +38,14 @@ pub(super) const COLUMNS: &[Column] = &[
     Column::AGE,
 ];
 
-/// Reads the body `{"spec": {…}}`.
+/// Reads the body `{"spec": {…}}` and the annotations.
 pub(super) fn parse(
     report: &Report,
     body: &Fields<'_>,
     annotations: &BTreeMap<String, String>,
 ) -> Option<ModelRefSpec> {
     let allowed_fields = steering::parse_allowed_fields(report, annotations);
+    let media = media::parse(report, annotations);
     let spec = body.required_object("spec", &["modelRef", "endpointOverride", "tenantRef"])?;
     let target = spec.required_object("modelRef", &["kind", "name"]);
     let endpoint = spec.text("endpointOverride").filter(|text| !text.is_empty());
@@ -59,6 +63,7 @@ pub(super) fn parse(
         name: name?.to_owned(),
         endpoint_override: endpoint.map(str::to_owned),
         allowed_fields,
+        media,
     })
 }
 

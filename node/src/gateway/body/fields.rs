@@ -12,7 +12,7 @@ use crate::gateway::endpoint::{Endpoint, Kind};
 const NAME_MAX: usize = 256;
 
 /// Fields that become part of the prompt, in the order in which chat templates render them.
-const PROMPT_FIELDS: [&str; 15] = [
+const PROMPT_FIELDS: [&str; 17] = [
     "tools",
     "system",
     "instructions",
@@ -20,6 +20,8 @@ const PROMPT_FIELDS: [&str; 15] = [
     "messages",
     "prompt",
     "input",
+    "inputs",
+    "images",
     "query",
     "queries",
     "documents",
@@ -127,6 +129,11 @@ impl Fields {
     /// Those with a role, in the order of the body.
     pub(super) fn with(&self, role: Role) -> impl Iterator<Item = &Field> {
         self.known.iter().filter(move |field| field.role == role)
+    }
+
+    /// The parts of the prompt, in the order of the body.
+    pub(super) fn of_prompt(&self) -> impl Iterator<Item = &Field> {
+        self.known.iter().filter(|field| matches!(field.role, Role::Prompt(_)))
     }
 
     /// The parts of the prompt in the order in which chat templates render them.

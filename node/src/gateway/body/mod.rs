@@ -22,10 +22,10 @@ use bytes::Bytes;
 use super::endpoint::Endpoint;
 use super::progress::HiddenUsage;
 use super::refusal::Refusal;
-use fields::{Field, Fields};
+use fields::{Field, Fields, Role};
 use options::StreamOptions;
 use scan::{Fault, Scanner};
-use sizes::Size;
+use sizes::{Compared, Size};
 
 pub(super) use budget::BodyBudget;
 pub(super) use decode::ACCEPTED;
@@ -56,8 +56,8 @@ pub(super) struct CallBody {
     pub(super) choices: u64,
     /// The prompts alone.
     pub(super) prompts: u64,
-    /// Bytes of the prompt that a replica reads more than once, as often as it reads them again.
-    pub(super) repeated: u64,
+    /// What a replica reads more than once.
+    pub(super) compared: Option<Compared>,
     sizes: Vec<Size>,
     fields: Fields,
     /// Where the object's content begins.
@@ -118,7 +118,7 @@ impl<'a> Scan<'a> {
             max_tokens: sizes::max_tokens(&sizes, endpoint),
             choices: sizes::choices(&fields, &sizes, endpoint),
             prompts: sizes::prompts(&fields, endpoint),
-            repeated: sizes::repeated(&fields, endpoint),
+            compared: sizes::compared(&fields, endpoint),
             sizes,
             inside: brace + 1,
             prompt: fields.prompt(),
@@ -213,9 +213,15 @@ impl CallBody {
         }
     }
 
-    /// The prompt's fields, each as JSON text.
-    pub(super) fn prompt_fields(&self) -> impl Iterator<Item = &[u8]> {
-        self.prompt.iter().map(|span| &self.bytes[span.clone()])
+    /// The prompt's fields in the order of the body: their names, and their values as JSON text.
+    pub(super) fn prompt_fields(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        self.fields.of_prompt().map(|field| (field.name, &self.bytes[field.value.clone()]))
+    }
+
+    /// Whether a prompt comes as embeddings.
+    pub(super) fn has_prompt_embeds(&self) -> bool {
+        let is_there = |field: &Field| self.bytes[field.value.clone()] != *b"null";
+        self.fields.with(Role::PromptEmbeds).any(is_there)
     }
 }
 

@@ -75,19 +75,20 @@ pub(super) fn prompts(fields: &Fields, endpoint: &Endpoint) -> u64 {
     }
 }
 
-/// Where one text is compared with several, it is read with each of them: how many bytes that makes beyond those of the body.
-pub(super) fn repeated(fields: &Fields, endpoint: &Endpoint) -> u64 {
-    /// What stands between and around the two texts of a pair.
-    const PAIR_TOKENS: u64 = 8;
+/// A part of the prompt that is compared with several others, and read with each of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::gateway) struct Compared {
+    /// The field.
+    pub(in crate::gateway) field: &'static str,
+    /// How often it is read.
+    pub(in crate::gateway) pairs: u64,
+}
+
+/// What is compared, where the endpoint compares.
+pub(super) fn compared(fields: &Fields, endpoint: &Endpoint) -> Option<Compared> {
     let found = |names: &[&str]| names.iter().find_map(|name| fields.get(name));
-    let (Some(one), Some(several)) =
-        (found(&["query", "queries", "text_1", "data_1"]), found(&["documents", "text_2", "data_2"]))
-    else {
-        return 0;
-    };
-    if !endpoint.compares() {
-        return 0;
-    }
+    let one = found(&["query", "queries", "text_1", "data_1"])?;
+    let several = found(&["documents", "text_2", "data_2"])?;
     let pairs = if several.first.is_some() { several.items } else { 1 };
-    pairs.saturating_sub(1) * one.value.len() as u64 + pairs * PAIR_TOKENS
+    endpoint.compares().then_some(Compared { field: one.name, pairs })
 }
