@@ -225,6 +225,12 @@ impl Routing {
         self.table().authorize(caller, model, requested)
     }
 
+    /// Why `caller` may not use a model that none of their subscriptions includes, whether it exists or not. It is called as they
+    /// called it.
+    pub fn unlisted(&self, caller: &Caller, asked: String, requested: Option<&str>) -> Denied {
+        self.table().unlisted(caller, asked, requested)
+    }
+
     /// The models `caller` may use through `subscription` (or any of theirs), each with the subscriptions that allow it, sorted by id.
     /// For model lists: needs no quota.
     pub fn models_for(&self, caller: &Caller, subscription: Option<&str>) -> Result<UsableModels, Denied> {

@@ -249,6 +249,16 @@ impl RouteTable {
         Ok(Permit { caller, model: model.clone(), subscription: subscription.clone() })
     }
 
+    pub(super) fn unlisted(&self, caller: &Caller, model: String, requested: Option<&str>) -> Denied {
+        match caller.bound_subscription().or(requested) {
+            Some(name) => match self.open_subscription(name, caller) {
+                Ok(_) => Denied::ModelNotInSubscription { subscription: name.to_owned(), model },
+                Err(denied) => denied,
+            },
+            None => Denied::NoSubscription { user: caller.user().to_owned(), model },
+        }
+    }
+
     /// Access to `model` through the subscription called `name`.
     fn named(&self, name: &str, caller: &Caller, model: &Model) -> Result<&Arc<SubscriptionAccess>, Denied> {
         let subscription = self.open_subscription(name, caller)?;

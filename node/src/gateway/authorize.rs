@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actors::routing::Model;
-use actors::{Caller, Permit, routing::Lookup};
+use actors::{Caller, Denied, Permit, routing::Lookup};
 use http::HeaderMap;
 
 use super::refusal::Refusal;
@@ -11,6 +11,9 @@ use super::request::ModelPath;
 use crate::Context;
 
 /// Finds the model that the path or the body names, and the caller's permit for it.
+///
+/// A model that is not the caller's and one that does not exist are refused alike, in the words of the request: which models there
+/// are is not to be found out by asking for them.
 pub(super) fn authorize(
     context: &Context,
     caller: Caller,
@@ -18,44 +21,52 @@ pub(super) fn authorize(
     body: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Permit, Refusal> {
+    let routing = &context.actors.routing;
     let model = match path {
-        Some(path) => by_path(context, path, body, &caller)?,
-        None => {
-            let name = body.ok_or_else(|| Refusal::field("model", "name a model: in `model`, or in the path"))?;
-            by_name(context, name, &caller)?
-        }
+        Some(path) => routing.by_path(&path.namespace, &path.name),
+        None => by_name(context, body.ok_or_else(no_name)?, &caller)?,
     };
+    let asked = || path.map_or_else(|| body.unwrap_or_default().to_owned(), shown);
     // A key's own subscription counts; for tokens the header chooses.
     let requested = headers.get("x-maas-subscription").and_then(|value| value.to_str().ok());
-    Ok(context.actors.routing.authorize(caller, &model, requested)?)
+    let unlisted = || routing.unlisted(&caller, asked(), requested);
+    let model = model.ok_or_else(unlisted)?;
+    let permit = routing.authorize(caller.clone(), &model, requested).map_err(|denied| match denied {
+        Denied::ModelNotInSubscription { .. } | Denied::NoSubscription { .. } => unlisted(),
+        denied => denied,
+    })?;
+    match (path, body) {
+        (Some(path), Some(body)) if !is_called(context, &permit, body) => {
+            Err(Refusal::ModelMismatch { path: shown(path), body: body.to_owned() })
+        }
+        _ => Ok(permit),
+    }
 }
 
-/// The path decides. A model in the body must be the same one, by any of its names.
-fn by_path(
-    context: &Context,
-    path: &ModelPath<'_>,
-    body: Option<&str>,
-    caller: &Caller,
-) -> Result<Arc<Model>, Refusal> {
-    let shown = || format!("{}/{}", path.namespace, path.name);
-    let model =
-        context.actors.routing.by_path(&path.namespace, &path.name).ok_or_else(|| Refusal::UnknownModel(shown()))?;
-    let Some(body) = body else { return Ok(model) };
-    let plainly_same =
-        [&model.id.name, &model.served_name, &model.service.name].into_iter().any(|name| **name == *body);
-    let same = plainly_same
-        || match context.actors.routing.by_name(body, caller) {
+fn no_name() -> Refusal {
+    Refusal::field("model", "name a model: in `model`, or in the path")
+}
+
+fn shown(path: &ModelPath<'_>) -> String {
+    format!("{}/{}", path.namespace, path.name)
+}
+
+/// Whether `name` is one of the names of the permit's model.
+fn is_called(context: &Context, permit: &Permit, name: &str) -> bool {
+    let model = permit.model();
+    let is_plain = [&model.id.name, &model.served_name, &model.service.name].into_iter().any(|known| **known == *name);
+    is_plain
+        || match context.actors.routing.by_name(name, permit.caller()) {
             Lookup::Found(named) => named.id == model.id,
             Lookup::Ambiguous(names) => names.contains(&model.id),
             Lookup::Unknown => false,
-        };
-    if same { Ok(model) } else { Err(Refusal::ModelMismatch { path: shown(), body: body.to_owned() }) }
+        }
 }
 
-fn by_name(context: &Context, name: &str, caller: &Caller) -> Result<Arc<Model>, Refusal> {
+fn by_name(context: &Context, name: &str, caller: &Caller) -> Result<Option<Arc<Model>>, Refusal> {
     match context.actors.routing.by_name(name, caller) {
-        Lookup::Found(model) => Ok(model),
-        Lookup::Unknown => Err(Refusal::UnknownModel(name.to_owned())),
+        Lookup::Found(model) => Ok(Some(model)),
+        Lookup::Unknown => Ok(None),
         Lookup::Ambiguous(names) => Err(Refusal::AmbiguousModel {
             name: name.to_owned(),
             candidates: names.iter().map(|name| format!("{}/{}", name.namespace, name.name)).collect(),

@@ -213,7 +213,11 @@ impl Inner {
             Err(refusal) => ("none", spoken, Err(refusal)),
             Ok(Target::Root) => ("/", spoken, Ok(respond::root())),
             Ok(Target::Public) => match self.admit(&head, &body.peer()) {
-                Ok(()) => return self.public(Request::from_parts(head, body)).await,
+                Ok(()) => {
+                    let mut response = self.public(Request::from_parts(head, body)).await;
+                    forbid_sniffing(&mut response);
+                    return response;
+                }
                 Err(refusal) => ("public", spoken, Err(refusal)),
             },
             Ok(Target::Models { model, id: asked }) => {
@@ -244,6 +248,7 @@ impl Inner {
             response.headers_mut().insert("request-id", id.shown().clone());
         }
         response.headers_mut().insert("x-request-id", id.shown().clone());
+        forbid_sniffing(&mut response);
         if closes && head.version < Version::HTTP_2 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -294,6 +299,11 @@ impl Known {
             info!(route, status, reason, subscription, model, id, own_id, "refused");
         }
     }
+}
+
+/// What a replica says is text a caller had a part in: no browser may take it for a page.
+fn forbid_sniffing(response: &mut Response<Body>) {
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
 impl Service<Request<accept::Body>> for Gateway {

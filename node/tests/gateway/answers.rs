@@ -25,6 +25,7 @@ async fn a_chat_is_answered_charged_what_it_used_and_shows_its_limits() {
     assert_eq!(answer.header("x-ratelimit-limit-tokens"), PLENTY.to_string());
     assert_eq!(answer.header("ratelimit-policy"), format!("\"1h\";q={PLENTY};w=3600;maas-unit=\"tokens\""));
     assert_eq!(answer.header("x-request-id").len(), 32);
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
 }
 
 #[tokio::test(flavor = "multi_thread")]

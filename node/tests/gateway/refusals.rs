@@ -49,9 +49,9 @@ async fn what_is_refused_is_refused_with_its_reason_and_costs_nothing() {
         ),
         (with(&good, CHAT, r#"{"model":"closed"}"#), "400 model_mismatch"),
         (with(&good, "/v1/chat/completions", GOOD), "400 invalid_request"),
-        (with(&good, "/v1/chat/completions", r#"{"model":"nope"}"#), "404 model_not_found"),
-        (with(&good, "/v1/messages", r#"{"model":"nope"}"#), "404 not_found_error"),
-        (with(&good, "/llm/nope/v1/chat/completions", GOOD), "404 model_not_found"),
+        (with(&good, "/v1/chat/completions", r#"{"model":"nope"}"#), "403 model_not_in_subscription"),
+        (with(&good, "/v1/messages", r#"{"model":"nope"}"#), "403 permission_error"),
+        (with(&good, "/llm/nope/v1/chat/completions", GOOD), "403 model_not_in_subscription"),
         (with(&good, "/llm/closed/v1/chat/completions", GOOD), "403 model_not_in_subscription"),
         (with(&good, "/llm/qwen%2fv1/v1/chat/completions", GOOD), "400 invalid_request"),
         (with(&good, "/llm/%2e%2e/v1/chat/completions", GOOD), "400 invalid_request"),
@@ -101,9 +101,46 @@ async fn what_is_refused_is_refused_with_its_reason_and_costs_nothing() {
         let shown: String = bytes.chars().take(200).collect();
         assert_eq!(summary(&answer), expected, "{shown}\n{answer:?}");
         assert!(!answer.header("x-request-id").is_empty(), "{answer:?}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{answer:?}");
         assert_eq!(answer.header("www-authenticate").is_empty(), answer.status != 401, "{answer:?}");
     }
     assert_eq!((script.requests(), world.used().await), (vec![], 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_is_not_the_callers_and_one_that_does_not_exist_are_refused_alike() {
+    let script = Script::default();
+    let world = World::start(&[script.serve().await], PLENTY).await;
+    world.publish("closed", "").await;
+    let strangers = world.add_key("eve", "dev", Duration::from_secs(60)).await;
+    let lost = world.add_key("ann", "gone", Duration::from_secs(60)).await;
+    let ways = [
+        ("POST", "/llm/NAME/v1/chat/completions", GOOD),
+        ("POST", "/llm/NAME/v1/chat/completions", r#"{"model":"NAME","messages":[]}"#),
+        ("POST", "/llm/NAME/v1/chat/completions", r#"{"model":"another","messages":[]}"#),
+        ("POST", "/v1/chat/completions", r#"{"model":"NAME","messages":[]}"#),
+        ("POST", "/v1/chat/completions", r#"{"model":"llm/NAME","messages":[]}"#),
+        ("POST", "/v1/messages", r#"{"model":"publishers/llm/models/NAME","messages":[]}"#),
+        ("GET", "/llm/NAME/v1/models", ""),
+    ];
+    for key in [&world.key, &strangers, &lost] {
+        for (method, path, body) in ways {
+            let mut answers = Vec::new();
+            for name in ["closed", "absent"] {
+                let bearer = format!("Bearer {key}");
+                let headers = [("authorization", bearer.as_str()), ("x-request-id", "the-same")];
+                let mut connection = world.connect().await;
+                connection
+                    .send(&request(method, &path.replace("NAME", name), &headers, &body.replace("NAME", name)))
+                    .await;
+                let answer = connection.answer().await;
+                let reason = answer.header("x-ext-auth-reason").to_owned();
+                answers.push((answer.status, reason, answer.json().to_string().replace(name, "NAME")));
+            }
+            assert_eq!(answers[0], answers[1], "{path} {body}");
+            assert_eq!(answers[0].0, 403, "{path} {body}: {answers:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

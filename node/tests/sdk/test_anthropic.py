@@ -184,9 +184,9 @@ def test_errors_have_the_dialects_types(connect_claude, key, model):
         connect_claude(unknown).messages.create(model=model, max_tokens=5, messages=QUESTION)
     assert caught.value.body["error"]["type"] == "permission_error"
 
-    with pytest.raises(anthropic.NotFoundError) as caught:
+    with pytest.raises(anthropic.PermissionDeniedError) as caught:
         connect_claude(key).messages.create(model="no-such-model", max_tokens=5, messages=QUESTION)
-    assert caught.value.body["error"]["type"] == "not_found_error"
+    assert caught.value.body["error"]["type"] == "permission_error"
 
     with pytest.raises(anthropic.BadRequestError):
         connect_claude(key).messages.create(model=model, max_tokens=5, messages=[])

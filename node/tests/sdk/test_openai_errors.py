@@ -91,11 +91,11 @@ def test_a_model_outside_the_subscription_is_a_permission_error_that_names_both(
     assert "embedding" in str(caught.value) and model in str(caught.value)
 
 
-def test_an_unknown_model_is_not_found(dev, connect, key):
-    with pytest.raises(openai.NotFoundError, match="no-such-model"):
+def test_an_unknown_model_is_refused_as_a_forbidden_one_is(dev, connect, key):
+    with pytest.raises(openai.PermissionDeniedError, match="no-such-model"):
         ask(connect(key, "gpt-oss-model/no-such-model"), "no-such-model")
     with OpenAI(base_url=f"{dev.url}/v1", api_key=key, max_retries=0) as by_body:
-        with pytest.raises(openai.NotFoundError, match="no-such-model"):
+        with pytest.raises(openai.PermissionDeniedError, match="no-such-model"):
             ask(by_body, "no-such-model")
 
 
