@@ -97,13 +97,18 @@ impl Node {
         let collector_tls = config.traces.ca.as_deref().map(tls::client).transpose();
         let collector_tls = collector_tls.map_err(in_section("traces"))?;
         let traces = traces(config, &doors, collector_tls)?;
-        let upstream_settings = gateway::UpstreamSettings { tls: replica_tls, ..config.upstream.settings.clone() };
         let token = bootstrap::read_or_create(&config.admin.bootstrap_token_file, doors.chance.as_ref())?;
         let (gateway, admin) = (&config.gateway, &config.admin);
         let gateway = open(&doors, "gateway", &gateway.listen, gateway.tls.as_ref(), &gateway.limits).await?;
         let admin = open(&doors, "admin", &admin.listen, admin.tls.as_ref(), &admin.limits).await?;
 
         let cluster = Cluster::start(cluster_settings(config, peer_tls), disk, doors.clone()).await?;
+        let destinations = gateway::Destinations::Replicas {
+            allow_loopback: config.upstream.allow_loopback,
+            own_ports: own_ports(config, [gateway.address, admin.address]),
+        };
+        let upstream_settings =
+            gateway::UpstreamSettings { tls: replica_tls, destinations, ..config.upstream.settings.clone() };
         let upstream = gateway::Upstream::new(&doors, upstream_settings);
         let actors = Actors::start(actors::Deps {
             cluster: cluster.clone(),
@@ -215,6 +220,12 @@ async fn open(
 
 fn in_section(section: &'static str) -> impl FnOnce(TlsError) -> StartError {
     move |source| StartError::Tls { section, source }
+}
+
+/// Every port that the node listens on.
+fn own_ports(config: &Config, open: [SocketAddr; 2]) -> Vec<u16> {
+    let peers = config.peers.listen.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    open.iter().map(SocketAddr::port).chain(peers).collect()
 }
 
 fn cluster_settings(config: &Config, tls: Option<raft::peers::PeerTls>) -> raft::cluster::Settings {

@@ -12,6 +12,8 @@ pub struct Upstream {
     pub settings: UpstreamSettings,
     /// `ca`: who signs the certificates of `https://` replicas; without it they cannot be reached.
     pub ca: Option<PathBuf>,
+    /// `allow_loopback`: replicas may be at loopback addresses of the node's machine. Default: no.
+    pub allow_loopback: bool,
 }
 
 impl Upstream {
@@ -25,6 +27,6 @@ impl Upstream {
             pool_idle_timeout: section.duration("pool_idle_timeout", defaults.pool_idle_timeout),
             ..defaults
         };
-        Upstream { settings, ca: section.path("ca") }
+        Upstream { settings, ca: section.path("ca"), allow_loopback: section.flag("allow_loopback", false) }
     }
 }

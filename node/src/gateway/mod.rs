@@ -74,7 +74,7 @@ use stream::Body;
 use trace::CallSpan;
 
 pub use trace::{Traces, TracesError};
-pub use upstream::{Upstream, UpstreamSettings};
+pub use upstream::{Destinations, Upstream, UpstreamSettings};
 
 /// Settings of the data plane.
 #[derive(Clone)]

@@ -4,6 +4,8 @@
 //! closed it is noticed when it is taken out). So dropping an exchange closes its socket at once, which is how a replica
 //! learns that the caller left, and a connection goes back to the pool only after its answer was read to the end.
 
+mod destinations;
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -24,6 +26,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::learnt::Learnt;
 
+pub use destinations::Destinations;
+
 /// How replicas are talked to, with defaults fit for production.
 #[derive(Clone, Debug)]
 pub struct UpstreamSettings {
@@ -39,6 +43,8 @@ pub struct UpstreamSettings {
     pub pool_idle_max: usize,
     /// TLS for `https://` replicas; without it they cannot be reached.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Where connections may go. Default: anywhere; a node narrows it for replicas.
+    pub destinations: Destinations,
 }
 
 impl Default for UpstreamSettings {
@@ -50,6 +56,7 @@ impl Default for UpstreamSettings {
             pool_idle_timeout: Duration::from_secs(4),
             pool_idle_max: 256,
             tls: None,
+            destinations: Destinations::Any,
         }
     }
 }
@@ -210,7 +217,9 @@ impl Upstream {
     }
 
     async fn connect(&self, host: &Host) -> Result<Link, UpstreamError> {
-        let mut stream = self.0.net.connect(&host.name, host.port).await.map_err(UpstreamError::Connect)?;
+        let check = |destination| self.0.settings.destinations.check(destination);
+        let connected = self.0.net.connect_checked(&host.name, host.port, &check).await;
+        let mut stream = connected.map_err(UpstreamError::Connect)?;
         if host.secure {
             let Some(tls) = &self.0.settings.tls else {
                 return Err(UpstreamError::Url("https replicas need a certificate authority in the configuration"));

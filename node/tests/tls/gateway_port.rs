@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::caller::{chat, chat_http2, plain, secure};
-use crate::world::{Directory, World, certificate};
+use crate::world::{Directory, LOOPBACK, World, certificate};
 
 /// A simulated replica behind a port, and its URL.
 pub(crate) async fn simulated() -> String {
@@ -23,7 +23,8 @@ pub(crate) async fn simulated() -> String {
 async fn start(directory: &Directory) -> World {
     let files = certificate(&directory.authority("ours"));
     let world =
-        World::start(directory, &format!("[gateway]\nlisten = \"127.0.0.1:0\"\n{files}"), &simulated().await).await;
+        World::start(directory, &format!("[gateway]\nlisten = \"127.0.0.1:0\"\n{files}{LOOPBACK}"), &simulated().await)
+            .await;
     world.wait_until_healthy().await;
     world
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 mod caller;
+mod destinations;
 mod gateway_port;
 mod replica;
 mod replicas;

@@ -17,6 +17,8 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use crate::world::LOOPBACK;
+
 /// What it answers.
 pub(crate) const WORDS: &str = "spoken in private";
 
@@ -119,5 +121,5 @@ fn acceptor(authority: &Authority, name: &str) -> TlsAcceptor {
 
 /// The `[upstream]` section that trusts `ca`.
 pub(crate) fn trusting(ca: PathBuf) -> String {
-    format!("[upstream]\nca = {ca:?}\n")
+    format!("{LOOPBACK}ca = {ca:?}\n")
 }

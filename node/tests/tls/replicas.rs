@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::caller::{chat, plain};
 use crate::replica::{Replica, WORDS, trusting};
-use crate::world::{Directory, World};
+use crate::world::{Directory, LOOPBACK, World};
 
 const SECRET: &str = "my account number is 7310";
 
@@ -38,7 +38,12 @@ async fn a_replica_that_cannot_be_trusted_is_told_nothing() {
     for (upstream, shown, name, why) in [
         (&*trusts_ours, &theirs, "127.0.0.1", "invalid peer certificate"),
         (&*trusts_ours, &ours, "elsewhere.example", "invalid peer certificate"),
-        ("", &ours, "127.0.0.1", "need a certificate authority in the configuration"),
+        (
+            "[upstream]\nallow_loopback = true\n",
+            &ours,
+            "127.0.0.1",
+            "need a certificate authority in the configuration",
+        ),
     ] {
         let replica = Replica::start(&ours).await;
         replica.show(shown, name);

@@ -51,6 +51,9 @@ impl Drop for Directory {
     }
 }
 
+/// Replicas may be on this machine.
+pub(crate) const LOOPBACK: &str = "[upstream]\nallow_loopback = true\n";
+
 /// A certificate of `authority` for this machine: its configuration keys, as a section has them.
 pub(crate) fn certificate(authority: &Authority) -> String {
     let files = authority.issue("server", &["localhost", "127.0.0.1"], SystemClock.wall()).unwrap();

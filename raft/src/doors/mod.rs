@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub use chance::{Chance, OsChance, SeededChance};
 pub use clock::{Clock, SystemClock};
-pub use net::{Accepted, BoxFuture, BoxStream, Listener, Net, Stream, TokioNet};
+pub use net::{Accepted, BoxFuture, BoxStream, Destination, DestinationCheck, Listener, Net, Stream, TokioNet};
 
 /// What a node is given of the outside world. Cloning shares the doors.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -26,8 +26,39 @@ pub trait Net: Send + Sync + 'static {
     /// Listens on `address` (`host:port`; port 0 picks a free one). Errors: the address is taken or not ours.
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
 
-    /// Connects to `host:port`, resolving a name anew each time. It has no deadline of its own: callers bound it.
-    fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<BoxStream>>;
+    /// Connects to `host:port`, resolving a name anew each time, at the first of its addresses that `check` accepts and that answers.
+    /// It has no deadline of its own: callers bound it. Errors: the name has no address; none is accepted
+    /// (`PermissionDenied`, with the reason of `check`); none answers.
+    fn connect_checked<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+        check: &'a DestinationCheck<'a>,
+    ) -> BoxFuture<'a, io::Result<BoxStream>>;
+
+    /// The same, wherever the name leads.
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<BoxStream>> {
+        self.connect_checked(host, port, &|_| Ok(()))
+    }
+}
+
+/// One resolved address, before it is connected to.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination {
+    /// The address and port. An IPv4 address that was written as an IPv6 one is an IPv4 address here.
+    pub address: SocketAddr,
+    /// The address is one of this machine's own, loopback included.
+    pub is_this_machine: bool,
+}
+
+/// Whether a connection may be made. Errors: why not.
+pub type DestinationCheck<'a> = dyn Fn(Destination) -> Result<(), String> + Send + Sync + 'a;
+
+impl Destination {
+    /// `PermissionDenied` unless `check` accepts it.
+    pub fn pass(self, check: &DestinationCheck<'_>) -> io::Result<()> {
+        check(self).map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))
+    }
 }
 
 /// A socket that accepts connections.
@@ -52,14 +83,37 @@ impl Net for TokioNet {
         })
     }
 
-    fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<BoxStream>> {
+    fn connect_checked<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+        check: &'a DestinationCheck<'a>,
+    ) -> BoxFuture<'a, io::Result<BoxStream>> {
         Box::pin(async move {
-            #[expect(clippy::disallowed_methods, reason = "the door for the network")]
-            let stream = tokio::net::TcpStream::connect((host, port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as BoxStream)
+            let mut failed = io::Error::new(io::ErrorKind::NotFound, format!("`{host}` has no address"));
+            for address in tokio::net::lookup_host((host, port)).await? {
+                match connect(address, check).await {
+                    Ok(stream) => return Ok(Box::new(stream) as BoxStream),
+                    Err(error) => failed = error,
+                }
+            }
+            Err(failed)
         })
     }
+}
+
+async fn connect(address: SocketAddr, check: &DestinationCheck<'_>) -> io::Result<tokio::net::TcpStream> {
+    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+    Destination { address, is_this_machine: is_this_machine(address.ip()) }.pass(check)?;
+    #[expect(clippy::disallowed_methods, reason = "the door for the network")]
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Only a machine's own addresses can be bound.
+fn is_this_machine(address: IpAddr) -> bool {
+    std::net::UdpSocket::bind((address, 0)).is_ok()
 }
 
 struct TokioListener(tokio::net::TcpListener);

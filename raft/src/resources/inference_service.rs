@@ -1,18 +1,22 @@
 //! LLMInferenceService: a model and the replicas that serve it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
 use super::fields::{Fields, Report};
 use super::kind::Column;
 use super::status::{self, Status};
-use super::{Condition, Kind, Object, ObjectKey, ReplicaHealth, Spec};
+use super::{Condition, Kind, Object, ObjectKey, ReplicaHealth, Spec, replica_address};
 use crate::ids::Timestamp;
 use crate::state::State;
 
 /// Outside Kubernetes, the running replicas: base URLs, comma-separated. DNS names are resolved again and again.
 pub const REPLICAS_ANNOTATION: &str = "tollgate.dev/replicas";
+
+/// The most replicas of one service. Each one is probed by every node.
+pub const REPLICAS_MAX: usize = 256;
 
 /// A parsed LLMInferenceService.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -86,23 +90,26 @@ fn parse_replicas(report: &Report, list: &str) -> Vec<String> {
             Err(wrong) => report.error(&path, format!("\"{text}\" {wrong}: {USE}")),
         }
     }
+    if urls.len() > REPLICAS_MAX {
+        report.error(&path, format!("lists {} replicas: {REPLICAS_MAX} are the most of one service", urls.len()));
+    }
     urls
 }
 
 /// A base URL with its port written out and its host in lower case, so that equal ones are equal as text.
-fn base_url(text: &str) -> Result<String, &'static str> {
+fn base_url(text: &str) -> Result<String, String> {
     if text.contains('@') {
-        return Err("has credentials, which do not belong here");
+        return Err("has credentials, which do not belong here".to_owned());
     }
     let (scheme, rest) = text.split_once("://").ok_or("has no scheme")?;
     let default_port = match scheme {
         "http" => 80,
         "https" => 443,
-        _ => return Err("is neither http nor https"),
+        _ => return Err("is neither http nor https".to_owned()),
     };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains(['/', '?', '#']) {
-        return Err("has a path");
+        return Err("has a path".to_owned());
     }
     let (host, port) = match authority.rsplit_once(':') {
         // The last colon of `[::1]` is part of the address.
@@ -113,14 +120,23 @@ fn base_url(text: &str) -> Result<String, &'static str> {
         _ => (authority, default_port),
     };
     if !is_host(host) {
-        return Err("has no valid host");
+        return Err("has no valid host".to_owned());
+    }
+    // A name is judged by what it resolves to, whenever a node connects.
+    if let Some(why) = address(host).and_then(replica_address::forbidden) {
+        return Err(format!("is {why}, where no replica may be"));
     }
     Ok(format!("{scheme}://{}:{port}", host.to_ascii_lowercase()))
 }
 
+/// The IP address that a host is, if it is none that has to be resolved.
+fn address(host: &str) -> Option<IpAddr> {
+    host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host).parse().ok()
+}
+
 fn is_host(host: &str) -> bool {
-    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    if host.starts_with('[') {
+        return address(host).is_some_and(|address| address.is_ipv6());
     }
     let label =
         |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));

@@ -18,6 +18,7 @@ mod money;
 mod names;
 mod object;
 mod plain;
+pub mod replica_address;
 mod status;
 mod steering;
 mod subjects;
@@ -30,7 +31,7 @@ mod tests;
 pub use account::{service_account_groups, service_account_of, service_account_user};
 pub use auth_policy::AuthPolicySpec;
 pub use group::GroupSpec;
-pub use inference_service::{InferenceServiceSpec, REPLICAS_ANNOTATION};
+pub use inference_service::{InferenceServiceSpec, REPLICAS_ANNOTATION, REPLICAS_MAX};
 pub use kind::{Column, Kind, Scope};
 pub use limit::{Enforcement, Limit, LimitKind, LimitScope, Unit};
 pub use media::{

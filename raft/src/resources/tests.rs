@@ -337,12 +337,23 @@ fn replicas_are_base_urls_and_nothing_else() {
         ("http://", "has no valid host"),
         ("http://a..b:1", "has no valid host"),
         ("http://[::g]:1", "has no valid host"),
+        ("http://[127.0.0.1]:1", "has no valid host"),
+        ("http://169.254.169.254", "is a link-local address, where no replica may be"),
+        ("http://[fe80::1]:8000", "is a link-local address, where no replica may be"),
+        ("http://[fd00:ec2::254]", "is the address of a cloud's metadata service, where no replica may be"),
+        ("http://0.0.0.0:8000", "is an unspecified address, where no replica may be"),
     ] {
         assert_eq!(parse(list), format!("\"{list}\" {wanted}: {right}"));
     }
     // What could be a password is not repeated.
     assert_eq!(parse("http://me:secret@vllm"), format!("a URL has credentials, which do not belong here: {right}"));
     assert_eq!(parse("http://a,http://A:80/"), "\"http://A:80/\" is listed twice");
+    let many = |count: usize| (0..count).map(|number| format!("http://vllm-{number}")).collect::<Vec<_>>().join(",");
+    assert_eq!(parse(&many(REPLICAS_MAX)).split(' ').count(), REPLICAS_MAX);
+    assert_eq!(
+        parse(&many(REPLICAS_MAX + 1)),
+        format!("lists {} replicas: {REPLICAS_MAX} are the most of one service", REPLICAS_MAX + 1)
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use raft::doors::{Accepted, BoxFuture, BoxStream, Listener, Net};
+use raft::doors::{Accepted, BoxFuture, BoxStream, Destination, DestinationCheck, Listener, Net};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
@@ -74,8 +74,17 @@ impl Net for SimNet {
         })
     }
 
-    fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<BoxStream>> {
-        Box::pin(async move { Ok(Box::new(self.connect_to(host, port).await?) as BoxStream) })
+    fn connect_checked<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+        check: &'a DestinationCheck<'a>,
+    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+        Box::pin(async move {
+            let address = SocketAddr::new(turmoil::lookup(host), port);
+            Destination { address, is_this_machine: host == self.host.name }.pass(check)?;
+            Ok(Box::new(self.connect_to(host, port).await?) as BoxStream)
+        })
     }
 }
 

@@ -135,13 +135,14 @@ fn configuration(plan: &Plan, node: &NodePlan) -> String {
     text
 }
 
-/// The system's authorities, if a replica is reached by HTTPS.
+/// Replicas may be on this machine. If one is reached by HTTPS, the system's authorities are trusted.
 fn upstream(plan: &Plan) -> String {
     const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
-    match &plan.replicas {
+    let ca = match &plan.replicas {
         ReplicaPlan::Running(urls) if urls.iter().any(|url| url.starts_with("https://")) => {
-            format!("[upstream]\nca = {SYSTEM_CA:?}\n\n")
+            format!("ca = {SYSTEM_CA:?}\n")
         }
         ReplicaPlan::Running(_) | ReplicaPlan::Simulated(_) => String::new(),
-    }
+    };
+    format!("[upstream]\nallow_loopback = true\n{ca}\n")
 }
