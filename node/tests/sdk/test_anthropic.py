@@ -140,10 +140,9 @@ def test_every_answer_has_the_request_id_where_the_client_looks_for_it(claude, c
 def test_a_placeholder_key_does_not_hide_the_token_that_counts(dev, key, model):
     """As Claude Code does with ANTHROPIC_API_KEY and ANTHROPIC_AUTH_TOKEN set at once."""
     for api_key, auth_token in (("placeholder", key), (key, "placeholder")):
-        with Anthropic(base_url=dev.url, api_key=api_key, auth_token=auth_token, max_retries=0) as both:
-            headers = {"Authorization": f"Bearer {auth_token}", "X-Api-Key": api_key}
-            answer = both.messages.create(model=model, max_tokens=5, messages=QUESTION, extra_headers=headers)
-            assert answer.content
+        headers = {"Authorization": f"Bearer {auth_token}"}
+        with Anthropic(base_url=dev.url, api_key=api_key, default_headers=headers, max_retries=0) as both:
+            assert both.messages.create(model=model, max_tokens=5, messages=QUESTION).content
 
 
 def test_a_message_is_metered_exactly(connect_claude, gov, model):
@@ -184,9 +183,9 @@ def test_errors_have_the_dialects_types(connect_claude, key, model):
         connect_claude(unknown).messages.create(model=model, max_tokens=5, messages=QUESTION)
     assert caught.value.body["error"]["type"] == "permission_error"
 
-    with pytest.raises(anthropic.PermissionDeniedError) as caught:
+    with pytest.raises(anthropic.NotFoundError) as caught:
         connect_claude(key).messages.create(model="no-such-model", max_tokens=5, messages=QUESTION)
-    assert caught.value.body["error"]["type"] == "permission_error"
+    assert caught.value.body["error"]["type"] == "not_found_error"
 
     with pytest.raises(anthropic.BadRequestError):
         connect_claude(key).messages.create(model=model, max_tokens=5, messages=[])
