@@ -124,15 +124,19 @@ impl Plan {
         plan
     }
 
-    /// In a few runs nothing breaks but an engine that hangs, for so long that the endpoint picker has to notice. They are drawn apart,
-    /// so that all other plans stay what they are.
+    /// In a few runs nothing breaks but what the endpoint picker has to tell apart: an engine hangs, for so long that it has to be
+    /// noticed, or a user makes calls at which engines fail. They are drawn apart, so that all other plans stay what they are.
     fn draw_for_picker(&mut self) {
         let mut chance = Chance::of(self.seed, "picker plan");
-        if !chance.percent(3) {
-            return;
-        }
-        let (at, lasts) = (Duration::from_millis(300), Duration::from_millis(chance.between(44_000, 48_000)));
-        let fault = Fault::EngineHang(chance.between(1, self.engines as u64) as usize);
+        let at = Duration::from_millis(300);
+        let (fault, lasts) = match chance.between(1, 100) {
+            1..=3 => {
+                let lasts = Duration::from_millis(chance.between(44_000, 48_000));
+                (Fault::EngineHang(chance.between(1, self.engines as u64) as usize), lasts)
+            }
+            4..=8 => (Fault::Poison(chance.between(1, self.users as u64) as usize), self.chaos),
+            _ => return,
+        };
         self.faults = vec![Planned { at, lasts, fault }];
         self.chaos = at + lasts;
         self.breaks_early = false;

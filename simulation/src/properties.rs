@@ -11,7 +11,7 @@
 //! | LOG | an applied entry is the same on every node, for ever |
 //! | QUOTA | no meter admits beyond its limit in any window, hard ones owe nothing, and windows do not overlap |
 //! | USABLE | where nothing breaks, all of a limit can be used, from any node |
-//! | FAIR | an engine that hangs gets no new calls once that can be known |
+//! | FAIR | one user's poison costs no other user a call, and an engine that hangs gets no new calls once that can be known |
 //! | USAGE | what engines produced is in the ledger, and no more; usage adds up to what was charged |
 //! | BOOK | a node's book never has more than the ledger granted to that node |
 //! | ENDS | every reservation ends exactly once |

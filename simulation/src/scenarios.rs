@@ -25,6 +25,7 @@ mod isolate;
 mod left_behind;
 mod lossy;
 mod one_way;
+mod poison;
 mod ring;
 mod rolling_restart;
 mod slow;
@@ -46,7 +47,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const SCENARIOS: [&Scenario; 29] = [
+pub(crate) const SCENARIOS: [&Scenario; 30] = [
     &isolate::SCENARIO,
     &one_way::SCENARIO,
     &ring::SCENARIO,
@@ -76,6 +77,7 @@ pub(crate) const SCENARIOS: [&Scenario; 29] = [
     &engine_hangs::SCENARIO,
     &engine_cut_off::SCENARIO,
     &engine_stops::SCENARIO,
+    &poison::SCENARIO,
 ];
 
 /// The scenario of that name.

@@ -18,7 +18,7 @@ mod user;
 mod wires;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     /// The nodes that callers know: what a load balancer has behind it.
     pub(crate) front: RefCell<Vec<usize>>,
     pub(crate) engines: Vec<EngineSlot>,
+    /// The users whose calls are poison now.
+    pub(crate) poisoning: RefCell<BTreeSet<usize>>,
     /// What nodes said of themselves and nobody has looked at yet.
     pub(crate) observations: RefCell<VecDeque<Observation>>,
     /// Every inference call, in the order in which they began.
@@ -254,6 +256,7 @@ pub(crate) fn run(plan: &Plan) -> Verdict {
         token_file: TokenFile::write(),
         front: RefCell::new((1..=plan.nodes).collect()),
         engines: (0..plan.engines).map(|_| EngineSlot::new()).collect(),
+        poisoning: RefCell::default(),
         observations: RefCell::default(),
         calls: RefCell::default(),
         answers: RefCell::default(),

@@ -60,6 +60,8 @@ pub(crate) enum Fault {
     Engine(usize, &'static str),
     /// An engine's process stops without dying.
     EngineHang(usize),
+    /// A user goes on making calls to which every engine answers 500.
+    Poison(usize),
 }
 
 /// How engines fail, in `sim_vllm`'s words.
@@ -129,7 +131,12 @@ impl Fault {
             Fault::ActorDies(node, which) => Fault::ActorDies(to(node), which),
             Fault::ClockJump(node, millis) => Fault::ClockJump(to(node), millis),
             Fault::ClockDrift(node, parts) => Fault::ClockDrift(to(node), parts),
-            Fault::Ring | Fault::CrashAll | Fault::RollingRestart | Fault::Engine(..) | Fault::EngineHang(_) => self,
+            Fault::Ring
+            | Fault::CrashAll
+            | Fault::RollingRestart
+            | Fault::Engine(..)
+            | Fault::EngineHang(_)
+            | Fault::Poison(_) => self,
         }
     }
 
@@ -149,7 +156,7 @@ impl Fault {
 
     /// Whether it is about engines, or the way to them.
     pub(crate) fn concerns_engines(&self) -> bool {
-        matches!(self, Fault::Engine(..) | Fault::EngineHang(_) | Fault::CutEngine(..))
+        matches!(self, Fault::Engine(..) | Fault::EngineHang(_) | Fault::CutEngine(..) | Fault::Poison(_))
     }
 
     /// One of them, by chance.
@@ -222,6 +229,7 @@ impl Fault {
                 Fault::Engine(index(1)?, known)
             }
             "engine-hang" => Fault::EngineHang(index(1)?),
+            "poison" => Fault::Poison(index(1)?),
             _ => return None,
         })
     }
@@ -256,6 +264,7 @@ impl fmt::Display for Fault {
             Fault::ClockDrift(node, parts) => write!(f, "clock-drift {node} {parts}"),
             Fault::Engine(engine, what) => write!(f, "engine {engine} {what}"),
             Fault::EngineHang(engine) => write!(f, "engine-hang {engine}"),
+            Fault::Poison(user) => write!(f, "poison {user}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! FAIR: an engine that hangs gets no new calls once that can be known.
+//! FAIR: one user's poison costs no other user a call, and an engine that hangs gets no new calls once that can be known.
 //!
 //! Only for runs in which nothing else breaks.
 
@@ -14,10 +14,14 @@ const NOTICED: Duration = Duration::from_secs(20);
 
 pub(super) fn check(shared: &Shared) -> Result<(), Violation> {
     let (Some(chaos), faults) = (shared.began(Phase::Chaos), &shared.plan.faults) else { return Ok(()) };
-    if faults.is_empty() || !faults.iter().all(|planned| matches!(planned.fault, Fault::EngineHang(_))) {
+    let is_about_this = |planned: &Planned| matches!(planned.fault, Fault::Poison(_) | Fault::EngineHang(_));
+    if faults.is_empty() || !faults.iter().all(is_about_this) {
         return Ok(());
     }
-    let may_be_lost = |call: &Call, planned: &Planned| call.began < chaos + planned.at + NOTICED;
+    let may_be_lost = |call: &Call, planned: &Planned| match planned.fault {
+        Fault::Poison(user) => shared.keys.borrow()[call.key].user == user,
+        _ => call.began < chaos + planned.at + NOTICED,
+    };
     let calls = shared.calls.borrow();
     let lost = calls.iter().find(|call| is_lost(call) && !faults.iter().any(|planned| may_be_lost(call, planned)));
     match lost {

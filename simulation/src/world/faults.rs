@@ -171,11 +171,12 @@ impl Faults {
                 is_unreadable: is_active(Fault::DiskUnreadable(node)),
             });
         }
-        let (mut failing, mut hung) = (BTreeMap::new(), BTreeSet::new());
+        let (mut failing, mut hung, mut poisoning) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         for active in &self.active {
             match active.planned.fault {
                 Fault::Engine(engine, what) => drop(failing.insert(engine, what)),
                 Fault::EngineHang(engine) => drop(hung.insert(engine)),
+                Fault::Poison(user) => drop(poisoning.insert(user)),
                 _ => {}
             }
         }
@@ -191,6 +192,7 @@ impl Faults {
             }
         }
         (self.failing, self.hung) = (failing, hung);
+        *shared.poisoning.borrow_mut() = poisoning;
     }
 
     /// Makes the network what the active faults say.
@@ -284,12 +286,13 @@ fn begin(sim: &mut Sim<'_>, shared: &Shared, wires: &mut Wires, planned: &Planne
         }
         Fault::ClockJump(node, millis) => shared.nodes[node - 1].clock.jump(millis),
         Fault::ClockDrift(node, parts) => shared.nodes[node - 1].clock.drift(parts),
-        // The others are what the network, disks and engines are like while they last.
+        // The others are what the network, disks, engines and users are like while they last.
         Fault::DiskStall(_)
         | Fault::DiskFull(_)
         | Fault::DiskError(_)
         | Fault::Engine(..)
         | Fault::EngineHang(_)
+        | Fault::Poison(_)
         | Fault::Isolate(_)
         | Fault::OneWay(..)
         | Fault::Ring

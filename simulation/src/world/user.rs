@@ -80,7 +80,12 @@ async fn call_on(shared: Rc<Shared>, net: Rc<SimNet>, user: usize, hand: u64, mu
         // They find out whether what is left of a limit can be used.
         let is_smallest =
             shared.plan.is_skewed && hand == 1 && (shared.phase.get() == Phase::Calm || chance.percent(20));
-        let text = if is_smallest { Text::smallest() } else { Text::draw(&mut chance, &id) };
+        let is_poison = shared.poisoning.borrow().contains(&user);
+        let text = match (is_poison, is_smallest) {
+            (true, _) => Text::poison(),
+            (false, true) => Text::smallest(),
+            (false, false) => Text::draw(&mut chance, &id),
+        };
         let is_streamed = text.streams;
         let at = {
             let mut history = shared.calls.borrow_mut();
@@ -93,6 +98,7 @@ async fn call_on(shared: Rc<Shared>, net: Rc<SimNet>, user: usize, hand: u64, mu
         trace::event(&name(user), &format!("{id} with key {key} on node {node}: {ended:?}"));
         // Some ask again at once when they were refused.
         pause = match ended {
+            _ if is_poison => Duration::from_millis(chance.between(5, 50)),
             Ended::Refused(_) | Ended::Broken(_) if chance.percent(30) => Duration::from_millis(chance.between(1, 20)),
             _ => Duration::from_millis(chance.between(pauses.0, pauses.1)),
         };
@@ -117,6 +123,8 @@ struct Text {
     max_tokens: Option<u64>,
     streams: bool,
     hang_up_after: Option<usize>,
+    /// It is a message to which engines answer 500.
+    is_poison: bool,
 }
 
 impl Text {
@@ -125,11 +133,15 @@ impl Text {
         let hang_up_after = chance.percent(15).then(|| chance.between(0, 8) as usize);
         let words = "word ".repeat(chance.between(1, 60) as usize);
         let max_tokens = chance.percent(80).then(|| chance.between(1, 80));
-        Text { content: format!("{id} {words}"), max_tokens, streams, hang_up_after }
+        Text { content: format!("{id} {words}"), max_tokens, streams, hang_up_after, is_poison: false }
     }
 
     fn smallest() -> Text {
-        Text { content: "x".to_owned(), max_tokens: Some(1), streams: false, hang_up_after: None }
+        Text { content: "x".to_owned(), max_tokens: Some(1), streams: false, hang_up_after: None, is_poison: false }
+    }
+
+    fn poison() -> Text {
+        Text { is_poison: true, ..Text::smallest() }
     }
 }
 
@@ -143,7 +155,7 @@ async fn call(
     text: Text,
 ) -> Ended {
     let secret = shared.keys.borrow()[key].secret.clone();
-    let Text { content, max_tokens, streams, hang_up_after } = text;
+    let Text { content, max_tokens, streams, hang_up_after, is_poison } = text;
     let mut body = json!({
         "model": "sim",
         "messages": [{"role": "user", "content": content}],
@@ -156,7 +168,11 @@ async fn call(
         body["stream_options"] = json!({"include_usage": true, "continuous_usage_stats": true});
         body["return_token_ids"] = true.into();
     }
-    let (host, path) = (gateway::name(node), format!("{MODEL_PATH}/v1/chat/completions"));
+    if is_poison {
+        body["messages"] = json!([]);
+    }
+    let endpoint = if is_poison { "/v1/messages" } else { "/v1/chat/completions" };
+    let (host, path) = (gateway::name(node), format!("{MODEL_PATH}{endpoint}"));
     let asked = Ask {
         host: &host,
         port: GATEWAY_PORT,
