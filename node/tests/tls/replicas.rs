@@ -38,12 +38,7 @@ async fn a_replica_that_cannot_be_trusted_is_told_nothing() {
     for (upstream, shown, name, why) in [
         (&*trusts_ours, &theirs, "127.0.0.1", "invalid peer certificate"),
         (&*trusts_ours, &ours, "elsewhere.example", "invalid peer certificate"),
-        (
-            "[upstream]\nallow_loopback = true\n",
-            &ours,
-            "127.0.0.1",
-            "need a certificate authority in the configuration",
-        ),
+        (LOOPBACK, &ours, "127.0.0.1", "need a certificate authority in the configuration"),
     ] {
         let replica = Replica::start(&ours).await;
         replica.show(shown, name);
