@@ -307,8 +307,7 @@ class Tollgate(Process):
         make_certificate(openssl, directory)
         (directory / "tollgate.toml").write_text(
             '[node]\ndata_dir = "data"\n'
-            "[upstream]\nallow_loopback = true\n"
-            f'[peers]\nlisten = "127.0.0.1:{TOLLGATE_PORTS["peers"]}"\n'
+            f'[upstream]\nallow_loopback = true\n[peers]\nlisten = "127.0.0.1:{TOLLGATE_PORTS["peers"]}"\n'
             f'[gateway]\nlisten = "127.0.0.1:{TOLLGATE_PORTS["gateway"]}"\n'
             f'[admin]\nlisten = "127.0.0.1:{TOLLGATE_PORTS["admin"]}"\n'
             'certificate = "admin.crt"\nkey = "admin.key"\n'

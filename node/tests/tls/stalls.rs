@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::caller::{chat, plain, secure};
 use crate::gateway_port::simulated;
-use crate::world::{Directory, World, certificate};
+use crate::world::{Directory, LOOPBACK, World, certificate};
 
 /// The head of a TLS record that is longer than what follows it.
 const HELLO: &[u8] = &[22, 3, 1, 1, 0, 1, 0, 0, 252];
@@ -17,7 +17,7 @@ async fn a_handshake_that_does_not_go_on_has_a_deadline_and_takes_nobodys_place(
     let directory = Directory::new("stalls");
     let files = certificate(&directory.authority("ours"));
     let section = "listen = \"127.0.0.1:0\"\ntls_handshake_timeout = \"500ms\"\nheader_read_timeout = \"500ms\"\nconnections_max = 20";
-    let world = World::start(&directory, &format!("[gateway]\n{section}\n{files}"), &simulated().await).await;
+    let world = World::start(&directory, &format!("[gateway]\n{section}\n{files}{LOOPBACK}"), &simulated().await).await;
     world.wait_until_healthy().await;
     let authority = directory.authority("ours");
     let ca = authority.certificate();
