@@ -46,8 +46,8 @@ async fn json_bombs_are_refused_in_little_memory_and_keep_nobody_waiting() {
     let bombs = [Arc::new(wide), Arc::new(deep)];
     let before = peak_memory();
     let mut calls = tokio::task::JoinSet::new();
-    for bomb in bombs.iter().cycle().take(8).cloned() {
-        let world = world.clone();
+    for bomb in bombs.iter().cycle().take(8) {
+        let (world, bomb) = (world.clone(), bomb.clone());
         calls.spawn(async move { post(&world, "", bomb.as_bytes()).await });
     }
     let (mut answers, mut slowest) = (Vec::new(), Duration::ZERO);

@@ -237,7 +237,7 @@ mod tests {
             assert_eq!(rewritten(&Steering::default(), &body), expected, "{field}");
         }
         let is_known = |field: &&str| known.contains(field);
-        assert!(ANSWER_FIELDS.iter().all(|field| is_known(field)), "a field that vLLM does not have");
+        assert!(ANSWER_FIELDS.iter().all(is_known), "a field that vLLM does not have");
         let steering =
             ["priority", "request_id", "cache_salt", "kv_transfer_params", "ec_transfer_params", "vllm_xargs"];
         assert!(steering.iter().all(|field| is_known(field) && ENGINE_FIELDS.contains(field)));
