@@ -140,9 +140,10 @@ def test_every_answer_has_the_request_id_where_the_client_looks_for_it(claude, c
 def test_a_placeholder_key_does_not_hide_the_token_that_counts(dev, key, model):
     """As Claude Code does with ANTHROPIC_API_KEY and ANTHROPIC_AUTH_TOKEN set at once."""
     for api_key, auth_token in (("placeholder", key), (key, "placeholder")):
-        headers = {"Authorization": f"Bearer {auth_token}"}
-        with Anthropic(base_url=dev.url, api_key=api_key, default_headers=headers, max_retries=0) as both:
-            assert both.messages.create(model=model, max_tokens=5, messages=QUESTION).content
+        # The client sends one of its own; what is given with a call it sends as it is.
+        headers = {"X-Api-Key": api_key, "Authorization": f"Bearer {auth_token}"}
+        with Anthropic(base_url=dev.url, api_key=api_key, max_retries=0) as both:
+            assert both.messages.create(model=model, max_tokens=5, messages=QUESTION, extra_headers=headers).content
 
 
 def test_a_message_is_metered_exactly(connect_claude, gov, model):
@@ -183,12 +184,13 @@ def test_errors_have_the_dialects_types(connect_claude, key, model):
         connect_claude(unknown).messages.create(model=model, max_tokens=5, messages=QUESTION)
     assert caught.value.body["error"]["type"] == "permission_error"
 
-    with pytest.raises(anthropic.NotFoundError) as caught:
+    # Unknown and forbidden models are refused alike.
+    with pytest.raises(anthropic.PermissionDeniedError) as caught:
         connect_claude(key).messages.create(model="no-such-model", max_tokens=5, messages=QUESTION)
-    assert caught.value.body["error"]["type"] == "not_found_error"
+    assert caught.value.body["error"]["type"] == "permission_error"
 
     with pytest.raises(anthropic.BadRequestError):
-        connect_claude(key).messages.create(model=model, max_tokens=5, messages=[])
+        connect_claude(key).messages.create(model=model, max_tokens=5, messages=QUESTION, extra_body={"max_tokens": "many"})
 
 
 def test_a_used_up_quota_is_a_rate_limit_error_with_a_time_to_come_back(connect_claude, gov, model):

@@ -42,11 +42,11 @@ def test_part_3_what_the_model_consists_of_can_be_inspected(reader: Dev):
 def test_part_4_without_subscription_and_policy_nobody_is_served(reader: Dev):
     """What dev has set up goes, so that the reader builds it by hand."""
     deleted = reader.bash("""
-kubectl delete maassubscription calculus-dev -n models-as-a-service
-kubectl delete maasauthpolicy calculus-dev-access -n models-as-a-service
-kubectl delete group calculus-users
+kubectl delete maassubscription calculus-dev coding-agents -n models-as-a-service
+kubectl delete maasauthpolicy calculus-dev-access coding-agents-access -n models-as-a-service
+kubectl delete group calculus-users coding-agents
     """)
-    assert deleted.count("deleted") == 3
+    assert deleted.count("deleted") == 6
     assert reader.bash("kubectl get maassubscriptions -n models-as-a-service -o name") == ""
     assert chat(reader).status_code == 403
 
