@@ -1,9 +1,10 @@
 //! How fast quota is: `cargo bench -p tollgate-actors --bench quota`.
 //!
-//! - a warm book: reserving and settling without anybody else, in nanoseconds, by threads and by limits; noting it in the journal is not waited for;
+//! - a warm local allowance: reserving and settling without anybody else, in nanoseconds, by threads and by limits; noting it in the
+//!   journal is not waited for;
 //! - a steady load: how many calls waited at all, and for how long;
-//! - a cold book: every call is a new user's, so every one waits for a draw through Raft, on three nodes in one process (disks in memory):
-//!   as many as there can be, and then 4,000 a second, how long each waits.
+//! - an empty local allowance: every call is a new user's, so every one waits for an acquire through Raft, on three nodes in one
+//!   process (disks in memory): as many as there can be, and then 4,000 a second, how long each waits.
 //!
 //! Medians of what was measured in this process. What a disk and a network add, `simulation/side-by-side` shows.
 
@@ -38,7 +39,7 @@ const CHUNK: u32 = 100;
 
 #[tokio::main]
 async fn main() {
-    println!("a warm book, nanoseconds for reserve + settle (median of means of {CHUNK} calls):\n");
+    println!("a warm local allowance, nanoseconds for reserve + settle (median of means of {CHUNK} calls):\n");
     println!("| limits | users | threads | p50 | calls/s |");
     println!("|---|---|---|---|---|");
     for (limits, users, threads) in [(1, 1, 1), (4, 1, 1), (1, 1, 2), (1, 2, 2), (1, 4, 4)] {
@@ -69,7 +70,7 @@ async fn warm(limits: usize, users: usize, threads: usize) {
     let node = Node::start().await;
     let permits = permits(&node, limits, users).await;
     for permit in &permits {
-        // Opens the windows; the rate of what follows makes the book draw ahead.
+        // Opens the windows; the rate of what follows makes the refill acquire ahead.
         call(&node.actors, permit).await;
     }
     let began = Instant::now();
@@ -118,7 +119,7 @@ async fn cold(nodes: &[Node]) {
     tasks.join_all().await;
     let per_second = permits.len() as f64 / began.elapsed().as_secs_f64();
 
-    println!("\na cold book, every call a new user's: {per_second:.0} draws/s on three nodes");
+    println!("\nan empty local allowance, every call a new user's: {per_second:.0} acquires/s on three nodes");
 
     let mut rounds = Vec::new();
     for round in 0..3 {

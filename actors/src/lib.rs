@@ -1,9 +1,9 @@
 //! What one node decides: who calls (auth), what they may use (routing), whether tokens are left (quota),
 //! which replica answers (probe, epp).
 //!
-//! Each part is a ractor actor that owns what changes and publishes what requests read: whole snapshots
-//! behind an `Arc`, and shared atomics. A request never waits for a mailbox, except when the local quota
-//! book is empty. This crate knows nothing of sockets, TLS or HTML: replicas are asked through [`probe::Scrape`].
+//! Each part is a ractor actor that owns what changes and publishes what requests read: whole values
+//! behind an `Arc`, and shared atomics. A request never waits for a mailbox, except when the local
+//! allowance is empty. This crate knows nothing of sockets, TLS or HTML: replicas are asked through [`probe::Scrape`].
 
 pub mod auth;
 pub mod epp;

@@ -13,7 +13,7 @@ use raft::doors::{BoxFuture, Chance};
 
 use crate::epp::{Pool, Replica};
 
-use health::{Health, Turn, Verdict};
+use health::{Health, Transition, Verdict};
 use progress::{Look, Progress};
 
 pub(crate) use exposition::Metrics;
@@ -92,17 +92,17 @@ impl Probe {
     async fn probe(&mut self) {
         let verdict = self.ask_health().await;
         let is_good = verdict == Verdict::Good;
-        match self.health.turn(verdict, self.replica.is_up()) {
-            Turn::Up { is_new } => {
+        match self.health.transition(verdict, self.replica.is_up()) {
+            Transition::Up { is_new } => {
                 if is_new {
                     self.pool.forget_replica(&self.replica);
                     (self.capacity_tokens, self.progress) = (None, Progress::default());
                 }
                 self.replica.comes_up(is_new);
             }
-            Turn::Down(reason) => self.replica.goes_down(reason),
-            Turn::Same if is_good => self.replica.comes_up(false),
-            Turn::Same => {}
+            Transition::Down(reason) => self.replica.goes_down(reason),
+            Transition::Same if is_good => self.replica.comes_up(false),
+            Transition::Same => {}
         }
         if is_good {
             self.ask_metrics().await;

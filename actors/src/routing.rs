@@ -115,7 +115,7 @@ pub struct SubscriptionAccess {
     pub(crate) key: Arc<AccessKey>,
 }
 
-/// A subscription and a model: what books are kept under.
+/// A subscription and a model: what sets of meters are kept under.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct AccessKey {
     /// The MaaSSubscription.

@@ -1,6 +1,6 @@
 //! Supervision: an actor that fails is started again with growing pauses; one that keeps failing ends the node.
 //!
-//! What matters outlives an actor: books, tables, replicas and batches in flight are shared values that a restarted
+//! What matters outlives an actor: local allowances, tables, replicas and batches in flight are shared values that a restarted
 //! actor finds as they were.
 
 use std::sync::Arc;

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use raft::command::{Command, Draw, EarlierLives, QuotaBatch, QuotaEntry};
+use raft::command::{Acquire, Command, EarlierIncarnations, QuotaBatch, QuotaEntry};
 use raft::resources::{Kind, LimitKind, LimitScope, NewObject, ObjectKey, Unit};
 use raft::state::{MeterId, Subject, UsageLabels, UsageRow, UsageSum};
 use raft::{NodeId, RequestId, State, Timestamp};
@@ -68,7 +68,7 @@ impl Log {
             sequence: self.index,
             entries,
             usage,
-            earlier: EarlierLives::default(),
+            earlier: EarlierIncarnations::default(),
         };
         self.apply(Command::Quota(batch));
     }
@@ -101,7 +101,7 @@ fn entry(number: u64) -> QuotaEntry {
         spent: 0,
         returned: 0,
         excess: 0,
-        draw: Some(Draw { need: 1000, extra: 100, alone: false }),
+        acquire: Some(Acquire { need: 1000, extra: 100, alone: false }),
     }
 }
 

@@ -259,9 +259,9 @@ mod tests {
     use super::*;
 
     #[derive(Serialize, Deserialize, PartialEq, Debug)]
-    struct Note(String, u64);
+    struct Sample(String, u64);
 
-    impl Record for Note {
+    impl Record for Sample {
         const TYPE: u16 = 900;
         const VERSION: u16 = 1;
     }
@@ -276,31 +276,31 @@ mod tests {
 
     #[test]
     fn every_single_bit_that_flips_is_noticed() {
-        let note = Note("a change to the state".into(), 7);
-        let bytes = encode(&note);
-        assert_eq!(decode::<Note>(&bytes), Ok(note));
+        let sample = Sample("a change to the state".into(), 7);
+        let bytes = encode(&sample);
+        assert_eq!(decode::<Sample>(&bytes), Ok(sample));
         for at in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();
             bad[at / 8] ^= 1 << (at % 8);
-            assert!(decode::<Note>(&bad).is_err(), "bit {at} flipped unnoticed");
+            assert!(decode::<Sample>(&bad).is_err(), "bit {at} flipped unnoticed");
         }
     }
 
     #[test]
     fn every_cut_is_noticed() {
-        let bytes = encode(&Note("x".into(), 1));
+        let bytes = encode(&Sample("x".into(), 1));
         for length in 0..bytes.len() {
-            assert!(decode::<Note>(&bytes[..length]).is_err(), "cut to {length} bytes unnoticed");
+            assert!(decode::<Sample>(&bytes[..length]).is_err(), "cut to {length} bytes unnoticed");
         }
     }
 
     #[test]
     fn errors_say_what_is_wrong() {
-        let bytes = encode(&Note("x".into(), 1));
+        let bytes = encode(&Sample("x".into(), 1));
         let with = |at: usize, value: u8| {
             let mut bytes = bytes.clone();
             bytes[at] = value;
-            decode::<Note>(&bytes).unwrap_err().to_string()
+            decode::<Sample>(&bytes).unwrap_err().to_string()
         };
         assert_eq!(with(0, 0), "not a record: it begins with 0x0047");
         assert_eq!(with(2, 9), "record format 9 is unknown to this version");

@@ -3,7 +3,7 @@
 //! The order of variants and fields is the log format (bincode writes positions, not names): variants are
 //! only added at the end, and a changed payload is a new variant. `tests/frozen.rs` holds the bytes.
 
-mod draw;
+mod acquire;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::ids::{NodeId, RequestId, Timestamp};
 use crate::resources::{NewObject, Object, ObjectKey};
 use crate::state::{ApiKey, MeterId, UsageRow};
 
-pub use draw::Draw;
+pub use acquire::Acquire;
 
 /// What the log carries: a command, named and stamped by the leader.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ pub enum Command {
     TouchKeys(Vec<(Uuid, Timestamp)>),
     /// Records a bearer token (bootstrap admin, service account) by its hash.
     CreateToken(NewToken),
-    /// What one node spent, gives back and draws.
+    /// What one node spent, gives back and acquires.
     Quota(QuotaBatch),
     /// Takes a node out for good: it must not admit calls again, and nothing is granted to it. Done at once if it was taken out
     /// already; refused if it is the last that the ledger knows.
@@ -180,26 +180,26 @@ pub struct QuotaBatch {
     /// What calls used that ended on the node: those whose tokens the entries charge.
     pub usage: Vec<UsageRow>,
     /// What is known of the node's earlier incarnations.
-    pub earlier: EarlierLives,
+    pub earlier: EarlierIncarnations,
 }
 
 /// What a node's journal says of its earlier incarnations, the usage of their calls being in the batch's.
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
-pub struct EarlierLives {
+pub struct EarlierIncarnations {
     /// What they spent, and what nobody used of what they held.
     pub entries: Vec<EarlierEntry>,
     /// This is the last that can be told of them.
     pub is_all: bool,
 }
 
-/// One window's part of [`EarlierLives`], in the limit's unit. It is about what is stranded there, and nothing else.
+/// One window's part of [`EarlierIncarnations`], in the limit's unit. It is about what is orphaned there, and nothing else.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct EarlierEntry {
     /// The meter.
     pub meter: MeterId,
     /// The window.
     pub window: u64,
-    /// Spent. What is beyond the stranded is charged as excess.
+    /// Spent. What is beyond the orphaned is charged as excess.
     pub spent: u64,
     /// Given back.
     pub returned: u64,
@@ -219,14 +219,14 @@ pub struct QuotaEntry {
     /// Spent beyond any reservation: charged to the current window as far as it is free, else owed as debt.
     pub excess: u64,
     /// Wanted from the current window.
-    #[serde(with = "draw::written")]
-    pub draw: Option<Draw>,
+    #[serde(with = "acquire::written")]
+    pub acquire: Option<Acquire>,
 }
 
 /// What the ledger answers to one entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct QuotaGrant {
-    /// Newly granted to the node, in tokens; 0 if nothing was drawn or the draw was refused.
+    /// Newly granted to the node, in tokens; 0 if nothing was acquired or the acquire was refused.
     pub granted: u64,
     /// The window it belongs to; 0 if the meter has no limit any more or no window is open.
     pub window: u64,
@@ -248,12 +248,12 @@ pub enum Reply {
     /// One answer per entry of the batch, in order.
     Quota(Vec<QuotaGrant>),
     /// Nothing changed, and why.
-    Refused(Refusal),
+    Refused(CommandRefusal),
 }
 
 /// Why a command changed nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
-pub enum Refusal {
+pub enum CommandRefusal {
     /// The object exists.
     #[error("{0} already exists")]
     AlreadyExists(ObjectKey),

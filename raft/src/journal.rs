@@ -1,5 +1,5 @@
 //! The journal: what calls in progress hold and what ended ones used, until the ledger knows it. A process that is killed leaves it to
-//! its next life, which tells the ledger instead.
+//! its next incarnation, which tells the ledger instead.
 //!
 //! It is one file of records in order. What is appended survives the process at once; a power cut may take its end away, so nothing here
 //! relies on that end being there: see [`Past`].
@@ -24,16 +24,16 @@ use crate::storage::Disk;
 pub use past::{Past, PastCall, Untold};
 use writer::Writer;
 
-/// Names a call, in all lives of a node.
+/// Names a call, in all incarnations of a node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct CallId {
     /// The node's incarnation.
-    pub life: u64,
+    pub incarnation: u64,
     /// Counts its calls.
     pub number: u64,
 }
 
-/// A part of a call: what one party pays for it. The ledger hears of parts one by one.
+/// A part of a call: what one limit subject pays for it. The ledger hears of parts one by one.
 pub type CallPart = (CallId, u8);
 
 /// A call that is about to be sent to a replica.
@@ -87,9 +87,9 @@ pub struct Unknown {
 /// One record.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 enum Note {
-    /// A life of the node begins. It is also the first note of a file that was written anew.
-    Life {
-        life: u64,
+    /// An incarnation of the node begins. It is also the first note of a file that was written anew.
+    Incarnation {
+        incarnation: u64,
         /// See [`Disk::machine_run`].
         run: Option<u128>,
         /// Nothing is missing before this note that the ledger does not know.
@@ -98,9 +98,9 @@ enum Note {
     Unknown(Vec<Unknown>),
     Opened(OpenedCall),
     Ended(EndedCall),
-    /// These parts are in the life's batch of that number.
+    /// These parts are in the incarnation's batch of that number.
     Told {
-        life: u64,
+        incarnation: u64,
         sequence: u64,
         parts: Vec<CallPart>,
     },
@@ -111,7 +111,7 @@ impl Record for Note {
     const VERSION: u16 = 1;
 }
 
-/// How many calls' ends this life has noted, and how many of earlier lives it could not tell of.
+/// How many calls' ends this incarnation has noted, and how many of earlier incarnations it could not tell of.
 #[derive(Default)]
 struct Counts {
     written: AtomicU64,
@@ -121,7 +121,7 @@ struct Counts {
 /// The handle. Cloning is cheap.
 #[derive(Clone)]
 pub struct Journal {
-    life: u64,
+    incarnation: u64,
     counts: Arc<Counts>,
     calls: Arc<AtomicU64>,
     past: Arc<Mutex<Option<Arc<Past>>>>,
@@ -147,11 +147,11 @@ enum Job {
     Append(Note),
     /// The ledger has the batch of this number.
     Confirm(u64),
-    /// The ledger has all that earlier lives left, but for this.
+    /// The ledger has all that earlier incarnations left, but for this.
     Forget(Vec<Unknown>),
 }
 
-/// The place of a note in the journal of this life. [`Journal::written`] waits for it.
+/// The place of a note in the journal of this incarnation. [`Journal::written`] waits for it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct NoteNumber(u64);
 
@@ -161,13 +161,13 @@ pub struct NoteNumber(u64);
 pub struct JournalError(Arc<str>);
 
 impl Journal {
-    /// Reads what earlier lives left, and begins the journal of this one. The handle stops the writer without waiting for anything.
+    /// Reads what earlier incarnations left, and begins the journal of this one. The handle stops the writer without waiting for anything.
     /// Errors: the disk, or what is there is another version's.
-    pub(crate) async fn start(disk: Arc<dyn Disk>, life: u64) -> io::Result<(Journal, AbortHandle)> {
+    pub(crate) async fn start(disk: Arc<dyn Disk>, incarnation: u64) -> io::Result<(Journal, AbortHandle)> {
         let run = disk.machine_run();
-        let past = Past::read(&disk.read_journal().await?, life, run)?;
+        let past = Past::read(&disk.read_journal().await?, incarnation, run)?;
         let counts = Arc::new(Counts::default());
-        let mut writer = Writer::new(disk, life, run, &past, counts.clone());
+        let mut writer = Writer::new(disk, incarnation, run, &past, counts.clone());
         writer.rewrite().await?;
         let (tell_progress, progress) = watch::channel(Ok(0));
         #[expect(
@@ -178,12 +178,12 @@ impl Journal {
         let task = tokio::spawn(writer.run(jobs, tell_progress));
         let past = Arc::new(Mutex::new(Some(Arc::new(past))));
         let queue = Arc::new(Mutex::new(Queue { jobs: queue, notes: 0 }));
-        Ok((Journal { life, counts, calls: Arc::default(), past, queue, progress }, task.abort_handle()))
+        Ok((Journal { incarnation, counts, calls: Arc::default(), past, queue, progress }, task.abort_handle()))
     }
 
     /// A number for a call.
     pub fn next_call(&self) -> CallId {
-        CallId { life: self.life, number: self.calls.fetch_add(1, Ordering::Relaxed) + 1 }
+        CallId { incarnation: self.incarnation, number: self.calls.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 
     /// Notes that a call begins, or that it holds less than was noted before. It may be sent to a replica once that is written.
@@ -199,7 +199,7 @@ impl Journal {
 
     /// Notes what a batch says. It may be proposed once that is written.
     pub fn tell(&self, sequence: u64, parts: Vec<CallPart>) -> NoteNumber {
-        self.queue(Job::Append(Note::Told { life: self.life, sequence, parts }))
+        self.queue(Job::Append(Note::Told { incarnation: self.incarnation, sequence, parts }))
     }
 
     /// Ready when `note` survives the process: what was noted before it does too.
@@ -219,28 +219,28 @@ impl Journal {
         self.queue(Job::Confirm(sequence));
     }
 
-    /// What earlier lives left, as long as the ledger has not been told.
+    /// What earlier incarnations left, as long as the ledger has not been told.
     pub fn past(&self) -> Option<Arc<Past>> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The ledger has all that earlier lives left, but for what is `unknown`.
+    /// The ledger has all that earlier incarnations left, but for what is `unknown`.
     pub fn forget_past(&self, unknown: Vec<Unknown>) {
         *self.past.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.queue(Job::Forget(unknown));
     }
 
-    /// The ledger may have so many calls of earlier lives, and nobody knows whether it does.
+    /// The ledger may have so many calls of earlier incarnations, and nobody knows whether it does.
     pub fn note_lost(&self, calls: usize) {
         self.counts.lost.fetch_add(calls as u64, Ordering::Relaxed);
     }
 
-    /// How many ended calls were noted since this life began.
+    /// How many ended calls were noted since this incarnation began.
     pub fn calls_written(&self) -> u64 {
         self.counts.written.load(Ordering::Relaxed)
     }
 
-    /// How many calls of earlier lives could not be told of: they are in usage only if they had been told before.
+    /// How many calls of earlier incarnations could not be told of: they are in usage only if they had been told before.
     pub fn calls_lost(&self) -> u64 {
         self.counts.lost.load(Ordering::Relaxed)
     }

@@ -27,6 +27,6 @@ mod codec;
 mod consensus;
 
 pub use cluster::{Applied, Cluster, ProposeError};
-pub use command::{Command, Refusal, Reply};
+pub use command::{Command, CommandRefusal, Reply};
 pub use ids::{NodeId, RequestId, Timestamp};
 pub use state::{State, View};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Debug, Write};
 
 use raft::command::{
-    Command, Draw, EarlierLives, NewKey, NewToken, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply,
+    Acquire, Command, CommandRefusal, EarlierIncarnations, NewKey, NewToken, QuotaBatch, QuotaEntry, QuotaGrant, Reply,
 };
 use raft::resources::{Kind, LimitKind, LimitScope, NewObject, ObjectKey, Unit};
 use raft::state::{MeterId, Subject, UsageLabels, UsageRow, UsageSum};
@@ -93,15 +93,15 @@ fn commands() -> Vec<(&'static str, Command)> {
         expires: Some(Timestamp(80_000)),
         service_account: None,
     };
-    let draw = Some(Draw { need: 250, extra: 9, alone: false });
-    let entry = QuotaEntry { meter: meter(), window: 7, spent: 1, returned: 2, excess: 3, draw };
+    let acquire = Some(Acquire { need: 250, extra: 9, alone: false });
+    let entry = QuotaEntry { meter: meter(), window: 7, spent: 1, returned: 2, excess: 3, acquire };
     let batch = QuotaBatch {
         node: NodeId(1),
         incarnation: 2,
         sequence: 3,
         entries: vec![entry],
         usage: vec![usage()],
-        earlier: EarlierLives::default(),
+        earlier: EarlierIncarnations::default(),
     };
     vec![
         (
@@ -131,16 +131,22 @@ fn commands() -> Vec<(&'static str, Command)> {
 
 /// Commands with what came after the state of [`snapshots_of_every_format_can_be_read`] was frozen.
 fn later_commands() -> Vec<(&'static str, Command)> {
-    let draw = Some(Draw { need: 250, extra: 9, alone: true });
-    let entries =
-        [draw, None].map(|draw| QuotaEntry { meter: meter(), window: 7, spent: 1, returned: 2, excess: 3, draw });
+    let acquire = Some(Acquire { need: 250, extra: 9, alone: true });
+    let entries = [acquire, None].map(|acquire| QuotaEntry {
+        meter: meter(),
+        window: 7,
+        spent: 1,
+        returned: 2,
+        excess: 3,
+        acquire,
+    });
     let batch = QuotaBatch {
         node: NodeId(1),
         incarnation: 2,
         sequence: 3,
         entries: entries.to_vec(),
         usage: Vec::new(),
-        earlier: EarlierLives::default(),
+        earlier: EarlierIncarnations::default(),
     };
     vec![("quota", Command::Quota(batch))]
 }
@@ -154,24 +160,24 @@ fn token_commands() -> Vec<(&'static str, Command)> {
     ]
 }
 
-fn refusals() -> Vec<(&'static str, Refusal)> {
+fn refusals() -> Vec<(&'static str, CommandRefusal)> {
     let key = ObjectKey::new(Kind::Tenant, "n", "t");
     vec![
-        ("already-exists", Refusal::AlreadyExists(key.clone())),
-        ("object-not-found", Refusal::ObjectNotFound(key.clone())),
-        ("namespace-not-found", Refusal::NamespaceNotFound("n".to_owned())),
-        ("conflict", Refusal::Conflict { key: key.clone(), wanted: 1, current: 2 }),
-        ("uid-mismatch", Refusal::UidMismatch(key)),
-        ("key-not-found", Refusal::KeyNotFound),
-        ("duplicate", Refusal::Duplicate),
-        ("stale-batch", Refusal::StaleBatch { incarnation: 1, sequence: 2 }),
-        ("last-node", Refusal::LastNode(NodeId(3))),
-        ("token-not-found", Refusal::TokenNotFound),
-        ("token-revoked", Refusal::TokenRevoked),
+        ("already-exists", CommandRefusal::AlreadyExists(key.clone())),
+        ("object-not-found", CommandRefusal::ObjectNotFound(key.clone())),
+        ("namespace-not-found", CommandRefusal::NamespaceNotFound("n".to_owned())),
+        ("conflict", CommandRefusal::Conflict { key: key.clone(), wanted: 1, current: 2 }),
+        ("uid-mismatch", CommandRefusal::UidMismatch(key)),
+        ("key-not-found", CommandRefusal::KeyNotFound),
+        ("duplicate", CommandRefusal::Duplicate),
+        ("stale-batch", CommandRefusal::StaleBatch { incarnation: 1, sequence: 2 }),
+        ("last-node", CommandRefusal::LastNode(NodeId(3))),
+        ("token-not-found", CommandRefusal::TokenNotFound),
+        ("token-revoked", CommandRefusal::TokenRevoked),
     ]
 }
 
-/// A state to which all commands and then `more` were applied, the quota twice: once drawing, once for an incarnation that starts anew.
+/// A state to which all commands and then `more` were applied, the quota twice: once acquiring, once for an incarnation that starts anew.
 fn state(more: Vec<(&str, Command)>) -> State {
     let mut state = State::default();
     for (index, (_, command)) in (1..).zip(commands().into_iter().chain(more)) {
@@ -183,7 +189,7 @@ fn state(more: Vec<(&str, Command)>) -> State {
         sequence: 1,
         entries: Vec::new(),
         usage: Vec::new(),
-        earlier: EarlierLives::default(),
+        earlier: EarlierIncarnations::default(),
     };
     state.apply(20, RequestId(20), Timestamp(51_000), Command::Quota(batch));
     state
@@ -224,7 +230,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("key", Reply::Key(state.keys[&uid(2)].clone())),
         ("revoked", Reply::Revoked(300)),
         ("quota", Reply::Quota(vec![grant])),
-        ("refused", Reply::Refused(Refusal::KeyNotFound)),
+        ("refused", Reply::Refused(CommandRefusal::KeyNotFound)),
     ]
 }
 

@@ -8,7 +8,7 @@
 //!
 //! - Wall time: the clock door ([`world`]'s clock follows simulated time). `date` headers are off.
 //! - Monotonic time: tokio's, paused, moved by the simulated network's steps.
-//! - Chance of ours: the chance door, seeded by node and life; everything here draws from [`chance`] by name.
+//! - Chance of ours: the chance door, seeded by node and start; everything here draws from [`chance`] by name.
 //! - Chance of openraft: its deterministic runtime, seeded through the same door.
 //! - Chance of tokio (wake order of watchers, `select!`): the runtimes are seeded, which needs `--cfg tokio_unstable`; our `select!` are biased.
 //! - Numbers of tokio's tasks, on which the order of their end depends: aligned at the start of a run.
@@ -167,25 +167,25 @@ fn plan(seed: u64, options: &Options) -> std::io::Result<Plan> {
 /// Runs a plan and says what came of it. `again` repeats it; `happened` says whether its faults took place.
 fn one(plan: &Plan, again: &str, happened: impl Fn(&Tally) -> bool, options: &Options) -> ExitCode {
     let began = runs::now();
-    let mut verdict = world::run(plan);
-    if verdict.violation.is_none() && !happened(&verdict.tally) {
-        let text = format!("what should have gone wrong did not: {:?}", verdict.tally);
-        verdict.violation = Some(Violation::new("IDLE", text));
+    let mut result = world::run(plan);
+    if result.violation.is_none() && !happened(&result.tally) {
+        let text = format!("what should have gone wrong did not: {:?}", result.tally);
+        result.violation = Some(Violation::new("IDLE", text));
     }
-    let (hash, events) = verdict.digest;
+    let (hash, events) = result.digest;
     println!(
         "seed {} {} hash {hash:016x} events {events} lasted {:.1} took {:.2} {}",
         plan.seed,
-        verdict.violation.as_ref().map_or("ok", |violation| violation.id),
-        verdict.elapsed.as_secs_f64(),
+        result.violation.as_ref().map_or("ok", |violation| violation.id),
+        result.elapsed.as_secs_f64(),
         began.elapsed().as_secs_f64(),
-        verdict.tally
+        result.tally
     );
-    if options.events || verdict.violation.is_some() {
+    if options.events || result.violation.is_some() {
         print!("{plan}");
         trace::recent().iter().for_each(|line| println!("{line}"));
     }
-    let Some(violation) = verdict.violation else { return ExitCode::SUCCESS };
+    let Some(violation) = result.violation else { return ExitCode::SUCCESS };
     println!("{violation}");
     println!("again: cargo run -p simulation --release -- {again}");
     ExitCode::FAILURE

@@ -190,7 +190,7 @@ impl Plan {
         self.window_seconds >= WHOLE_RUN
     }
 
-    /// Whether all that a node ever noted is read by its next life.
+    /// Whether all that a node ever noted is read by its next incarnation.
     pub(crate) fn journals_are_whole(&self) -> bool {
         !self.faults.iter().any(|planned| planned.fault.may_lose_notes())
     }

@@ -4,7 +4,7 @@
 //! | id | holds when |
 //! |---|---|
 //! | LEADER | whoever leads in a term is replaced within it only by a node with a higher number, and no node forgets a term |
-//! | LIVES | every life of a node counts as a later incarnation than those before it |
+//! | LIVES | every start of a node counts as a later incarnation than those before it |
 //! | VIEW | what a node knows never goes back while it lives |
 //! | CLOCK | the state clock is never ahead of all wall clocks but one |
 //! | SAME | two nodes that applied equally many entries have equal states |
@@ -13,7 +13,7 @@
 //! | USABLE | where nothing breaks, all of a limit can be used, from any node |
 //! | FAIR | one user's poison costs no other user a call, and an engine that hangs gets no new calls once that can be known |
 //! | USAGE | what engines produced is in the ledger, and no more; usage adds up to what was charged |
-//! | BOOK | a node's book never has more than the ledger granted to that node |
+//! | BOOK | a node's local allowance never has more than the ledger granted to that node |
 //! | ENDS | every reservation ends exactly once |
 //! | GROWTH | when nobody calls any more, a node has no more tasks, connections and log than a fixed bound |
 //! | REVOKED | a key is never admitted after its revocation returned, nor a key or token after its end was answered (its account, its owner's place in a Group, the Group, the token), nor anybody by a node that was taken out |

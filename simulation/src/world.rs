@@ -143,7 +143,7 @@ impl Shared {
 
     /// Those of them that have never been restarted.
     pub(crate) fn steady_nodes(&self) -> Vec<usize> {
-        self.front.borrow().iter().copied().filter(|node| self.nodes[*node - 1].lives.get() == 1).collect()
+        self.front.borrow().iter().copied().filter(|node| self.nodes[*node - 1].starts.get() == 1).collect()
     }
 
     /// One of them that nobody knows to be lost.
@@ -161,7 +161,7 @@ impl Shared {
 }
 
 /// What came of a run.
-pub(crate) struct Verdict {
+pub(crate) struct RunResult {
     pub(crate) violation: Option<Violation>,
     /// Simulated time.
     pub(crate) elapsed: Duration,
@@ -180,7 +180,7 @@ pub(crate) struct Tally {
     pub(crate) hung_up: usize,
     pub(crate) admin_done: usize,
     pub(crate) admin_unknown: usize,
-    pub(crate) lives: u32,
+    pub(crate) starts: u32,
     pub(crate) writes_lost: u64,
     pub(crate) disk_errors: u64,
     pub(crate) disk_stalls: u64,
@@ -218,14 +218,14 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "calls: {} answered, {} limited, {} unserved, {} hung up; admin: {} answered, {} unknown; {} lives, {} terms; {} limits used up; disks: {} writes lost, {} errors, {} stalls",
+            "calls: {} answered, {} limited, {} unserved, {} hung up; admin: {} answered, {} unknown; {} starts, {} terms; {} limits used up; disks: {} writes lost, {} errors, {} stalls",
             self.answered,
             self.limited,
             self.unserved,
             self.hung_up,
             self.admin_done,
             self.admin_unknown,
-            self.lives,
+            self.starts,
             self.terms,
             self.used_up,
             self.writes_lost,
@@ -236,7 +236,7 @@ impl fmt::Display for Tally {
 }
 
 /// Runs a plan from beginning to end.
-pub(crate) fn run(plan: &Plan) -> Verdict {
+pub(crate) fn run(plan: &Plan) -> RunResult {
     trace::remember_panics();
     align_task_ids();
     let mut sim = turmoil::Builder::new()
@@ -269,7 +269,7 @@ pub(crate) fn run(plan: &Plan) -> Verdict {
     populate(&mut sim, &shared);
     let mut world = World { sim, shared, faults: Faults::new(plan), properties: Properties::default() };
     world.live();
-    world.verdict()
+    world.result()
 }
 
 /// The order in which a runtime drops its tasks depends on their numbers, which count up for the whole process. Every run begins
@@ -403,9 +403,9 @@ impl World<'_> {
         }
     }
 
-    fn verdict(self) -> Verdict {
+    fn result(self) -> RunResult {
         let tally = self.tally();
-        Verdict {
+        RunResult {
             violation: self.shared.violation.borrow_mut().take(),
             elapsed: self.sim.elapsed(),
             digest: trace::digest(),
@@ -445,7 +445,7 @@ impl World<'_> {
         }
         for slot in &self.shared.nodes {
             let (lost, failed, stalled) = slot.disk.harm();
-            tally.lives += slot.lives.get();
+            tally.starts += slot.starts.get();
             tally.lost_nodes += usize::from(slot.is_lost.get());
             tally.replaced_nodes += usize::from(slot.successor.get().is_some());
             tally.actors_killed += slot.actors_killed.get();

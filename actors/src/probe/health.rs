@@ -18,7 +18,7 @@ pub(super) enum Verdict {
 
 /// What changes.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Turn {
+pub(super) enum Transition {
     /// It gets calls from now on. `is_new`: its process may be another one, with an empty cache.
     Up { is_new: bool },
     /// It gets no calls from now on, and why.
@@ -38,13 +38,13 @@ pub(super) struct Health {
 
 impl Health {
     /// Counts a probe of a replica that is (not) up.
-    pub(super) fn turn(&mut self, verdict: Verdict, is_up: bool) -> Turn {
+    pub(super) fn transition(&mut self, verdict: Verdict, is_up: bool) -> Transition {
         let (reason, limit) = match verdict {
             Verdict::Good => {
                 self.failures = 0;
                 self.said = None;
                 let is_new = std::mem::take(&mut self.was_gone);
-                return if is_up { Turn::Same } else { Turn::Up { is_new } };
+                return if is_up { Transition::Same } else { Transition::Up { is_new } };
             }
             Verdict::Refused => {
                 self.was_gone = true;
@@ -60,9 +60,9 @@ impl Health {
         let is_out = !is_up || self.failures >= limit;
         if is_out && self.said.as_ref() != Some(&reason) {
             self.said = Some(reason.clone());
-            return Turn::Down(reason);
+            return Transition::Down(reason);
         }
-        Turn::Same
+        Transition::Same
     }
 }
 

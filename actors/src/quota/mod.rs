@@ -42,7 +42,7 @@ impl Quota {
         Refill { allowance: self.allowance.clone(), outbox: self.outbox.clone() }
     }
 
-    /// Holds `need` in every limit of the permit, all or nothing. On a warm book this does not wait. What is above a whole limit
+    /// Holds `need` in every limit of the permit, all or nothing. With a warm local allowance this does not wait. What is above a whole limit
     /// is cut to that limit, so that a large call is possible in a fresh window; what is above a hard one is refused.
     pub async fn reserve(&self, permit: &Permit, need: Amount) -> Result<Reservation, QuotaRefusal> {
         self.allowance.reserve(permit, need).await

@@ -1,4 +1,4 @@
-//! A node that is killed in the middle of calls, and what its next life makes of them.
+//! A node that is killed in the middle of calls, and what its next incarnation tells of them.
 
 use std::future::poll_fn;
 
@@ -71,7 +71,7 @@ async fn a_call_that_was_never_sent_is_nothing_to_anybody() {
     drop(call);
     tokio::time::sleep(LATER).await;
     assert_eq!((ledger(&node, 3600), used(&node).calls), ((0, 0), 0));
-    // What never reached a replica is nothing to a next life, either.
+    // What never reached a replica is nothing to a next incarnation, either.
     let next = Node::start_on(node.disk.copy(1)).await;
     tokio::time::sleep(LATER).await;
     assert_eq!((ledger(&next, 3600), used(&next).calls), ((0, 0), 0));

@@ -61,7 +61,7 @@ async fn what_calls_in_progress_hold_is_not_waited_for_as_long_as_the_ledger() {
     let permit = node.permit_under(&[(100, "1h")]).await;
     let _in_progress = reserve(&node, &permit, 60).await.unwrap();
 
-    // The draw of a caller who left is on its way for ever; what the next one wants is held.
+    // The acquire of a caller who left is on its way for ever; what the next one wants is held.
     node.disk.hang();
     let gone = waiting(&node, &permit, 30).await;
     gone.abort();
@@ -100,7 +100,7 @@ async fn what_is_on_its_way_back_to_the_ledger_is_not_taken_for_amount() {
 async fn settlements_travel_in_twenty_batches_a_second_and_a_call_that_waits_does_not_wait_for_them() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(10_000, "1h")]).await;
-    // All that they need is drawn before: from now on they only settle.
+    // All that they need is acquired before: from now on they only settle.
     drop(reserve(&node, &permit, 500).await.unwrap());
     let mut reservations = Vec::new();
     for _ in 0..500 {
@@ -116,7 +116,7 @@ async fn settlements_travel_in_twenty_batches_a_second_and_a_call_that_waits_doe
     let batches = node.cluster.standing().applied - applied;
     assert!((15..=21).contains(&batches), "{batches} batches in a second");
 
-    // A call that needs a draw comes 10 ms after a batch; by now nothing is drawn ahead any more.
+    // A call that needs an acquire comes 10 ms after a batch; by now nothing is acquired ahead any more.
     let small = reserve(&node, &permit, 1).await.unwrap();
     tokio::time::sleep(LATER).await;
     let before = ledger(&node, 3600);
@@ -124,7 +124,7 @@ async fn settlements_travel_in_twenty_batches_a_second_and_a_call_that_waits_doe
     tokio::time::sleep(AT_ONCE).await;
     assert_eq!((before, ledger(&node, 3600)), ((500, 1), (501, 0)));
     let asked = Instant::now();
-    let _drawn = reserve(&node, &permit, 700).await.unwrap();
+    let _acquired = reserve(&node, &permit, 700).await.unwrap();
     assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
     assert_eq!(ledger(&node, 3600), (501, 700));
 }
@@ -135,7 +135,7 @@ async fn a_failure_of_the_quota_actor_loses_nothing_and_counts_nothing_twice() {
     let permit = node.permit_under(&[(1000, "1h")]).await;
     let (first, second) = (reserve(&node, &permit, 100).await.unwrap(), reserve(&node, &permit, 50).await.unwrap());
 
-    // A batch with a settlement and a draw is on its way, and will arrive, when the actor fails.
+    // A batch with a settlement and an acquire is on its way, and will arrive, when the actor fails.
     node.disk.hang();
     first.settle(charge(60), None);
     let call = waiting(&node, &permit, 200).await;

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use crate::support::{Node, amount, charge};
 
-/// Longer than it takes the book to tell the ledger what it knows.
+/// Longer than it takes the refill to tell the ledger what it knows.
 pub(crate) const SOON: Duration = Duration::from_millis(100);
-/// Longer than unused tokens stay in the book.
+/// Longer than unused tokens stay in the local allowance.
 pub(crate) const LATER: Duration = Duration::from_secs(10);
 
 pub(crate) async fn reserve(node: &Node, permit: &Permit, tokens: u64) -> Result<Reservation, QuotaRefusal> {
@@ -260,7 +260,7 @@ async fn steady_calls_do_not_wait_and_do_not_flood_the_ledger() {
     for call in 0..2000 {
         let before = node.cluster.standing().applied;
         let reservation = reserve(&node, &permit, 200).await.unwrap();
-        // After a few calls the book knows the rate.
+        // After a few calls the refill knows the rate.
         if call >= 200 && node.cluster.standing().applied != before {
             waits += 1;
         }
@@ -303,7 +303,7 @@ async fn limits_that_change_count_at_once() {
 async fn a_limit_that_is_lowered_admits_no_more_than_what_is_left_of_it() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(1000, "1h")]).await;
-    // 400 are held, 300 lie in the book.
+    // 400 are held, 300 lie in the local allowance.
     drop(reserve(&node, &permit, 700).await.unwrap());
     let held = reserve(&node, &permit, 400).await.unwrap();
     tokio::time::sleep(SOON).await;
@@ -355,7 +355,7 @@ async fn tokens_of_a_limit_that_is_gone_go_back_to_it() {
 async fn draining_gives_everything_back() {
     let node = Node::start().await;
     let permit = node.permit_under(&[(100_000, "1h")]).await;
-    // Fast enough that the book has drawn ahead.
+    // Fast enough that the refill has acquired ahead.
     for _ in 0..500 {
         let reservation = reserve(&node, &permit, 10).await.unwrap();
         tokio::time::sleep(Duration::from_millis(2)).await;

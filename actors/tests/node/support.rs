@@ -63,7 +63,7 @@ impl Clock for TestClock {
 pub(crate) struct TestDisk {
     disk: MemoryDisk,
     works: watch::Sender<bool>,
-    /// The machine's life.
+    /// The machine's boot.
     run: u128,
 }
 
@@ -72,7 +72,7 @@ impl TestDisk {
         TestDisk { disk: MemoryDisk::new(), works: watch::Sender::new(true), run: 1 }
     }
 
-    /// What the next process finds, in the machine's `run`th life.
+    /// What the next process finds, in the machine's `run`th boot.
     pub(crate) fn copy(&self, run: u128) -> TestDisk {
         TestDisk { disk: self.disk.copy(), works: watch::Sender::new(true), run }
     }

@@ -43,7 +43,7 @@ pub(super) enum Claim {
 
 /// What the watchdog should do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(super) enum WatchdogAction {
     /// Look again after so long.
     LookAgain(Duration),
     /// Close the connection, for this reason.
@@ -179,24 +179,24 @@ impl Activity {
     }
 
     /// The pause between two looks never exceeds the header timeout, so a head that begins in it is never overlooked.
-    pub(super) fn verdict(&self, limits: &Limits) -> Verdict {
+    pub(super) fn next_action(&self, limits: &Limits) -> WatchdogAction {
         let pause = limits.header_read_timeout.min(limits.write_timeout);
         if self.since(&self.write_blocked_since).is_some_and(|blocked| blocked >= limits.write_timeout) {
-            return Verdict::Close(Cut::Write);
+            return WatchdogAction::Close(Cut::Write);
         }
         if self.requests() > 0 {
-            return Verdict::LookAgain(pause);
+            return WatchdogAction::LookAgain(pause);
         }
         if self.is_stalled.load(Ordering::Relaxed) {
-            return Verdict::Close(Cut::Stream);
+            return WatchdogAction::Close(Cut::Stream);
         }
         let (spent, allowed, reason) = match self.since(&self.head_since) {
             Some(spent) => (spent, limits.header_read_timeout, Cut::Head),
             None => (self.since(&self.quiet_since).unwrap_or_default(), limits.idle_timeout, Cut::Idle),
         };
         match allowed.checked_sub(spent) {
-            None | Some(Duration::ZERO) => Verdict::Close(reason),
-            Some(left) => Verdict::LookAgain(left.min(pause)),
+            None | Some(Duration::ZERO) => WatchdogAction::Close(reason),
+            Some(left) => WatchdogAction::LookAgain(left.min(pause)),
         }
     }
 }
@@ -210,32 +210,32 @@ mod tests {
     async fn a_connection_is_closed_when_it_owes_us_something_for_too_long() {
         let limits = Limits::default();
         let after = |seconds| tokio::time::advance(Duration::from_secs(seconds));
-        let left = |seconds| Verdict::LookAgain(Duration::from_secs(seconds));
+        let left = |seconds| WatchdogAction::LookAgain(Duration::from_secs(seconds));
 
         let silent = Activity::new();
-        assert_eq!(silent.verdict(&limits), left(10));
+        assert_eq!(silent.next_action(&limits), left(10));
         after(10).await;
-        assert_eq!(silent.verdict(&limits), Verdict::Close(Cut::Head));
+        assert_eq!(silent.next_action(&limits), WatchdogAction::Close(Cut::Head));
 
         let served = Activity::new();
         assert!(served.begin_request(false));
         served.end_request();
         after(70).await;
-        assert_eq!(served.verdict(&limits), left(5), "idle");
+        assert_eq!(served.next_action(&limits), left(5), "idle");
         served.read_some();
         after(6).await;
         served.read_some();
-        assert_eq!(served.verdict(&limits), left(4), "a byte now and then does not start the head anew");
+        assert_eq!(served.next_action(&limits), left(4), "a byte now and then does not start the head anew");
 
         let busy = Activity::new();
         assert!(busy.begin_request(false));
         after(1000).await;
-        assert_eq!(busy.verdict(&limits), left(10), "a call in progress may take its time");
+        assert_eq!(busy.next_action(&limits), left(10), "a call in progress may take its time");
         busy.wrote(true);
         after(59).await;
         busy.wrote(true);
         after(1).await;
-        assert_eq!(busy.verdict(&limits), Verdict::Close(Cut::Write));
+        assert_eq!(busy.next_action(&limits), WatchdogAction::Close(Cut::Write));
     }
 
     #[tokio::test(start_paused = true)]

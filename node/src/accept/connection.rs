@@ -20,7 +20,7 @@ use tower::Service;
 use tracing::debug;
 
 use super::Body;
-use super::activity::Verdict;
+use super::activity::WatchdogAction;
 use super::answer::{Answer, InProgress};
 use super::cut::Cut;
 use super::head::is_health_check;
@@ -97,9 +97,9 @@ where
                 }
                 return;
             }
-            () = watchdog.as_mut() => match activity.verdict(limits) {
-                Verdict::LookAgain(pause) => watchdog.as_mut().reset(Instant::now() + pause),
-                Verdict::Close(why) => {
+            () = watchdog.as_mut() => match activity.next_action(limits) {
+                WatchdogAction::LookAgain(pause) => watchdog.as_mut().reset(Instant::now() + pause),
+                WatchdogAction::Close(why) => {
                     connected.cut(why);
                     debug!(%from, ?why, "closing the connection");
                     return;

@@ -28,7 +28,7 @@ Examples:
   tollgate quota explain --key 6f9619ff-8b86-d011-b42d-00cf4fc964ff --model gpt-oss-20b
 
 USED is what calls have used in the window, HELD what nodes hold for calls now and to come, FREE what no node
-holds. A node that was killed strands what it held until its next life tells, or until the window ends.")]
+holds. What a killed node held is orphaned until its next incarnation tells, or until the window ends.")]
 struct Explain {
     /// The key's id: never its secret, which others could see on a command line
     #[arg(long, value_name = "ID")]
@@ -65,9 +65,9 @@ fn shown(answer: &Value) -> String {
     let mut rows = vec![["LIMIT", "FOR", "USED", "HELD", "FREE", "DEBT", "RESETS", "NODES"].map(str::to_owned)];
     for limit in answer["limits"].as_array().into_iter().flatten() {
         let node = |node: &Value| {
-            let stranded = node["stranded"].as_f64().filter(|stranded| *stranded > 0.0);
-            let stranded = stranded.map(|stranded| format!(" and {stranded} stranded")).unwrap_or_default();
-            format!("{}: {}{stranded}", node["node"], node["granted"])
+            let orphaned = node["stranded"].as_f64().filter(|orphaned| *orphaned > 0.0);
+            let orphaned = orphaned.map(|orphaned| format!(" and {orphaned} orphaned")).unwrap_or_default();
+            format!("{}: {}{orphaned}", node["node"], node["granted"])
         };
         let is_hard = if limit["enforcement"] == "hard" { ", hard" } else { "" };
         let nodes: Vec<String> = limit["nodes"].as_array().into_iter().flatten().map(node).collect();
@@ -121,7 +121,7 @@ key k-1 of ann, active, through subscription dev, model llm/qwen
 at 2026-11-22T12:00:00Z
 
 LIMIT                   FOR        USED  HELD  FREE    DEBT  RESETS                NODES
-500 total per 1h, hard  ann        469   30    1       0     2026-11-22T12:40:00Z  1: 20, 3: 0 and 10 stranded
+500 total per 1h, hard  ann        469   30    1       0     2026-11-22T12:40:00Z  1: 20, 3: 0 and 10 orphaned
 500 requests per 1h     ann        0     30    1       0     when used             -
 8 in_progress, hard     ann        0     2     6       0     as calls end          2: 2
 500.0 cost per month    everybody  12.5  0.25  487.25  0.0   2026-12-01T00:00:00Z  1: 0.25

@@ -18,7 +18,7 @@ use super::proxy::Answer;
 use super::refusal::Refusal;
 use super::respond;
 use super::retry::RetryAdvice;
-use super::settle::Bill;
+use super::settle::ChargeGuard;
 use super::stream::{Body, Relay};
 use super::tally::Choices;
 use super::usage::{self, Reported};
@@ -31,7 +31,7 @@ const ANSWER_MAX: usize = 64 * 1024 * 1024;
 pub(super) async fn deliver(
     context: &Context,
     answer: Answer,
-    bill: Bill,
+    guard: ChargeGuard,
     permit: &Permit,
     endpoint: &Endpoint,
     body: &CallBody,
@@ -41,9 +41,9 @@ pub(super) async fn deliver(
         let choices = Choices { prompts: body.prompts, each: body.choices / body.prompts.max(1) };
         let hidden = body.hidden_usage(endpoint);
         let progress = Progress::new(endpoint.kind, hidden, choices, answer.body.learnt().clone());
-        let standing = bill.standing();
+        let standing = guard.standing();
         let (metrics, model) = (context.metrics.clone(), permit.model().id.name.clone());
-        let relay = Relay::new(answer.body, answer.route, progress, endpoint.dialect(), bill, metrics, model);
+        let relay = Relay::new(answer.body, answer.route, progress, endpoint.dialect(), guard, metrics, model);
         let mut response = Response::new(Body::Relay(Box::new(relay)));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -53,7 +53,7 @@ pub(super) async fn deliver(
         response
     } else {
         let failed = |stage| context.metrics.upstream_failed(&permit.model().id.name, stage);
-        whole(context, answer, bill, endpoint, failed).await?
+        whole(context, answer, guard, endpoint, failed).await?
     };
     *response.status_mut() = status;
     Ok(response)
@@ -62,7 +62,7 @@ pub(super) async fn deliver(
 async fn whole(
     context: &Context,
     mut answer: Answer,
-    mut bill: Bill,
+    mut guard: ChargeGuard,
     endpoint: &Endpoint,
     failed: impl Fn(&'static str),
 ) -> Result<Response<Body>, Refusal> {
@@ -81,12 +81,12 @@ async fn whole(
         Ok((body, reported)) => {
             answer.route.report(outcome::of_status(status));
             match reported {
-                _ if !status.is_success() => bill.waive(),
-                Reported::Tokens(usage) => bill.settle_reported(usage),
-                Reported::Absurd => bill.settle_estimated(true),
-                Reported::Nothing => bill.settle_estimated(false),
+                _ if !status.is_success() => guard.waive(),
+                Reported::Tokens(usage) => guard.settle_reported(usage),
+                Reported::Absurd => guard.settle_estimated(true),
+                Reported::Nothing => guard.settle_estimated(false),
             }
-            poll_fn(|cx| bill.poll_noted(cx)).await;
+            poll_fn(|cx| guard.poll_noted(cx)).await;
             let mut response = Response::new(Body::Whole(body));
             let kind = answer.head.headers.remove(header::CONTENT_TYPE).unwrap_or(JSON);
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -94,7 +94,7 @@ async fn whole(
                 retry.add_to(response.headers_mut());
             }
             // After settling: whoever reads the headers knows what the call cost, not what it held.
-            respond::add_limits(&bill.standing(), endpoint.dialect(), response.headers_mut());
+            respond::add_limits(&guard.standing(), endpoint.dialect(), response.headers_mut());
             Ok(response)
         }
         Err(refusal) => {
@@ -103,7 +103,7 @@ async fn whole(
             if outcome != Outcome::Answered {
                 failed("before_answer");
             }
-            bill.waive();
+            guard.waive();
             Err(refusal)
         }
     }

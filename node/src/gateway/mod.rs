@@ -1,14 +1,14 @@
 //! The data plane: the life of one call.
 //!
 //! ```text
-//! accept -> authenticate -> authorize -> reserve -> pick -> proxy -> stream -> settle
-//!           Caller          Permit       Bill       Route   Answer
+//! accept -> authenticate -> authorize -> reserve -----> pick -> proxy -> stream -> settle
+//!           Caller          Permit       ChargeGuard    Route   Answer
 //! ```
 //!
 //! `reserve` holds what the prompt may cost at most; where a limit is too short for that, it has a replica `count` the prompt.
 //!
 //! Each stage is a file and needs what the stage before it made. The data plane reads the newest View and talks to local
-//! actors; it waits for the cluster only when the node's quota book is empty, and it never imports the admin code: what is
+//! actors; it waits for the cluster only when the node's local allowance is empty, and it never imports the admin code: what is
 //! not inference is handed to the router it was given.
 
 mod authenticate;
@@ -157,22 +157,22 @@ impl Inner {
         let prompt = estimate::prompt(&body, endpoint, &permit)?;
         known.span = self.settings.traces.call(endpoint, &permit, &head.headers, id);
         let record = Record::open(id, endpoint, known.span.clone());
-        let mut bill = reserve(context, &self.counter, &permit, endpoint, &body, prompt, record).await?;
+        let mut guard = reserve(context, &self.counter, &permit, endpoint, &body, prompt, record).await?;
         if endpoint.generates() {
-            bill.expects(body.choices, body.streams);
+            guard.expects(body.choices, body.streams);
         }
         let steering = Steering::of(&permit, endpoint);
         let shape = Shape::of(&permit, endpoint, &steering, &body, prompt);
-        let bytes = body.rewrite(&permit.model().served_name, &steering, endpoint, bill.output_max());
+        let bytes = body.rewrite(&permit.model().served_name, &steering, endpoint, guard.output_max());
         body.forget();
         room.shrink_to(bytes.len());
         let mut request = proxy::outgoing(endpoint, &head.headers, id.own(), bytes);
         proxy::prioritize(&mut request, steering.priority());
         known.span.continue_in(&mut request.headers);
         context.metrics.overhead(endpoint.path, "admitted", began.elapsed());
-        let answer = proxy(context, &self.settings.upstream, &permit, &shape, request, &mut bill).await?;
-        // The body of the response holds the bill and the route to its last byte, then settles.
-        deliver(context, answer, bill, &permit, endpoint, &body).await
+        let answer = proxy(context, &self.settings.upstream, &permit, &shape, request, &mut guard).await?;
+        // The body of the response holds the charge guard and the route to its last byte, then settles.
+        deliver(context, answer, guard, &permit, endpoint, &body).await
     }
 
     /// The list of the one model at its prefix, or the model itself if `id` is one of its names: authorized, never metered.

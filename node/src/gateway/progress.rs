@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::endpoint::Kind;
 use super::learnt::{Fingerprint, Learnt};
 use super::outcome;
-use super::sse::{Edit, Event, Verdict};
+use super::sse::{Edit, Event, EventAction};
 use super::tally::{Choices, Tally};
 use super::usage::{self, Reported};
 use crate::anthropic;
@@ -135,10 +135,10 @@ impl Progress {
     }
 
     /// Takes note of an event and says whether the caller gets it.
-    pub(super) fn note(&mut self, event: &Event<'_>) -> Verdict {
+    pub(super) fn note(&mut self, event: &Event<'_>) -> EventAction {
         if matches!(self.stage, Stage::Failed | Stage::Aborted) {
             // A `[DONE]` after an error would look like success.
-            return Verdict::Remove;
+            return EventAction::Remove;
         }
         match self.kind {
             Kind::Messages => self.note_message(event),
@@ -149,10 +149,10 @@ impl Progress {
         }
     }
 
-    fn note_chunk(&mut self, data: &[u8]) -> Verdict {
+    fn note_chunk(&mut self, data: &[u8]) -> EventAction {
         if data == b"[DONE]" {
             self.stage = Stage::Complete;
-            return Verdict::Pass;
+            return EventAction::Pass;
         }
         let text = match self.kind {
             Kind::Completions => text(data, &["text"]),
@@ -164,13 +164,13 @@ impl Progress {
             return self.note_parsed(data, &chunk, text);
         }
         self.tally.text(0, text, false);
-        Verdict::Pass
+        EventAction::Pass
     }
 
-    fn note_parsed(&mut self, data: &[u8], chunk: &Chunk<'_>, text: (u64, u64)) -> Verdict {
+    fn note_parsed(&mut self, data: &[u8], chunk: &Chunk<'_>, text: (u64, u64)) -> EventAction {
         if chunk.error.is_some() {
             self.fail(data);
-            return Verdict::Pass;
+            return EventAction::Pass;
         }
         let choices = chunk.choices.as_deref().unwrap_or_default();
         let reported = usage::read(chunk.usage);
@@ -184,7 +184,7 @@ impl Progress {
         if is_last {
             self.tally.reported_of_all(reported);
             if self.hidden.last {
-                return Verdict::Release(self.learn_fingerprint(chunk));
+                return EventAction::Release(self.learn_fingerprint(chunk));
             }
         }
         let cut = chunk.usage.filter(|_| self.hidden.running && !is_last).map(|usage| cut(data, usage.get()));
@@ -195,15 +195,15 @@ impl Progress {
         } else if finishes && self.hidden.last && chunk.system_fingerprint.is_none() {
             return self.with_fingerprint(cut);
         }
-        cut.map_or(Verdict::Pass, |cut| Verdict::Edit(Edit { cut: Some(cut), added: None }))
+        cut.map_or(EventAction::Pass, |cut| EventAction::Edit(Edit { cut: Some(cut), added: None }))
     }
 
     /// vLLM puts its fingerprint on the chunk with usage if there is one, else on the last chunk of each choice. The caller asked for no usage, so
     /// the last chunk waits for the one with usage, which is next. While other choices go on it does not: what is known of the replica is used.
-    fn with_fingerprint(&self, cut: Option<Range<usize>>) -> Verdict {
+    fn with_fingerprint(&self, cut: Option<Range<usize>>) -> EventAction {
         match self.learnt.fingerprint().filter(|_| self.is_several) {
-            Some(fingerprint) => Verdict::Edit(Edit { cut, added: field(&fingerprint) }),
-            None => Verdict::Hold(cut),
+            Some(fingerprint) => EventAction::Edit(Edit { cut, added: field(&fingerprint) }),
+            None => EventAction::Hold(cut),
         }
     }
 
@@ -218,7 +218,7 @@ impl Progress {
         field
     }
 
-    fn note_message(&mut self, event: &Event<'_>) -> Verdict {
+    fn note_message(&mut self, event: &Event<'_>) -> EventAction {
         #[derive(Deserialize)]
         struct Message<'a> {
             #[serde(borrow)]
@@ -253,11 +253,11 @@ impl Progress {
             _ if event.data.starts_with(b"{\"error\"") => return self.note_message_error(event),
             _ => {}
         }
-        Verdict::Pass
+        EventAction::Pass
     }
 
     /// An error goes on as it came if it is in Anthropic's form and of one of Anthropic's types.
-    fn note_message_error(&mut self, event: &Event<'_>) -> Verdict {
+    fn note_message_error(&mut self, event: &Event<'_>) -> EventAction {
         #[derive(Deserialize)]
         struct Inner {
             r#type: Option<String>,
@@ -274,17 +274,17 @@ impl Progress {
             .unwrap_or(Outer { r#type: None, error: Inner { r#type: None, message: None, code: None } });
         let known = error.r#type.as_deref().and_then(anthropic::known_error_kind);
         if event.name == b"error" && r#type.as_deref() == Some("error") && known.is_some() && error.message.is_some() {
-            return Verdict::Pass;
+            return EventAction::Pass;
         }
         let status = error.code.and_then(|code| StatusCode::from_u16(u16::try_from(code.as_u64()?).ok()?).ok());
         self.failure = Some(Failure {
             kind: known.or(status.map(anthropic::error_kind)).unwrap_or("api_error"),
             message: error.message.unwrap_or_else(|| "the replica failed".to_owned()),
         });
-        Verdict::Remove
+        EventAction::Remove
     }
 
-    fn note_response(&mut self, event: &Event<'_>) -> Verdict {
+    fn note_response(&mut self, event: &Event<'_>) -> EventAction {
         #[derive(Deserialize)]
         struct Response<'a> {
             #[serde(borrow)]
@@ -316,7 +316,7 @@ impl Progress {
             }
             _ => {}
         }
-        Verdict::Pass
+        EventAction::Pass
     }
 }
 

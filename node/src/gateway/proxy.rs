@@ -16,7 +16,7 @@ use super::outcome;
 use super::pick::{Shape, rank};
 use super::refusal::Refusal;
 use super::retry::RetryAdvice;
-use super::settle::Bill;
+use super::settle::ChargeGuard;
 use super::upstream::{AnswerBody, Outgoing, Upstream, UpstreamError};
 use crate::Context;
 
@@ -87,23 +87,23 @@ pub(super) async fn proxy(
     permit: &Permit,
     shape: &Shape,
     request: Outgoing,
-    bill: &mut Bill,
+    guard: &mut ChargeGuard,
 ) -> Result<Answer, Refusal> {
-    let mut ranking = rank(context, permit, shape).inspect_err(|_| bill.waive())?;
-    let mut route = ranking.next_route().inspect_err(|_| bill.waive())?;
+    let mut ranking = rank(context, permit, shape).inspect_err(|_| guard.waive())?;
+    let mut route = ranking.next_route().inspect_err(|_| guard.waive())?;
     loop {
-        bill.sent(upstream.learnt(route.base()), route.engine_output());
+        guard.sent(upstream.learnt(route.base()), route.engine_output());
         let failed = match attempt(context, upstream, &route, request.clone()).await {
             Ok((head, body)) => return Ok(Answer { head, body, route }),
             Err(failed) => failed,
         };
         route.report(failed.outcome());
         context.metrics.upstream_failed(&permit.model().id.name, "before_first_byte");
-        bill.not_sent();
+        guard.not_sent();
         match if failed.is_retryable() { ranking.retry() } else { None } {
             Some(next) => route = next,
             None => {
-                bill.waive();
+                guard.waive();
                 return Err(failed.into_refusal());
             }
         }

@@ -13,13 +13,13 @@ use super::endpoint::Endpoint;
 use super::estimate::PromptEstimate;
 use super::record::Record;
 use super::refusal::Refusal;
-use super::settle::Bill;
+use super::settle::ChargeGuard;
 use crate::Context;
 
 /// Under a hard limit an answer of a call that asks for no size may have so many tokens, if there are so many.
 const HARD_MIN: u64 = 4096;
 
-/// Reserves what the call may need; one reservation serves all of its attempts. Calls that cost nothing get a bill without one.
+/// Reserves what the call may need; one reservation serves all of its attempts. Calls that cost nothing get a charge guard without one.
 pub(super) async fn reserve(
     context: &Context,
     counter: &Counter,
@@ -28,10 +28,10 @@ pub(super) async fn reserve(
     body: &CallBody,
     prompt: PromptEstimate,
     record: Record,
-) -> Result<Bill, Refusal> {
+) -> Result<ChargeGuard, Refusal> {
     let call = context.metrics.of(permit, &context.cluster.view());
     if !endpoint.is_metered() {
-        return Ok(Bill::open(context.metrics.clone(), call, record, None, 0, None));
+        return Ok(ChargeGuard::open(context.metrics.clone(), call, record, None, 0, None));
     }
     let is_hard = is_hard(permit) && endpoint.generates();
     let output = output(context, permit, endpoint, body, is_hard);
@@ -44,7 +44,7 @@ pub(super) async fn reserve(
     match held {
         Ok(Held { reservation, prompt_tokens }) => {
             let output_max = is_hard.then(|| reservation.need().output / body.choices.max(1));
-            Ok(Bill::open(context.metrics.clone(), call, record, Some(reservation), prompt_tokens, output_max))
+            Ok(ChargeGuard::open(context.metrics.clone(), call, record, Some(reservation), prompt_tokens, output_max))
         }
         Err(Short { refusal, tokens }) => {
             let reason = match &refusal {

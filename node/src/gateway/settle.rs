@@ -1,4 +1,4 @@
-//! What a call costs in the end: the last stage. The [`Bill`] holds the reservation from admission to the answer's last byte.
+//! What a call costs in the end: the last stage. The [`ChargeGuard`] holds the reservation from admission to the answer's last byte.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,8 +13,8 @@ use super::record::Record;
 use super::usage::Usage;
 use crate::observability::{CallMetrics, Metrics};
 
-/// An admitted call's account. Dropping it charges what was last observed, once.
-pub(super) struct Bill {
+/// What an admitted call is charged. Dropping it charges what was last observed, once.
+pub(super) struct ChargeGuard {
     metrics: Metrics,
     call: Arc<CallMetrics>,
     record: Record,
@@ -33,7 +33,7 @@ pub(super) struct Bill {
     flight: Option<Flight>,
 }
 
-impl Bill {
+impl ChargeGuard {
     /// The account of an admitted call, with its reservation if it costs anything. `prompt_guess` is what its prompt costs until a
     /// replica says better.
     pub(super) fn open(
@@ -43,14 +43,25 @@ impl Bill {
         reservation: Option<Reservation>,
         prompt_guess: u64,
         output_max: Option<u64>,
-    ) -> Bill {
+    ) -> ChargeGuard {
         call.authorized_calls.inc();
         call.in_flight.inc();
         if let Some(reservation) = &reservation {
             call.reserved.inc_by(reservation.need().total());
         }
         let (limits, choices, is_at_once, flight) = (None, 1, false, None);
-        Bill { metrics, call, record, reservation, limits, prompt_guess, output_max, choices, is_at_once, flight }
+        ChargeGuard {
+            metrics,
+            call,
+            record,
+            reservation,
+            limits,
+            prompt_guess,
+            output_max,
+            choices,
+            is_at_once,
+            flight,
+        }
     }
 
     /// The id of the call, as its caller knows it.
@@ -178,12 +189,13 @@ impl Bill {
         self.flight = None;
         self.observe(charge);
         if let Some(reservation) = self.reservation.take() {
-            self.book(&reservation);
+            self.record_charge(&reservation);
             self.limits = Some(reservation.settle(charge, output));
         }
     }
 
-    fn book(&self, reservation: &Reservation) {
+    /// In metrics, and in the record of calls.
+    fn record_charge(&self, reservation: &Reservation) {
         let (charge, reserved) = (reservation.charge(), reservation.need());
         let (tokens, reserved, source) = (charge.amount.total(), reserved.total(), charge.source.name());
         self.call.authorized_hits.inc_by(tokens);
@@ -207,14 +219,14 @@ struct Flight {
     engine: EngineOutput,
 }
 
-impl Drop for Bill {
+impl Drop for ChargeGuard {
     /// The client hung up, or we failed: what was observed is charged (by the reservation's own drop).
     fn drop(&mut self) {
         self.call.in_flight.dec();
         self.estimate_by_time();
         if let Some(reservation) = self.reservation.take() {
             self.learn_pace(reservation.charge().amount.output);
-            self.book(&reservation);
+            self.record_charge(&reservation);
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Event<'a> {
 
 /// What becomes of an event.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(super) enum EventAction {
     /// Its bytes go on.
     Pass,
     /// Its bytes are left out.
@@ -70,7 +70,7 @@ impl Scanner {
     pub(super) fn feed(
         &mut self,
         mut piece: Bytes,
-        judge: &mut impl FnMut(&Event<'_>) -> Verdict,
+        judge: &mut impl FnMut(&Event<'_>) -> EventAction,
         out: &mut VecDeque<Bytes>,
     ) -> Result<(), TooLarge> {
         if piece.is_empty() {
@@ -98,17 +98,17 @@ impl Scanner {
     }
 
     /// The usual case: nothing is held, so events are slices of the piece, and neighbours that go on stay together.
-    fn cut(&mut self, piece: Bytes, judge: &mut impl FnMut(&Event<'_>) -> Verdict, out: &mut VecDeque<Bytes>) {
+    fn cut(&mut self, piece: Bytes, judge: &mut impl FnMut(&Event<'_>) -> EventAction, out: &mut VecDeque<Bytes>) {
         let (mut passed, mut start, mut line) = (0, 0, 0);
         while let Some(end) = event_end(&piece[start..], &mut line) {
             let next = start + end.at;
-            let verdict = ask(&piece[start..next], judge);
+            let action = ask(&piece[start..next], judge);
             if end.with_return && next == piece.len() {
-                self.after_return = Some(verdict.goes_on());
+                self.after_return = Some(action.goes_on());
             }
-            if verdict != Verdict::Pass {
+            if action != EventAction::Pass {
                 self.pass(piece.slice(passed..start), out);
-                self.act(&verdict, &piece.slice(start..next), out);
+                self.act(&action, &piece.slice(start..next), out);
                 passed = next;
             }
             (start, line) = (next, 0);
@@ -123,22 +123,22 @@ impl Scanner {
         event: &Bytes,
         end: &End,
         is_last: bool,
-        judge: &mut impl FnMut(&Event<'_>) -> Verdict,
+        judge: &mut impl FnMut(&Event<'_>) -> EventAction,
         out: &mut VecDeque<Bytes>,
     ) {
-        let verdict = ask(event, judge);
+        let action = ask(event, judge);
         if end.with_return && is_last {
-            self.after_return = Some(verdict.goes_on());
+            self.after_return = Some(action.goes_on());
         }
-        self.act(&verdict, event, out);
+        self.act(&action, event, out);
     }
 
     /// Does with an event what was decided.
-    fn act(&mut self, verdict: &Verdict, event: &Bytes, out: &mut VecDeque<Bytes>) {
-        match verdict {
-            Verdict::Pass => self.pass(event.clone(), out),
-            Verdict::Remove => {}
-            Verdict::Edit(Edit { cut, added }) => {
+    fn act(&mut self, action: &EventAction, event: &Bytes, out: &mut VecDeque<Bytes>) {
+        match action {
+            EventAction::Pass => self.pass(event.clone(), out),
+            EventAction::Remove => {}
+            EventAction::Edit(Edit { cut, added }) => {
                 let cut = cut.clone().unwrap_or(0..0);
                 let end = if added.is_some() { object_end(event) } else { event.len() };
                 self.pass(event.slice(..cut.start), out);
@@ -146,12 +146,12 @@ impl Scanner {
                 self.pass(added.clone().unwrap_or_default(), out);
                 self.pass(event.slice(end..), out);
             }
-            Verdict::Hold(cut) => {
+            EventAction::Hold(cut) => {
                 let cut = cut.clone().unwrap_or(0..0);
                 let left = Bytes::from([&event[..cut.start], &event[cut.end..]].concat());
                 self.waiting.open(&left, object_end(&left));
             }
-            Verdict::Release(field) => self.waiting.release(field.as_ref(), out),
+            EventAction::Release(field) => self.waiting.release(field.as_ref(), out),
         }
     }
 
@@ -176,20 +176,20 @@ impl Scanner {
     }
 
     /// The stream has ended. What is held counts as an event if its lines are complete enough to be one.
-    pub(super) fn finish(&mut self, judge: &mut impl FnMut(&Event<'_>) -> Verdict, out: &mut VecDeque<Bytes>) {
+    pub(super) fn finish(&mut self, judge: &mut impl FnMut(&Event<'_>) -> EventAction, out: &mut VecDeque<Bytes>) {
         let rest = self.held.split().freeze();
         if !rest.is_empty() {
-            let verdict = ask(&rest, judge);
-            self.act(&verdict, &rest, out);
+            let action = ask(&rest, judge);
+            self.act(&action, &rest, out);
         }
         self.give_up(out);
     }
 }
 
-impl Verdict {
+impl EventAction {
     /// Whether the end of the event is among what goes on, now or later.
     fn goes_on(&self) -> bool {
-        !matches!(self, Verdict::Remove | Verdict::Release(_))
+        !matches!(self, EventAction::Remove | EventAction::Release(_))
     }
 }
 
@@ -228,20 +228,20 @@ fn event_end(bytes: &[u8], line: &mut usize) -> Option<End> {
 
 /// Asks `judge` about an event's bytes; what it cuts is told as a part of these. What has no data (a comment, a lone blank line) passes
 /// unasked.
-fn ask(bytes: &[u8], judge: &mut impl FnMut(&Event<'_>) -> Verdict) -> Verdict {
-    let Some(event) = parse(bytes) else { return Verdict::Pass };
-    let mut verdict = judge(&event);
-    if let Verdict::Edit(Edit { cut, .. }) | Verdict::Hold(cut) = &mut verdict {
+fn ask(bytes: &[u8], judge: &mut impl FnMut(&Event<'_>) -> EventAction) -> EventAction {
+    let Some(event) = parse(bytes) else { return EventAction::Pass };
+    let mut action = judge(&event);
+    if let EventAction::Edit(Edit { cut, .. }) | EventAction::Hold(cut) = &mut action {
         match &event.data {
             Cow::Borrowed(data) => {
                 let offset = data.as_ptr() as usize - bytes.as_ptr() as usize;
                 *cut = cut.take().map(|part| offset + part.start..offset + part.end);
             }
             // Nobody writes a chunk in several lines, and nothing is lost if somebody does: the caller sees more than it asked for.
-            Cow::Owned(_) => return Verdict::Pass,
+            Cow::Owned(_) => return EventAction::Pass,
         }
     }
-    verdict
+    action
 }
 
 fn parse(bytes: &[u8]) -> Option<Event<'_>> {
@@ -286,9 +286,9 @@ mod tests {
         let (mut scanner, mut out, mut seen) = (Scanner::default(), VecDeque::new(), Vec::new());
         let mut judge = |event: &Event<'_>| {
             let data = String::from_utf8(event.data.to_vec()).expect("events are whole, so characters are");
-            let verdict = if data == "remove me" { Verdict::Remove } else { Verdict::Pass };
+            let action = if data == "remove me" { EventAction::Remove } else { EventAction::Pass };
             seen.push(format!("{}|{data}", String::from_utf8_lossy(event.name)));
-            verdict
+            action
         };
         for piece in pieces {
             assert_eq!(scanner.feed(Bytes::copy_from_slice(piece), &mut judge, &mut out), Ok(()));
@@ -326,7 +326,7 @@ mod tests {
     fn a_whole_event_is_passed_on_at_once_and_as_one_piece() {
         let (mut scanner, mut out) = (Scanner::default(), VecDeque::new());
         let piece = Bytes::from_static(b"data: 1\n\ndata: 2\n\ndata: 3\n");
-        scanner.feed(piece.clone(), &mut |_| Verdict::Pass, &mut out).unwrap();
+        scanner.feed(piece.clone(), &mut |_| EventAction::Pass, &mut out).unwrap();
         assert_eq!(out, [piece.slice(..18)]);
         assert_eq!(out[0].as_ptr(), piece.as_ptr(), "not copied");
     }
@@ -335,8 +335,8 @@ mod tests {
     fn a_stream_that_never_ends_its_event_is_given_up() {
         let (mut scanner, mut out) = (Scanner::default(), VecDeque::new());
         let piece = Bytes::from(vec![b'x'; EVENT_MAX]);
-        assert_eq!(scanner.feed(piece, &mut |_| Verdict::Pass, &mut out), Ok(()));
-        assert_eq!(scanner.feed(Bytes::from_static(b"x"), &mut |_| Verdict::Pass, &mut out), Err(TooLarge));
+        assert_eq!(scanner.feed(piece, &mut |_| EventAction::Pass, &mut out), Ok(()));
+        assert_eq!(scanner.feed(Bytes::from_static(b"x"), &mut |_| EventAction::Pass, &mut out), Err(TooLarge));
     }
 
     #[test]

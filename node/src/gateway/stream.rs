@@ -1,4 +1,4 @@
-//! The answer on its way to the caller. Its body carries the bill and the route to the last byte, so that however the call
+//! The answer on its way to the caller. Its body carries the charge guard and the route to the last byte, so that however the call
 //! ends (read to the end, hung up, cut by the replica, drained away) it is settled once and the replica is let go.
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use tracing::info;
 use super::dialect::Dialect;
 use super::outcome;
 use super::progress::{Progress, Stage};
-use super::settle::Bill;
+use super::settle::ChargeGuard;
 use super::sse::Scanner;
 use super::upstream::AnswerBody;
 use crate::observability::Metrics;
@@ -68,7 +68,7 @@ pub(super) struct Relay {
     scanner: Scanner,
     progress: Progress,
     dialect: Dialect,
-    bill: Bill,
+    guard: ChargeGuard,
     /// Let go as soon as the replica has done its work.
     route: Option<Route>,
     metrics: Metrics,
@@ -91,18 +91,18 @@ impl Relay {
         route: Route,
         progress: Progress,
         dialect: Dialect,
-        bill: Bill,
+        guard: ChargeGuard,
         metrics: Metrics,
         model: std::sync::Arc<str>,
     ) -> Relay {
         let (upstream, route, scanner, ready) = (Some(upstream), Some(route), Scanner::default(), VecDeque::new());
-        Relay { upstream, scanner, progress, dialect, bill, route, metrics, model, ready }
+        Relay { upstream, scanner, progress, dialect, guard, route, metrics, model, ready }
     }
 
     /// Never fails: a failure is an event in the stream.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            ready!(self.bill.poll_noted(cx));
+            ready!(self.guard.poll_noted(cx));
             if let Some(bytes) = self.ready.pop_front() {
                 return Poll::Ready(Some(bytes));
             }
@@ -133,7 +133,7 @@ impl Relay {
         match self.progress.stage() {
             Stage::Open => {
                 let tally = self.progress.tally();
-                self.bill.produced(tally.produced(), tally.prompt(), tally.reported());
+                self.guard.produced(tally.produced(), tally.prompt(), tally.reported());
             }
             Stage::Complete => self.complete(),
             // The caller has the replica's own error, or one that says the same. What would follow it does not matter any more.
@@ -186,7 +186,7 @@ impl Relay {
 
     /// Adds an error event to what goes to the caller.
     fn say(&mut self, kind: &str, message: &str) {
-        let event = self.dialect.error_event(kind, message, self.bill.request_id());
+        let event = self.dialect.error_event(kind, message, self.guard.request_id());
         self.ready.push_back(event);
     }
 
@@ -196,7 +196,7 @@ impl Relay {
             info!(replica = route.base(), what, ?outcome, "an answer broke off");
             route.report(outcome);
             self.metrics.upstream_failed(&self.model, "mid_stream");
-            self.bill.failed("mid_stream");
+            self.guard.failed("mid_stream");
             self.settle();
         }
     }
@@ -205,8 +205,8 @@ impl Relay {
         self.progress.teach();
         let tally = self.progress.tally();
         match tally.reported() {
-            Some(usage) => self.bill.settle_reported(usage),
-            None => self.bill.settle_counted(tally.produced(), tally.was_absurd()),
+            Some(usage) => self.guard.settle_reported(usage),
+            None => self.guard.settle_counted(tally.produced(), tally.was_absurd()),
         }
     }
 }

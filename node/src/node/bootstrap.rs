@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use raft::Cluster;
-use raft::command::{Command, NewToken, Refusal, Reply};
+use raft::command::{Command, CommandRefusal, NewToken, Reply};
 use raft::doors::Chance;
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
@@ -63,7 +63,7 @@ pub(super) async fn propose(cluster: Cluster, token: TokenHash) {
             Ok(view) if view.tokens.contains_key(&token.0) => return,
             Ok(view) if view.revoked_tokens.contains(&token.0) => return warn_of_revoked(),
             Ok(_) => match cluster.propose(create(&token)).await.map(|applied| applied.reply) {
-                Ok(Reply::Refused(Refusal::TokenRevoked)) => return warn_of_revoked(),
+                Ok(Reply::Refused(CommandRefusal::TokenRevoked)) => return warn_of_revoked(),
                 Ok(Reply::Refused(refusal)) => return warn!(%refusal, "the administrator's token was refused"),
                 Ok(_) => return info!("the administrator's token is in place"),
                 Err(_) => {}

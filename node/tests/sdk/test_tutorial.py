@@ -215,7 +215,7 @@ kubectl patch tenants.maas.opendatahub.io default-tenant \\
     answer = chat(reader)
     assert answer.status_code == 200
     used = answer.json()["usage"]["total_tokens"]
-    # Tokens are booked when the last byte has been sent, which may be a moment after it was read here.
+    # Tokens are charged when the last byte has been sent, which may be a moment after it was read here.
     eventually("the booking", lambda: reader.counted("authorized_hits", **labels) > hits)
     assert reader.counted("authorized_hits", **labels, model=reader.model) - hits == used
     assert reader.counted("authorized_calls", **labels) - calls == 1

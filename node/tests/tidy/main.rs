@@ -4,6 +4,7 @@ mod layers;
 mod manifests;
 mod rules;
 mod tree;
+mod words;
 
 use tree::Source;
 

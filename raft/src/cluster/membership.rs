@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::ask::Ask;
 use super::{Applied, Cluster, Inner, ProposeError};
-use crate::command::{Command, Refusal, Reply};
+use crate::command::{Command, CommandRefusal, Reply};
 use crate::ids::NodeId;
 use crate::peers::message::Request;
 
@@ -145,7 +145,7 @@ impl Cluster {
     async fn retire(&self, node: NodeId) -> Result<u64, MemberError> {
         let Applied { index, reply } = self.propose(Command::RetireNode { node }).await?;
         match reply {
-            Reply::Refused(Refusal::LastNode(node)) => Err(MemberError::LastMember(node)),
+            Reply::Refused(CommandRefusal::LastNode(node)) => Err(MemberError::LastMember(node)),
             _ => Ok(index),
         }
     }

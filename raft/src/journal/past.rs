@@ -1,4 +1,4 @@
-//! What earlier lives of a node left in its journal, and what of it the ledger does not know.
+//! What earlier incarnations of a node left in its journal, and what of it the ledger does not know.
 //!
 //! A batch is noted before it is proposed, so whoever knows which batches the ledger has counted knows which calls. After a power cut the
 //! end of the journal may be missing. If the ledger has counted batches that are not noted, nobody knows which calls were in them:
@@ -23,7 +23,7 @@ pub struct Past {
     told: BTreeMap<(u64, u64), Vec<CallPart>>,
 }
 
-/// Calls of earlier lives of which the ledger does not know everything.
+/// Calls of earlier incarnations of which the ledger does not know everything.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Untold {
     /// Those that can be told, oldest first.
@@ -32,7 +32,7 @@ pub struct Untold {
     pub lost: usize,
 }
 
-/// A call of an earlier life of which the ledger does not know everything.
+/// A call of an earlier incarnation of which the ledger does not know everything.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PastCall {
     /// The call.
@@ -46,7 +46,7 @@ pub struct PastCall {
 }
 
 impl Past {
-    /// What `bytes` say to the life `now` on a machine that runs since `run`. Errors: they are of another version.
+    /// What `bytes` say to the incarnation `now` on a machine that runs since `run`. Errors: they are of another version.
     pub(super) fn read(bytes: &[u8], now: u64, run: Option<u128>) -> io::Result<Past> {
         // Without a journal nothing is known, unless nothing has ever been.
         let mut past = Past { is_whole: now == 1, ..Past::default() };
@@ -54,12 +54,14 @@ impl Past {
         while let Some((note, after)) = next(rest)? {
             rest = after;
             match note {
-                Note::Life { run: before, is_whole, .. } => past.is_whole = is_whole && run.is_some() && run == before,
+                Note::Incarnation { run: before, is_whole, .. } => {
+                    past.is_whole = is_whole && run.is_some() && run == before
+                }
                 Note::Unknown(unknown) => past.unknown = unknown,
                 Note::Opened(opened) => drop(past.opened.insert(opened.call, opened)),
                 Note::Ended(ended) if ended.sum.is_none() => drop(past.opened.remove(&ended.call)),
                 Note::Ended(ended) => drop(past.ended.insert(ended.call, ended)),
-                Note::Told { life, sequence, parts } => drop(past.told.insert((life, sequence), parts)),
+                Note::Told { incarnation, sequence, parts } => drop(past.told.insert((incarnation, sequence), parts)),
             }
         }
         past.ended.retain(|call, _| past.opened.contains_key(call));
@@ -71,28 +73,32 @@ impl Past {
         let opened = self.opened.values().cloned().map(Note::Opened);
         let ended = self.ended.values().cloned().map(Note::Ended);
         let told = self.told.iter();
-        let told =
-            told.map(|((life, sequence), parts)| Note::Told { life: *life, sequence: *sequence, parts: parts.clone() });
+        let told = told.map(|((incarnation, sequence), parts)| Note::Told {
+            incarnation: *incarnation,
+            sequence: *sequence,
+            parts: parts.clone(),
+        });
         opened.chain(ended).chain(told)
     }
 
     /// What the ledger does not know, by what it says of the node.
     pub fn untold(&self, ledger: &NodeLedger) -> Untold {
-        let counted = |(life, sequence): (u64, u64)| match ledger.last_of(life) {
+        let counted = |(incarnation, sequence): (u64, u64)| match ledger.last_of(incarnation) {
             Some(last) => sequence <= last,
-            None => life < ledger.lives_from,
+            None => incarnation < ledger.earlier_from,
         };
         let told: BTreeSet<CallPart> =
             self.told.iter().filter(|(batch, _)| counted(**batch)).flat_map(|(_, parts)| parts).copied().collect();
-        let is_unknown = |(life, last): &(&u64, &u64)| {
-            let noted = self.told.range((**life, 0)..=(**life, u64::MAX)).next_back();
+        let is_unknown = |(incarnation, last): &(&u64, &u64)| {
+            let noted = self.told.range((**incarnation, 0)..=(**incarnation, u64::MAX)).next_back();
             noted.map_or(0, |((_, sequence), _)| *sequence) < **last
         };
-        // A batch that is not noted may have told of calls of its own life and of every earlier one.
-        let known_from = ledger.lives.iter().filter(is_unknown).map(|(life, _)| life + 1).max().unwrap_or(0);
-        let known_from = known_from.max(ledger.lives_from);
+        // A batch that is not noted may have told of calls of its own incarnation and of every earlier one.
+        let known_from =
+            ledger.earlier.iter().filter(is_unknown).map(|(incarnation, _)| incarnation + 1).max().unwrap_or(0);
+        let known_from = known_from.max(ledger.earlier_from);
         let rest = self.opened.values().filter_map(|opened| self.rest_of(opened, &told));
-        let (calls, lost): (Vec<PastCall>, Vec<PastCall>) = rest.partition(|call| call.call.life >= known_from);
+        let (calls, lost): (Vec<PastCall>, Vec<PastCall>) = rest.partition(|call| call.call.incarnation >= known_from);
         Untold { calls, lost: lost.len() }
     }
 

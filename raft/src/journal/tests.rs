@@ -46,10 +46,10 @@ fn ended(call: CallId, output: u64) -> EndedCall {
     EndedCall { call, sum: Some(sum(output)), used: smallvec![output, 1] }
 }
 
-/// What the ledger knows of a node that lives its `incarnation`th life; the last batches of earlier ones.
-fn ledger(incarnation: u64, lives: &[(u64, u64)]) -> NodeLedger {
-    let lives = lives.iter().copied().collect();
-    NodeLedger { incarnation, sequence: 1, reply: Vec::new(), lives, lives_from: 0 }
+/// What the ledger knows of a node in its `incarnation`; the last batches of `earlier` ones.
+fn ledger(incarnation: u64, earlier: &[(u64, u64)]) -> NodeLedger {
+    let earlier = earlier.iter().copied().collect();
+    NodeLedger { incarnation, sequence: 1, reply: Vec::new(), earlier, earlier_from: 0 }
 }
 
 /// number: usage / used of each meter.
@@ -57,13 +57,13 @@ fn shown(calls: &[PastCall]) -> Vec<String> {
     let show = |call: &PastCall| {
         let usage = call.usage.as_ref().map_or("-".to_owned(), |(_, sum)| sum.output.to_string());
         let used: Vec<String> = call.used.iter().map(|hold| hold.held.to_string()).collect();
-        format!("{}.{}: {usage}/{}", call.call.life, call.call.number, used.join(","))
+        format!("{}.{}: {usage}/{}", call.call.incarnation, call.call.number, used.join(","))
     };
     calls.iter().map(show).collect()
 }
 
-async fn start(disk: &Arc<MemoryDisk>, life: u64) -> Journal {
-    Journal::start(disk.clone(), life).await.unwrap().0
+async fn start(disk: &Arc<MemoryDisk>, incarnation: u64) -> Journal {
+    Journal::start(disk.clone(), incarnation).await.unwrap().0
 }
 
 async fn noted(journal: &Journal, note: NoteNumber) {
@@ -71,7 +71,7 @@ async fn noted(journal: &Journal, note: NoteNumber) {
 }
 
 #[tokio::test]
-async fn what_a_life_left_is_what_its_counted_batches_do_not_say() {
+async fn what_an_incarnation_left_is_what_its_counted_batches_do_not_say() {
     let disk = Arc::new(MemoryDisk::new());
     let journal = start(&disk, 1).await;
     let past = journal.past().unwrap();
@@ -98,8 +98,8 @@ async fn what_a_life_left_is_what_its_counted_batches_do_not_say() {
         ("one was", ledger(2, &[(1, 2)]), vec!["1.1: 10/10,1", "1.2: 4/4,1", "1.3: -/1"]),
         ("both were", ledger(2, &[(1, 3)]), vec!["1.1: 10/10,1", "1.2: 4/4,1"]),
         ("one was that is not noted: the journal's end is missing", ledger(2, &[(1, 4)]), vec![]),
-        ("so it is of a later life that told of this one", ledger(3, &[(1, 3), (2, 1)]), vec![]),
-        ("the ledger has forgotten that life", NodeLedger { lives_from: 2, ..ledger(2, &[]) }, vec![]),
+        ("so it is of a later incarnation that told of this one", ledger(3, &[(1, 3), (2, 1)]), vec![]),
+        ("the ledger has forgotten that incarnation", NodeLedger { earlier_from: 2, ..ledger(2, &[]) }, vec![]),
     ];
     for (what, ledger, expected) in table {
         assert_eq!(shown(&past.untold(&ledger).calls), expected, "{what}");
@@ -107,7 +107,7 @@ async fn what_a_life_left_is_what_its_counted_batches_do_not_say() {
 
     assert_eq!(past.untold(&ledger(2, &[(1, 4)])).lost, 2);
 
-    // The next life tells of it, and is killed before it knows that it was counted.
+    // The next incarnation tells of it, and is killed before it knows that it was counted.
     noted(&journal, journal.tell(1, Vec::new())).await;
     noted(&journal, journal.tell(2, vec![(in_progress, 0), (in_progress, 1), (half, 1)])).await;
     drop(journal);

@@ -20,13 +20,13 @@ const REWRITE_AT: usize = 4 << 20;
 
 pub(super) struct Writer {
     disk: Arc<dyn Disk>,
-    life: u64,
+    incarnation: u64,
     run: Option<u128>,
     is_whole: bool,
     unknown: Vec<Unknown>,
     /// What the ledger may not know.
     calls: BTreeMap<CallId, Kept>,
-    /// Batches that are not confirmed, those of earlier lives among them.
+    /// Batches that are not confirmed, those of earlier incarnations among them.
     told: BTreeMap<(u64, u64), Vec<CallPart>>,
     size: usize,
     counts: Arc<Counts>,
@@ -40,11 +40,17 @@ struct Kept {
 }
 
 impl Writer {
-    pub(super) fn new(disk: Arc<dyn Disk>, life: u64, run: Option<u128>, past: &Past, counts: Arc<Counts>) -> Writer {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        incarnation: u64,
+        run: Option<u128>,
+        past: &Past,
+        counts: Arc<Counts>,
+    ) -> Writer {
         let (is_whole, unknown) = (past.is_whole, past.unknown.clone());
         let mut writer = Writer {
             disk,
-            life,
+            incarnation,
             run,
             is_whole,
             unknown,
@@ -107,13 +113,17 @@ impl Writer {
 
     /// Puts what is needed in the place of the file.
     pub(super) async fn rewrite(&mut self) -> io::Result<()> {
-        let mut bytes = codec::encode(&Note::Life { life: self.life, run: self.run, is_whole: self.is_whole });
+        let mut bytes =
+            codec::encode(&Note::Incarnation { incarnation: self.incarnation, run: self.run, is_whole: self.is_whole });
         if !self.unknown.is_empty() {
             codec::append(&Note::Unknown(self.unknown.clone()), &mut bytes);
         }
         self.calls.values().for_each(|kept| bytes.extend_from_slice(&kept.bytes));
-        for ((life, sequence), parts) in &self.told {
-            codec::append(&Note::Told { life: *life, sequence: *sequence, parts: parts.clone() }, &mut bytes);
+        for ((incarnation, sequence), parts) in &self.told {
+            codec::append(
+                &Note::Told { incarnation: *incarnation, sequence: *sequence, parts: parts.clone() },
+                &mut bytes,
+            );
         }
         self.size = bytes.len();
         self.disk.replace_journal(Bytes::from(bytes)).await
@@ -121,7 +131,7 @@ impl Writer {
 
     fn keep(&mut self, note: &Note, record: &[u8]) {
         match note {
-            Note::Life { .. } | Note::Unknown(_) => {}
+            Note::Incarnation { .. } | Note::Unknown(_) => {}
             // A call that is opened again holds less than before.
             Note::Opened(opened) => {
                 let parts = opened.holds.iter().fold(0, |parts, hold| parts | bit(hold.part));
@@ -134,15 +144,17 @@ impl Writer {
                     kept.bytes.extend_from_slice(record);
                 }
             }
-            Note::Told { life, sequence, parts } => drop(self.told.insert((*life, *sequence), parts.clone())),
+            Note::Told { incarnation, sequence, parts } => {
+                drop(self.told.insert((*incarnation, *sequence), parts.clone()))
+            }
         }
     }
 
     /// What was told need not be kept. That it was is: a journal without its last batch looks as if it had lost it.
     fn confirm(&mut self, sequence: u64) {
-        let life = self.life;
-        self.told.retain(|(of, told), _| (*of, *told) >= (life, sequence) || *of < life);
-        for (call, part) in self.told.insert((life, sequence), Vec::new()).unwrap_or_default() {
+        let incarnation = self.incarnation;
+        self.told.retain(|(of, told), _| (*of, *told) >= (incarnation, sequence) || *of < incarnation);
+        for (call, part) in self.told.insert((incarnation, sequence), Vec::new()).unwrap_or_default() {
             let Some(kept) = self.calls.get_mut(&call) else { continue };
             kept.parts &= !bit(part);
             if kept.parts == 0 {
@@ -152,9 +164,9 @@ impl Writer {
     }
 
     fn forget(&mut self, unknown: Vec<Unknown>) {
-        let life = self.life;
-        self.calls.retain(|call, _| call.life == life);
-        self.told.retain(|(of, _), _| *of == life);
+        let incarnation = self.incarnation;
+        self.calls.retain(|call, _| call.incarnation == incarnation);
+        self.told.retain(|(of, _), _| *of == incarnation);
         (self.unknown, self.is_whole) = (unknown, true);
     }
 }

@@ -119,7 +119,7 @@ pub fn validate(object: &NewObject) -> Result<Spec, Vec<FieldError>> {
     let report = Report::default();
     names::check_metadata(&report, object);
     let spec = parse_body(&report, object.key.kind, &object.annotations, &object.body);
-    verdict(report, spec)
+    spec_or_errors(report, spec)
 }
 
 /// The paths of the fields of a `kind`'s `body` that nobody reads; they are kept nevertheless.
@@ -134,14 +134,14 @@ impl Spec {
     pub(crate) fn read(kind: Kind, annotations: &BTreeMap<String, String>, body: &str) -> Spec {
         let report = Report::default();
         let spec = parse_body(&report, kind, annotations, body);
-        verdict(report, spec).unwrap_or_else(|errors| {
+        spec_or_errors(report, spec).unwrap_or_else(|errors| {
             let errors: Vec<String> = errors.iter().map(FieldError::to_string).collect();
             Spec::Unreadable(errors.join("; "))
         })
     }
 }
 
-fn verdict(report: Report, spec: Option<Spec>) -> Result<Spec, Vec<FieldError>> {
+fn spec_or_errors(report: Report, spec: Option<Spec>) -> Result<Spec, Vec<FieldError>> {
     let errors = report.into_errors();
     match spec {
         Some(spec) if errors.is_empty() => Ok(spec),

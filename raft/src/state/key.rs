@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Outcome, State};
-use crate::command::{NewKey, Refusal, Reply};
+use crate::command::{CommandRefusal, NewKey, Reply};
 use crate::ids::Timestamp;
 use crate::resources::service_account_of;
 
@@ -89,17 +89,17 @@ impl State {
 
     /// Refused when the token has ended since the request was admitted. The token ends with its owner, so no key is made for an owner
     /// who is gone, nor for another owner who has got the name meanwhile.
-    pub(super) fn issue_key(&mut self, index: u64, new: NewKey, token: &[u8; 32]) -> Result<Outcome, Refusal> {
-        let token = self.tokens.get(token).ok_or(Refusal::TokenNotFound)?;
+    pub(super) fn issue_key(&mut self, index: u64, new: NewKey, token: &[u8; 32]) -> Result<Outcome, CommandRefusal> {
+        let token = self.tokens.get(token).ok_or(CommandRefusal::TokenNotFound)?;
         if token.username != new.username || !token.is_valid(self.time) {
-            return Err(Refusal::TokenNotFound);
+            return Err(CommandRefusal::TokenNotFound);
         }
         self.create_key(index, new)
     }
 
-    pub(super) fn create_key(&mut self, index: u64, new: NewKey) -> Result<Outcome, Refusal> {
+    pub(super) fn create_key(&mut self, index: u64, new: NewKey) -> Result<Outcome, CommandRefusal> {
         if self.keys.contains_key(&new.id) || self.keys_by_hash.contains_key(&new.hash) {
-            return Err(Refusal::Duplicate);
+            return Err(CommandRefusal::Duplicate);
         }
         self.sweep_ephemeral_keys();
         let key = Arc::new(ApiKey {
@@ -123,11 +123,11 @@ impl State {
         Ok(Outcome::changed(Reply::Key(key)))
     }
 
-    pub(super) fn revoke_key(&mut self, index: u64, id: Uuid, owner: Option<&str>) -> Result<Outcome, Refusal> {
-        let key = self.keys.get(&id).ok_or(Refusal::KeyNotFound)?;
+    pub(super) fn revoke_key(&mut self, index: u64, id: Uuid, owner: Option<&str>) -> Result<Outcome, CommandRefusal> {
+        let key = self.keys.get(&id).ok_or(CommandRefusal::KeyNotFound)?;
         let is_owned = owner.is_none_or(|owner| owner == key.username);
         if !is_owned || key.status(self.time) != KeyStatus::Active {
-            return Err(Refusal::KeyNotFound);
+            return Err(CommandRefusal::KeyNotFound);
         }
         let revoked = Arc::new(ApiKey { revoked: Some(self.time), ..(**key).clone() });
         self.keys.insert(id, Arc::clone(&revoked));

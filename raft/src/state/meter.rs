@@ -1,7 +1,7 @@
 //! The ledger: what was spent of each limit, what nodes hold of it, what is owed.
 //!
 //! The invariant, after every command, for every meter in its open window:
-//! `settled + stranded + sum(granted) <= max(limit - debt carried in, what was granted before the limit was lowered)`.
+//! `settled + orphaned + sum(granted) <= max(limit - debt carried in, what was granted before the limit was lowered)`.
 //! A node spends only what it was granted, so the cluster never admits beyond the limit; no clock takes part in the argument.
 //!
 //! Here is what a meter is and how time passes for it; [`batch`] has what nodes do to it.
@@ -82,7 +82,7 @@ impl MeterId {
 /// One meter.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Meter {
-    /// The current window; `None` before the first draw and after one ended.
+    /// The current window; `None` before the first acquire and after one ended.
     pub window: Option<MeterWindow>,
     /// Tokens used beyond what was free; the next window starts with so much less.
     pub debt: u64,
@@ -91,7 +91,7 @@ pub struct Meter {
     pub idle_since: Timestamp,
 }
 
-/// A fixed window: opened by the first draw, closed when the state clock reaches its end.
+/// A fixed window: opened by the first acquire, closed when the state clock reaches its end.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct MeterWindow {
     /// Its number: the log index that opened it.
@@ -104,7 +104,7 @@ pub struct MeterWindow {
     pub granted: OrdMap<NodeId, u64>,
     /// Tokens granted to incarnations that are gone, or to nodes that were taken out: neither spent nor free until the window ends,
     /// or until the node says what became of them.
-    pub stranded: OrdMap<NodeId, u64>,
+    pub orphaned: OrdMap<NodeId, u64>,
     /// What nodes wanted and other nodes hold: the mark that asks everybody to give back what is not in use.
     pub wanted: OrdMap<NodeId, u64>,
 }
@@ -116,7 +116,7 @@ pub struct MeterReading {
     pub limit: u64,
     /// Charged in the current window, or owed if none is open.
     pub used: u64,
-    /// Held by nodes: in use by calls in progress, in their books, or stranded.
+    /// Held by nodes: in use by calls in progress, in their local allowances, or orphaned.
     pub held: u64,
     /// `limit - used - held`.
     pub free: u64,
@@ -138,12 +138,12 @@ impl MeterWindow {
     }
 
     fn is_unused(&self) -> bool {
-        self.settled == 0 && self.granted.is_empty() && self.stranded.is_empty() && self.wanted.is_empty()
+        self.settled == 0 && self.granted.is_empty() && self.orphaned.is_empty() && self.wanted.is_empty()
     }
 
-    /// Tokens that are neither settled nor free: outstanding and stranded.
+    /// Tokens that are neither settled nor free: outstanding and orphaned.
     pub fn held(&self) -> u64 {
-        self.outstanding().saturating_add(sum(&self.stranded))
+        self.outstanding().saturating_add(sum(&self.orphaned))
     }
 }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet, Vector};
 use uuid::Uuid;
 
-use crate::command::{Command, Refusal, Reply};
+use crate::command::{Command, CommandRefusal, Reply};
 use crate::ids::{NodeId, RequestId, Timestamp};
 use crate::resources::{Object, ObjectKey};
 
@@ -102,8 +102,8 @@ impl Outcome {
     }
 }
 
-impl From<Result<Outcome, Refusal>> for Outcome {
-    fn from(result: Result<Outcome, Refusal>) -> Outcome {
+impl From<Result<Outcome, CommandRefusal>> for Outcome {
+    fn from(result: Result<Outcome, CommandRefusal>) -> Outcome {
         result.unwrap_or_else(|refusal| Outcome::unchanged(Reply::Refused(refusal)))
     }
 }
@@ -124,7 +124,7 @@ impl State {
         outcome
     }
 
-    fn change(&mut self, index: u64, command: Command) -> Result<Outcome, Refusal> {
+    fn change(&mut self, index: u64, command: Command) -> Result<Outcome, CommandRefusal> {
         match command {
             Command::CreateObject { object, uid } => self.create_object(index, object, uid),
             Command::UpdateObject { object, resource_version } => self.update_object(index, object, resource_version),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Outcome, State};
-use crate::command::{QuotaGrant, Refusal, Reply};
+use crate::command::{CommandRefusal, QuotaGrant, Reply};
 use crate::ids::NodeId;
 
 /// A node's last quota batch and its answer.
@@ -18,38 +18,38 @@ pub struct NodeLedger {
     /// What it was answered.
     pub reply: Vec<QuotaGrant>,
     /// The last batch of each earlier incarnation of which the node may still tell.
-    pub lives: BTreeMap<u64, u64>,
+    pub earlier: BTreeMap<u64, u64>,
     /// Of incarnations before this one nothing is known any more, and nothing can be told.
-    pub lives_from: u64,
+    pub earlier_from: u64,
 }
 
 /// Incarnations of one node that ended before they could tell what the one before them had left.
-const LIVES_MAX: usize = 64;
+const EARLIER_MAX: usize = 64;
 
 impl NodeLedger {
     /// The last batch of an incarnation, if it is remembered and sent any.
     pub fn last_of(&self, incarnation: u64) -> Option<u64> {
-        if incarnation == self.incarnation { Some(self.sequence) } else { self.lives.get(&incarnation).copied() }
+        if incarnation == self.incarnation { Some(self.sequence) } else { self.earlier.get(&incarnation).copied() }
     }
 
     /// The same once `incarnation` has begun.
     pub(super) fn begin(&self, incarnation: u64) -> NodeLedger {
         let mut next = NodeLedger { incarnation, ..self.clone() };
         if self.incarnation > 0 {
-            next.lives.insert(self.incarnation, self.sequence);
+            next.earlier.insert(self.incarnation, self.sequence);
         }
-        if next.lives.len() > LIVES_MAX
-            && let Some((gone, _)) = next.lives.pop_first()
+        if next.earlier.len() > EARLIER_MAX
+            && let Some((gone, _)) = next.earlier.pop_first()
         {
-            next.lives_from = gone + 1;
+            next.earlier_from = gone + 1;
         }
         next
     }
 
     /// Nothing more will be told of earlier incarnations.
     pub(super) fn forget_earlier(&mut self) {
-        self.lives.clear();
-        self.lives_from = self.incarnation;
+        self.earlier.clear();
+        self.earlier_from = self.incarnation;
     }
 }
 
@@ -61,16 +61,16 @@ impl State {
 
     /// Nobody knows what the node gave out of what it holds, so that stays held until the windows end. Nobody waits for it to
     /// come back, but if the node still tells, it counts.
-    pub(super) fn retire_node(&mut self, node: NodeId) -> Result<Outcome, Refusal> {
+    pub(super) fn retire_node(&mut self, node: NodeId) -> Result<Outcome, CommandRefusal> {
         if self.retired.contains(&node) {
             return Ok(Outcome::unchanged(Reply::Done));
         }
         // Who is a member is not known here. Two removals at once that leave nobody are caught all the same.
         if self.nodes.contains_key(&node) && self.sharers() == 1 {
-            return Err(Refusal::LastNode(node));
+            return Err(CommandRefusal::LastNode(node));
         }
         self.retired.insert(node);
-        self.strand(node);
+        self.orphan(node);
         Ok(Outcome::changed(Reply::Done))
     }
 }
@@ -78,7 +78,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Command, EarlierLives, QuotaBatch};
+    use crate::command::{Command, EarlierIncarnations, QuotaBatch};
     use crate::state::testing::Log;
 
     fn batch(node: u64) -> Command {
@@ -88,7 +88,7 @@ mod tests {
             sequence: 1,
             entries: Vec::new(),
             usage: Vec::new(),
-            earlier: EarlierLives::default(),
+            earlier: EarlierIncarnations::default(),
         })
     }
 
@@ -96,7 +96,7 @@ mod tests {
     fn a_node_is_taken_out_once_and_for_all_unless_it_is_the_last() {
         let mut log = Log::default();
         let retire = |node| Command::RetireNode { node: NodeId(node) };
-        let last = |node| (Reply::Refused(Refusal::LastNode(NodeId(node))), false);
+        let last = |node| (Reply::Refused(CommandRefusal::LastNode(NodeId(node))), false);
         let (done, told) = ((Reply::Done, true), (Reply::Quota(Vec::new()), true));
         // What is asked and answered; who is out and how many share then.
         let mut step = |command, expected: (Reply, bool), retired: &[u64], sharers: u64| {

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Outcome, State};
-use crate::command::{Refusal, Reply};
+use crate::command::{CommandRefusal, Reply};
 use crate::resources::{Kind, NewObject, Object, ObjectKey, Scope, Spec, service_account_user};
 
 impl State {
-    pub(super) fn create_object(&mut self, index: u64, new: NewObject, uid: Uuid) -> Result<Outcome, Refusal> {
+    pub(super) fn create_object(&mut self, index: u64, new: NewObject, uid: Uuid) -> Result<Outcome, CommandRefusal> {
         if self.objects.contains_key(&new.key) {
-            return Err(Refusal::AlreadyExists(new.key));
+            return Err(CommandRefusal::AlreadyExists(new.key));
         }
         if new.key.kind.scope() == Scope::Namespaced && !self.has_namespace(&new.key.namespace) {
-            return Err(Refusal::NamespaceNotFound(new.key.namespace));
+            return Err(CommandRefusal::NamespaceNotFound(new.key.namespace));
         }
         let object = Object {
             uid,
@@ -36,7 +36,7 @@ impl State {
         index: u64,
         new: NewObject,
         resource_version: Option<u64>,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<Outcome, CommandRefusal> {
         let current = Arc::clone(self.current(&new.key, resource_version)?);
         let same_body = is_same_json(&current.body, &new.body);
         if same_body && current.labels == new.labels && current.annotations == new.annotations {
@@ -63,10 +63,10 @@ impl State {
         key: &ObjectKey,
         resource_version: Option<u64>,
         uid: Option<Uuid>,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<Outcome, CommandRefusal> {
         let current = Arc::clone(self.current(key, resource_version)?);
         if uid.is_some_and(|uid| uid != current.uid) {
-            return Err(Refusal::UidMismatch(key.clone()));
+            return Err(CommandRefusal::UidMismatch(key.clone()));
         }
         self.remove_object(key);
         if key.kind == Kind::Namespace {
@@ -79,11 +79,11 @@ impl State {
     }
 
     /// The object, if it is there in the version that the caller has in mind.
-    fn current(&self, key: &ObjectKey, resource_version: Option<u64>) -> Result<&Arc<Object>, Refusal> {
-        let current = self.objects.get(key).ok_or_else(|| Refusal::ObjectNotFound(key.clone()))?;
+    fn current(&self, key: &ObjectKey, resource_version: Option<u64>) -> Result<&Arc<Object>, CommandRefusal> {
+        let current = self.objects.get(key).ok_or_else(|| CommandRefusal::ObjectNotFound(key.clone()))?;
         match resource_version {
             Some(wanted) if wanted != current.resource_version => {
-                Err(Refusal::Conflict { key: key.clone(), wanted, current: current.resource_version })
+                Err(CommandRefusal::Conflict { key: key.clone(), wanted, current: current.resource_version })
             }
             _ => Ok(current),
         }

@@ -28,14 +28,14 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Command, Refusal};
+    use crate::command::{Command, CommandRefusal};
     use crate::ids::Timestamp;
 
     #[test]
     fn a_repeated_request_is_answered_as_the_first_time_until_it_is_long_ago() {
         let mut state = State::default();
         let revoke = || Command::RevokeKey { id: uuid::Uuid::nil(), owner: None };
-        let refused = Reply::Refused(Refusal::KeyNotFound);
+        let refused = Reply::Refused(CommandRefusal::KeyNotFound);
         for index in 1..=4097_u64 {
             let outcome = state.apply(index, RequestId(u128::from(index)), Timestamp(index), revoke());
             assert_eq!(outcome.reply, refused);

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::testing::{Log, meter, object, subscription};
 use super::*;
-use crate::command::{Draw, EarlierLives, NewKey, NewToken, QuotaBatch, QuotaEntry};
+use crate::command::{Acquire, EarlierIncarnations, NewKey, NewToken, QuotaBatch, QuotaEntry};
 use crate::resources::{Kind, Spec, TENANT_NAMESPACE};
 
 fn uid(number: u128) -> Uuid {
@@ -67,7 +67,7 @@ fn an_object_lives_through_create_update_and_delete() {
     // Created once.
     let created = object_of(create(&mut log, Kind::Group, "", "tutors"));
     assert_eq!((created.generation, created.resource_version, created.created), (1, 1, Timestamp(5_000)));
-    assert_eq!(create(&mut log, Kind::Group, "", "tutors"), Reply::Refused(Refusal::AlreadyExists(key.clone())));
+    assert_eq!(create(&mut log, Kind::Group, "", "tutors"), Reply::Refused(CommandRefusal::AlreadyExists(key.clone())));
     assert_eq!(log.state.groups_of("ann"), ["tutors"]);
 
     // An update that changes nothing, or only the blanks, is no change.
@@ -87,22 +87,22 @@ fn an_object_lives_through_create_update_and_delete() {
     assert_eq!((updated.created, log.state.groups_of("ann").len()), (Timestamp(5_000), 0));
 
     // What the caller has in mind must be what is there.
-    let conflict = Refusal::Conflict { key: key.clone(), wanted: 4, current: 5 };
+    let conflict = CommandRefusal::Conflict { key: key.clone(), wanted: 4, current: 5 };
     let stale = Command::UpdateObject { object, resource_version: Some(4) };
     assert_eq!(log.reply(stale), Reply::Refused(conflict.clone()));
     let delete = |resource_version, uid| Command::DeleteObject { key: key.clone(), resource_version, uid };
     assert_eq!(log.reply(delete(Some(4), None)), Reply::Refused(conflict));
-    assert_eq!(log.reply(delete(None, Some(uid(99)))), Reply::Refused(Refusal::UidMismatch(key.clone())));
+    assert_eq!(log.reply(delete(None, Some(uid(99)))), Reply::Refused(CommandRefusal::UidMismatch(key.clone())));
     assert_eq!(object_of(log.reply(delete(Some(5), Some(created.uid)))), updated);
     assert_eq!(log.state.access_version, log.index);
-    assert_eq!(log.reply(delete(None, None)), Reply::Refused(Refusal::ObjectNotFound(key.clone())));
+    assert_eq!(log.reply(delete(None, None)), Reply::Refused(CommandRefusal::ObjectNotFound(key.clone())));
 }
 
 #[test]
 fn a_namespace_comes_first_and_takes_its_objects_and_their_tokens_with_it() {
     let mut log = Log::default();
     let account = ObjectKey::new(Kind::ServiceAccount, "llm", "bot");
-    let missing = Reply::Refused(Refusal::NamespaceNotFound("llm".to_owned()));
+    let missing = Reply::Refused(CommandRefusal::NamespaceNotFound("llm".to_owned()));
     assert_eq!(create(&mut log, Kind::ServiceAccount, "llm", "bot"), missing);
     for (kind, namespace, name) in [
         (Kind::Namespace, "", "llm"),
@@ -137,7 +137,7 @@ fn a_namespace_comes_first_and_takes_its_objects_and_their_tokens_with_it() {
 
     // A token cannot come after its account.
     let late = log.reply(Command::CreateToken(token(3, Some(account.clone()))));
-    assert_eq!(late, Reply::Refused(Refusal::ObjectNotFound(account)));
+    assert_eq!(late, Reply::Refused(CommandRefusal::ObjectNotFound(account)));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn expired_tokens_are_swept_when_another_is_drawn() {
         })
     };
     assert_eq!(log.reply(token(1, Some(Timestamp(2_000)))), Reply::Done);
-    assert_eq!(log.reply(token(1, None)), Reply::Refused(Refusal::Duplicate));
+    assert_eq!(log.reply(token(1, None)), Reply::Refused(CommandRefusal::Duplicate));
     assert!(log.state.token_by_hash(&[1; 32]).unwrap().is_valid(Timestamp(1_999)));
     assert!(!log.state.token_by_hash(&[1; 32]).unwrap().is_valid(Timestamp(2_000)));
     log.time = Timestamp(2_000);
@@ -164,11 +164,11 @@ fn expired_tokens_are_swept_when_another_is_drawn() {
 #[test]
 fn a_key_is_found_by_its_hash_until_it_is_revoked_once_and_for_all() {
     let mut log = Log { time: Timestamp(1_000), ..Log::default() };
-    let not_found = || Reply::Refused(Refusal::KeyNotFound);
+    let not_found = || Reply::Refused(CommandRefusal::KeyNotFound);
     for (number, owner) in [(1, "ann"), (2, "ann"), (3, "bob")] {
         assert!(matches!(log.reply(Command::CreateKey(new_key(number, owner))), Reply::Key(_)));
     }
-    assert_eq!(log.reply(Command::CreateKey(new_key(1, "eve"))), Reply::Refused(Refusal::Duplicate));
+    assert_eq!(log.reply(Command::CreateKey(new_key(1, "eve"))), Reply::Refused(CommandRefusal::Duplicate));
     assert_eq!(log.state.key_by_hash(&[2; 32]).map(|key| key.id), Some(uid(2)));
     assert_eq!(log.state.keys_of("ann").count(), 2);
 
@@ -225,20 +225,20 @@ fn a_snapshot_gives_the_same_state_and_the_same_future() {
     log.create(subscription(100, "60s"));
     log.create(object(Kind::Subscription, TENANT_NAMESPACE, "odd", r#"{"spec":{"modelRefs":7}}"#));
     log.reply(Command::CreateKey(NewKey { ephemeral: true, ..new_key(1, "ann") }));
-    let draw = |node, need| {
-        let draw = Some(Draw::of(need));
-        let entry = QuotaEntry { meter: meter("ann", 60), window: 0, spent: 0, returned: 0, excess: 3, draw };
+    let acquire = |node, need| {
+        let acquire = Some(Acquire::of(need));
+        let entry = QuotaEntry { meter: meter("ann", 60), window: 0, spent: 0, returned: 0, excess: 3, acquire };
         Command::Quota(QuotaBatch {
             node: NodeId(node),
             incarnation: 1,
             sequence: 1,
             entries: vec![entry],
             usage: Vec::new(),
-            earlier: EarlierLives::default(),
+            earlier: EarlierIncarnations::default(),
         })
     };
-    log.reply(draw(1, 60));
-    log.reply(draw(2, 60));
+    log.reply(acquire(1, 60));
+    log.reply(acquire(2, 60));
     assert_eq!(log.state.recalled.len(), 1);
 
     // A body that nobody understands is kept and means nothing.

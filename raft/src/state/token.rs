@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Outcome, State};
-use crate::command::{NewToken, Refusal, Reply};
+use crate::command::{CommandRefusal, NewToken, Reply};
 use crate::ids::Timestamp;
 use crate::resources::ObjectKey;
 
@@ -44,15 +44,15 @@ impl Token {
 impl State {
     /// Refused when its service account is gone: a token must not outlive what it stands for. Refused, too, when it was revoked once:
     /// a configuration file may still have it.
-    pub(super) fn create_token(&mut self, index: u64, new: NewToken) -> Result<Outcome, Refusal> {
+    pub(super) fn create_token(&mut self, index: u64, new: NewToken) -> Result<Outcome, CommandRefusal> {
         if self.tokens.contains_key(&new.hash) {
-            return Err(Refusal::Duplicate);
+            return Err(CommandRefusal::Duplicate);
         }
         if self.revoked_tokens.contains(&new.hash) {
-            return Err(Refusal::TokenRevoked);
+            return Err(CommandRefusal::TokenRevoked);
         }
         if let Some(account) = new.service_account.as_ref().filter(|account| !self.objects.contains_key(*account)) {
-            return Err(Refusal::ObjectNotFound(account.clone()));
+            return Err(CommandRefusal::ObjectNotFound(account.clone()));
         }
         // Administrators draw tokens, so there are few: looking at all of them here is cheap, and none piles up.
         let now = self.time;
@@ -70,8 +70,8 @@ impl State {
         Ok(Outcome::changed(Reply::Done))
     }
 
-    pub(super) fn revoke_token(&mut self, index: u64, hash: &[u8; 32]) -> Result<Outcome, Refusal> {
-        let token = self.remove_token(hash).ok_or(Refusal::TokenNotFound)?;
+    pub(super) fn revoke_token(&mut self, index: u64, hash: &[u8; 32]) -> Result<Outcome, CommandRefusal> {
+        let token = self.remove_token(hash).ok_or(CommandRefusal::TokenNotFound)?;
         if token.expires.is_none() {
             self.revoked_tokens.insert(token.hash);
         }

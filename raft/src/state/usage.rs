@@ -215,7 +215,7 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Command, EarlierLives, QuotaBatch};
+    use crate::command::{Command, EarlierIncarnations, QuotaBatch};
     use crate::ids::NodeId;
     use crate::state::testing::Log;
 
@@ -259,7 +259,7 @@ mod tests {
                 sequence: self.sequence,
                 entries: Vec::new(),
                 usage,
-                earlier: EarlierLives::default(),
+                earlier: EarlierIncarnations::default(),
             };
             self.log.apply(Command::Quota(batch));
         }

@@ -122,7 +122,7 @@ impl State {
         of_limit.map(used).max().unwrap_or(0)
     }
 
-    /// Where a meter stands at `now` (the state clock), whether or not anything was drawn from it; `None` if it has no limit.
+    /// Where a meter stands at `now` (the state clock), whether or not anything was acquired from it; `None` if it has no limit.
     pub fn reading(&self, id: &MeterId, now: Timestamp) -> Option<MeterReading> {
         let limit = self.limit_of(id)?;
         let mut meter = self.meters.get(id).map(|meter| Meter::clone(meter)).unwrap_or_default();

@@ -140,6 +140,6 @@ pub trait Disk: Send + Sync + 'static {
     /// Puts `bytes` in the place of the journal, whole or not at all; when it returns they survive a power cut.
     fn replace_journal(&self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>>;
 
-    /// Names the machine's life: while it is the same one, nothing that was appended has been lost. `None`: nobody knows.
+    /// Names the machine's boot: while it is the same one, nothing that was appended has been lost. `None`: nobody knows.
     fn machine_run(&self) -> Option<u128>;
 }

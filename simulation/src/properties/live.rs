@@ -48,7 +48,7 @@ impl Liveness {
         for node in alive.iter().copied() {
             let slot = &shared.nodes[node - 1];
             let runs = slot.actors.borrow().is_some();
-            let Some(seen) = self.last.get(&node).filter(|seen| runs && seen.life == slot.lives.get()) else {
+            let Some(seen) = self.last.get(&node).filter(|seen| runs && seen.start == slot.starts.get()) else {
                 return fail(format!("node {node} does not run"));
             };
             if !seen.may_serve || seen.leader.is_none() {

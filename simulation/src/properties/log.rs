@@ -7,15 +7,15 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Violation;
 use crate::world::{Observation, Shared};
 
-/// The hash of each applied entry's record, and up to where each life of a node was looked at.
+/// The hash of each applied entry's record, and up to where each node was looked at since each start.
 #[derive(Default)]
 pub(super) struct Entries {
     hashes: BTreeMap<u64, (u64, usize)>,
     seen: BTreeMap<(usize, u32), u64>,
-    /// By life of a node: an entry on its disk that others applied differently, and in how many looks at a disk that works it was there. What
+    /// By node and start: an entry on its disk that others applied differently, and in how many looks at a disk that works it was there. What
     /// a node applies may be on its way to the disk, where what it replaces still is.
     doubts: BTreeMap<(usize, u32), (u64, u32)>,
-    /// Up to where each node was looked at, in any life, and how often its log began later than that.
+    /// Up to where each node was looked at, since any start, and how often its log began later than that.
     upto: BTreeMap<usize, u64>,
     jumps: u64,
 }
@@ -26,8 +26,8 @@ const DOUBTED: u32 = 10;
 impl Entries {
     pub(super) fn check(&mut self, shared: &Shared, seen: &Observation) -> Result<(), Violation> {
         let upto = seen.view.applied;
-        let life = (seen.node, seen.life);
-        let from = self.seen.insert(life, upto).map_or(0, |before| before + 1);
+        let start = (seen.node, seen.start);
+        let from = self.seen.insert(start, upto).map_or(0, |before| before + 1);
         // Index 0 is also what a node says that has applied nothing. What founds a cluster is there, and every founder writes its own.
         if upto == 0 || from > upto {
             return Ok(());
@@ -51,7 +51,7 @@ impl Entries {
                 self.hashes.insert(index, (now, node));
             }
             if first != hash {
-                let looks = match self.doubts.get(&life) {
+                let looks = match self.doubts.get(&start) {
                     Some((doubted, looks)) if *doubted == index => looks + u32::from(!disk.is_ill()),
                     _ => 0,
                 };
@@ -59,8 +59,8 @@ impl Entries {
                     let text = format!("nodes {node} and {} applied different entries at index {index}", seen.node);
                     return Err(Violation::new("LOG", text));
                 }
-                self.doubts.insert(life, (index, looks));
-                self.seen.insert(life, index - 1);
+                self.doubts.insert(start, (index, looks));
+                self.seen.insert(start, index - 1);
                 return Ok(());
             }
         }

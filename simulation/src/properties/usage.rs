@@ -51,7 +51,7 @@ pub(super) fn check(shared: &Shared, state: Option<Arc<View>>) -> Result<(), Vio
         if let Some(meter) = meter {
             let window = meter.window.as_ref();
             charged = meter.debt + window.map_or(0, |window| window.settled);
-            // Of nodes that came back it is stranded, of lost ones granted.
+            // Of nodes that came back it is orphaned, of lost ones granted.
             held = if journals_are_whole { 0 } else { window.map_or(0, MeterWindow::held) };
         }
         let text = if is_reported && expected.at_least > charged + held {

@@ -7,14 +7,14 @@ use raft::Timestamp;
 use super::Violation;
 use crate::world::Observation;
 
-/// By node and life: the last index and time.
+/// By node and start: the last index and time.
 #[derive(Default)]
 pub(super) struct Views(BTreeMap<(usize, u32), (u64, Timestamp)>);
 
 impl Views {
     pub(super) fn check(&mut self, seen: &Observation) -> Result<(), Violation> {
         let now = (seen.view.applied, seen.view.time);
-        let before = self.0.insert((seen.node, seen.life), now).unwrap_or_default();
+        let before = self.0.insert((seen.node, seen.start), now).unwrap_or_default();
         if before.0 <= now.0 && before.1 <= now.1 {
             return Ok(());
         }

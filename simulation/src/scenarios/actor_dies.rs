@@ -18,5 +18,5 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "4500 100 actor-dies 2 2",
         "4800 100 actor-dies 3 2",
     ],
-    happened: |tally| tally.actors_killed == 9 && tally.lives == 3,
+    happened: |tally| tally.actors_killed == 9 && tally.starts == 3,
 };

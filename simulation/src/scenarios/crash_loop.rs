@@ -3,4 +3,4 @@
 use super::Scenario;
 
 pub(super) const SCENARIO: Scenario =
-    Scenario { name: "crash-loop", nodes: 3, faults: &["500 6000 crash-loop 1"], happened: |tally| tally.lives > 5 };
+    Scenario { name: "crash-loop", nodes: 3, faults: &["500 6000 crash-loop 1"], happened: |tally| tally.starts > 5 };

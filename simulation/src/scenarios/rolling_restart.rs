@@ -6,5 +6,5 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "rolling-restart",
     nodes: 3,
     faults: &["500 6000 rolling-restart"],
-    happened: |tally| tally.lives == 6,
+    happened: |tally| tally.starts == 6,
 };

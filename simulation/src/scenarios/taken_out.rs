@@ -6,5 +6,5 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "taken-out",
     nodes: 3,
     faults: &["500 100 taken-out 1"],
-    happened: |tally| tally.replaced_nodes == 1 && tally.lives == 4,
+    happened: |tally| tally.replaced_nodes == 1 && tally.starts == 4,
 };

@@ -346,7 +346,7 @@ fn go_on(sim: &mut Sim<'_>, shared: &Shared, wires: &mut Wires, active: &mut Act
     true
 }
 
-/// Asks the next node to stop, once the one before has begun another life and serves.
+/// Asks the next node to stop, once the one before has started again and serves.
 fn roll(shared: &Shared, active: &mut Active) {
     if (active.steps as usize) < shared.plan.nodes && may_roll(shared, active.steps) {
         let node = &shared.nodes[shared.now_in_place_of(active.steps as usize + 1) - 1];

@@ -44,15 +44,15 @@ pub(crate) fn peer_address(number: usize) -> String {
     format!("{}:{PEER_PORT}", name(number))
 }
 
-/// What of a node outlives its lives, and what the world does to it.
+/// What of a node outlives its process, and what the world does to it.
 pub(crate) struct NodeSlot {
     pub(crate) disk: Arc<SimDisk>,
     pub(crate) clock: Arc<SimClock>,
     /// Whether there is such a node. Spare ones are there when they take the place of a lost one.
     pub(crate) exists: Cell<bool>,
     /// How often it was started.
-    pub(crate) lives: Cell<u32>,
-    /// Whether it serves, in this life.
+    pub(crate) starts: Cell<u32>,
+    /// Whether it serves since its last start.
     pub(crate) serves: Cell<bool>,
     /// Until when it stays down; `None`: it is to run.
     pub(crate) down_until: Cell<Option<Duration>>,
@@ -70,9 +70,9 @@ pub(crate) struct NodeSlot {
     pub(crate) actors: RefCell<Option<ActorCell>>,
     /// The running node's part of the cluster.
     pub(crate) cluster: RefCell<Option<Cluster>>,
-    /// The highest term in which it said that it was, in any life.
+    /// The highest term in which it said that it was, since any start.
     pub(crate) term: Cell<u64>,
-    /// How often its disk had failed when its life began.
+    /// How often its disk had failed when it started.
     pub(crate) failed_before: Cell<u64>,
     /// How often it died just after it had voted.
     pub(crate) crashed_voting: Cell<u32>,
@@ -90,7 +90,7 @@ impl NodeSlot {
             exists: Cell::new(number <= plan.nodes),
             disk: Arc::new(SimDisk::new(&name(number), plan.seed)),
             clock: Arc::default(),
-            lives: Cell::new(0),
+            starts: Cell::new(0),
             serves: Cell::new(false),
             down_until: Cell::new(None),
             is_lost: Cell::new(false),
@@ -150,7 +150,7 @@ fn below(root: &ActorCell) -> Vec<ActorCell> {
 /// What a node says of itself at one moment.
 pub(crate) struct Observation {
     pub(crate) node: usize,
-    pub(crate) life: u32,
+    pub(crate) start: u32,
     /// How often it was started, as it says itself.
     pub(crate) incarnation: u64,
     pub(crate) leader: Option<usize>,
@@ -159,7 +159,7 @@ pub(crate) struct Observation {
     /// Who is in the cluster, as it knows.
     pub(crate) members: Vec<usize>,
     pub(crate) view: Arc<View>,
-    /// What its book holds.
+    /// What its local allowance holds.
     pub(crate) holdings: Vec<Holding>,
     pub(crate) size: Size,
 }
@@ -178,31 +178,31 @@ pub(crate) struct Size {
     pub(crate) snapshots: usize,
 }
 
-/// One life of a node.
+/// One process of a node, from its start to its end.
 pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
     let slot = &shared.nodes[number - 1];
     if !slot.exists.get() {
         return Ok(());
     }
-    let life = slot.lives.get() + 1;
-    slot.lives.set(life);
+    let start = slot.starts.get() + 1;
+    slot.starts.set(start);
     slot.failed_before.set(slot.disk.harm().1);
     slot.serves.set(false);
     let (name, seed) = (name(number), shared.plan.seed);
-    let net = Arc::new(SimNet::of(&name, seed_of(seed, &format!("life {life}"))));
+    let net = Arc::new(SimNet::of(&name, seed_of(seed, &format!("life {start}"))));
     let doors = Doors {
         clock: slot.clock.clone(),
-        chance: Arc::new(SeededChance::new(seed_of(seed, &format!("{name}, life {life}")))),
+        chance: Arc::new(SeededChance::new(seed_of(seed, &format!("{name}, life {start}")))),
         net: net.clone(),
     };
     let stop = Rc::new(Notify::new());
     *slot.stop.borrow_mut() = stop.clone();
-    trace::event(&name, &format!("starts, life {life}"));
+    trace::event(&name, &format!("starts for the {start}. time"));
     match Node::start(&config(number, &shared), doors, slot.disk.clone()).await {
         Ok(node) => {
             *slot.actors.borrow_mut() = Some(node.context().actors.root());
             *slot.cluster.borrow_mut() = Some(node.context().cluster.clone());
-            let looking = tokio::task::spawn_local(look(shared.clone(), (number, life), node.context().clone(), net));
+            let looking = tokio::task::spawn_local(look(shared.clone(), (number, start), node.context().clone(), net));
             let outcome = node.run(async move { stop.notified().await }).await;
             looking.abort();
             slot.serves.set(false);
@@ -233,7 +233,7 @@ pub(crate) async fn host(shared: Rc<Shared>, number: usize) -> turmoil::Result {
     Ok(())
 }
 
-async fn look(shared: Rc<Shared>, (number, life): (usize, u32), context: node::Context, net: Arc<SimNet>) {
+async fn look(shared: Rc<Shared>, (number, start): (usize, u32), context: node::Context, net: Arc<SimNet>) {
     let slot = &shared.nodes[number - 1];
     loop {
         let standing = context.cluster.standing();
@@ -241,7 +241,7 @@ async fn look(shared: Rc<Shared>, (number, life): (usize, u32), context: node::C
         let (entries, snapshots) = slot.disk.size();
         let observation = Observation {
             node: number,
-            life,
+            start,
             incarnation: context.cluster.incarnation(),
             leader: standing.leader.map(|leader| leader.0 as usize),
             term: standing.term,

@@ -21,35 +21,35 @@ fn answers_are_judged() {
 #[test]
 fn one_good_probe_brings_a_replica_in_and_two_bad_ones_take_it_out() {
     let bad = || Verdict::Bad("slow".to_owned());
-    let down = |why: &str| Turn::Down(why.to_owned());
+    let down = |why: &str| Transition::Down(why.to_owned());
     let not_ready = "/health answered 503: it is starting, or its engine is dead";
     let story = [
         (Verdict::Refused, down("connection refused")),
-        (Verdict::Refused, Turn::Same),
+        (Verdict::Refused, Transition::Same),
         (Verdict::NotReady, down(not_ready)),
-        (Verdict::Good, Turn::Up { is_new: true }),
-        (Verdict::Good, Turn::Same),
-        (bad(), Turn::Same),
-        (Verdict::Good, Turn::Same),
-        (bad(), Turn::Same),
+        (Verdict::Good, Transition::Up { is_new: true }),
+        (Verdict::Good, Transition::Same),
+        (bad(), Transition::Same),
+        (Verdict::Good, Transition::Same),
+        (bad(), Transition::Same),
         (bad(), down("slow")),
         // It was slow, not gone: its cache is what it was.
-        (Verdict::Good, Turn::Up { is_new: false }),
-        (Verdict::NotReady, Turn::Same),
+        (Verdict::Good, Transition::Up { is_new: false }),
+        (Verdict::NotReady, Transition::Same),
         (Verdict::NotReady, down(not_ready)),
-        (Verdict::Good, Turn::Up { is_new: true }),
+        (Verdict::Good, Transition::Up { is_new: true }),
         (Verdict::Refused, down("connection refused")),
-        (Verdict::Good, Turn::Up { is_new: true }),
+        (Verdict::Good, Transition::Up { is_new: true }),
     ];
     let mut health = Health::default();
     let mut is_up = false;
     for (at, (verdict, answer)) in story.into_iter().enumerate() {
-        let turn = health.turn(verdict, is_up);
-        assert_eq!(turn, answer, "line {at}");
-        match turn {
-            Turn::Up { .. } => is_up = true,
-            Turn::Down(_) => is_up = false,
-            Turn::Same => {}
+        let transition = health.transition(verdict, is_up);
+        assert_eq!(transition, answer, "line {at}");
+        match transition {
+            Transition::Up { .. } => is_up = true,
+            Transition::Down(_) => is_up = false,
+            Transition::Same => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A hold: what a call holds in the limits of one party.
+//! A hold: what a call holds in the limits of one limit subject.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::slots::Slots;
 /// One for each scope of limits; most subscriptions have one.
 pub(super) type Holds = SmallVec<[Hold; 1]>;
 
-/// What a call holds in the limits of one party. It settles when it is dropped.
+/// What a call holds in the limits of one limit subject. It settles when it is dropped.
 pub(crate) struct Hold {
     allowance: Arc<Allowance>,
     pub(super) set: Arc<MeterSet>,

@@ -6,7 +6,7 @@ use raft::Timestamp;
 
 /// What this node has of one limit in one window, in the limit's unit: tokens, or requests. At rest `free + held + used - told` is what was granted and not given back.
 #[derive(Default, Debug)]
-pub(crate) struct Meter {
+pub(crate) struct LocalMeter {
     /// The window's number; 0: none is known, and nothing is held.
     pub(crate) number: u64,
     /// When the window ends, by the state clock.
@@ -24,16 +24,16 @@ pub(crate) struct Meter {
     /// Used beyond what was held and free, and not yet told to the ledger.
     excess: AtomicU64,
     /// The window is over, or the limit is gone: nothing may be taken any more, and what comes back goes to the ledger.
-    is_retired: AtomicBool,
+    is_closed: AtomicBool,
     /// The window is over: what was granted in it means nothing any more, only excess does.
     is_lapsed: AtomicBool,
     /// Below this the actor wants to hear of it.
     low_water: AtomicU64,
 }
 
-impl Meter {
-    pub(crate) fn new(number: u64, ends: Timestamp) -> Meter {
-        Meter { number, ends, ..Meter::default() }
+impl LocalMeter {
+    pub(crate) fn new(number: u64, ends: Timestamp) -> LocalMeter {
+        LocalMeter { number, ends, ..LocalMeter::default() }
     }
 
     /// Reserves `tokens` if so many are free.
@@ -48,7 +48,7 @@ impl Meter {
         taken
     }
 
-    /// Undoes a [`Meter::take`], or a part of it.
+    /// Undoes a [`LocalMeter::take`], or a part of it.
     pub(super) fn put_back(&self, tokens: u64) {
         self.free.fetch_add(tokens, Ordering::AcqRel);
         self.held.fetch_sub(tokens, Ordering::AcqRel);
@@ -59,7 +59,7 @@ impl Meter {
     pub(super) fn settle(&self, held: u64, used: u64) {
         let covered = used.min(held);
         let beyond = used - covered;
-        let found = if beyond == 0 || self.is_retired.load(Ordering::Acquire) { 0 } else { self.take_free(beyond) };
+        let found = if beyond == 0 || self.is_closed.load(Ordering::Acquire) { 0 } else { self.take_free(beyond) };
         self.used.fetch_add(covered + found, Ordering::AcqRel);
         self.excess.fetch_add(beyond - found, Ordering::AcqRel);
         self.free.fetch_add(held - covered, Ordering::AcqRel);
@@ -77,7 +77,7 @@ impl Meter {
         before.unwrap_or(0).min(max)
     }
 
-    /// Takes what has to be reported as spent; [`Meter::reported`] ends it.
+    /// Takes what has to be reported as spent; [`LocalMeter::reported`] ends it.
     pub(crate) fn start_report(&self) -> u64 {
         let spent = self.unreported() - self.reporting.load(Ordering::Acquire);
         self.reporting.fetch_add(spent, Ordering::AcqRel);
@@ -107,8 +107,8 @@ impl Meter {
     }
 
     /// Nothing may be taken any more.
-    pub(crate) fn retire(&self) {
-        self.is_retired.store(true, Ordering::Release);
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
     }
 
     /// Its window is over.
@@ -146,7 +146,7 @@ impl Meter {
 
     /// Whether there is something to tell the ledger.
     pub(crate) fn has_news(&self) -> bool {
-        let may_return = self.is_retired.load(Ordering::Acquire) && self.free() > 0;
+        let may_return = self.is_closed.load(Ordering::Acquire) && self.free() > 0;
         let has_spent = self.unreported() > self.reporting.load(Ordering::Acquire);
         let has_news_of_window = has_spent || may_return;
         self.excess() > 0 || (has_news_of_window && !self.is_lapsed())

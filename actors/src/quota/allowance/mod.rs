@@ -1,11 +1,10 @@
 //! The local allowance: what this node holds of every limit of every user it has seen, as atomics that requests take from.
 //!
-//! A [`Meter`] is one limit in one window, a [`Slot`] a limit with the window that is open now, a [`MeterSet`] all limits of
-//! one scope that one party has on one model through one subscription.
+//! A [`LocalMeter`] is one limit in one window, a [`Slot`] a limit with the window that is open now, a [`MeterSet`] all limits of
+//! one scope that one limit subject has on one model through one subscription.
 //!
 //! This room knows nothing of the one that keeps it filled (`refill`). Calls reach that room by a [`Notice`].
 
-mod acquire;
 mod amount;
 mod charge;
 mod estimate;
@@ -16,6 +15,7 @@ mod note;
 mod notice;
 mod refusal;
 mod reservation;
+mod reserve;
 mod set;
 mod slots;
 mod standing;
@@ -42,10 +42,10 @@ pub use set::Holding;
 pub use standing::LimitStanding;
 
 pub(crate) use hold::Hold;
-pub(crate) use meter::Meter;
+pub(crate) use meter::LocalMeter;
 pub(crate) use notice::Notice;
 pub(crate) use refusal::exhausted;
-pub(crate) use set::{MeterSet, Party};
+pub(crate) use set::{LimitSubject, MeterSet};
 pub(crate) use slots::{Rule, Slot, Slots};
 pub(crate) use tally::label_bytes;
 pub(crate) use waiter::Waiter;
@@ -63,7 +63,7 @@ pub(crate) struct Allowance {
 /// A subscription's model.
 struct Account {
     size: Arc<OutputSize>,
-    sets: HashMap<Party, Arc<MeterSet>>,
+    sets: HashMap<LimitSubject, Arc<MeterSet>>,
 }
 
 impl Allowance {
@@ -72,9 +72,9 @@ impl Allowance {
         Allowance { accounts, ids, notices, ledger, settings }
     }
 
-    /// The set that `party` has through a permit.
-    pub(crate) fn obtain(&self, permit: &Permit, party: Party) -> Arc<MeterSet> {
-        if let Some(known) = self.find(&permit.subscription().key, &party) {
+    /// The set that `limit_subject` has through a permit.
+    pub(crate) fn obtain(&self, permit: &Permit, limit_subject: LimitSubject) -> Arc<MeterSet> {
+        if let Some(known) = self.find(&permit.subscription().key, &limit_subject) {
             return known;
         }
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
@@ -82,9 +82,9 @@ impl Allowance {
             .entry(permit.subscription().key.clone())
             .or_insert_with(|| Account { size: Arc::default(), sets: HashMap::new() });
         let size = account.size.clone();
-        let set = account.sets.entry(party.clone()).or_insert_with(|| {
+        let set = account.sets.entry(limit_subject.clone()).or_insert_with(|| {
             let id = self.ids.fetch_add(1, Ordering::AcqRel);
-            Arc::new(MeterSet::new(id, permit, party, size))
+            Arc::new(MeterSet::new(id, permit, limit_subject, size))
         });
         set.clone()
     }
@@ -95,10 +95,10 @@ impl Allowance {
         Some(accounts.get(&permit.subscription().key)?.size.clone())
     }
 
-    /// The set of a party, if there is one.
-    pub(crate) fn find(&self, key: &AccessKey, party: &Party) -> Option<Arc<MeterSet>> {
+    /// The set of a limit subject, if there is one.
+    pub(crate) fn find(&self, key: &AccessKey, limit_subject: &LimitSubject) -> Option<Arc<MeterSet>> {
         let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
-        accounts.get(key)?.sets.get(party).cloned()
+        accounts.get(key)?.sets.get(limit_subject).cloned()
     }
 
     /// All sets, oldest first.
@@ -114,8 +114,8 @@ impl Allowance {
     pub(crate) fn forget(&self, set: &MeterSet) {
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         let Some(account) = accounts.get_mut(&set.key) else { return };
-        if account.sets.get(&set.party).is_some_and(|known| known.id == set.id) {
-            account.sets.remove(&set.party);
+        if account.sets.get(&set.limit_subject).is_some_and(|known| known.id == set.id) {
+            account.sets.remove(&set.limit_subject);
         }
     }
 
@@ -132,7 +132,7 @@ impl Allowance {
         }
     }
 
-    /// Asks the refill to look at `set` if a draw would spare the next calls the wait.
+    /// Asks the refill to look at `set` if an acquire would spare the next calls the wait.
     fn mark_if_low(&self, set: &Arc<MeterSet>, slots: &Slots) {
         if slots.is_low() {
             self.mark(set);

@@ -23,7 +23,7 @@ use crate::routing::Permit;
 pub struct Reservation {
     allowance: Arc<Allowance>,
     permit: Permit,
-    /// One for each party that the call counts for: at least one, because every subscription has limits.
+    /// One for each limit subject that the call counts for: at least one, because every subscription has limits.
     holds: Holds,
     need: Amount,
     charge: Charge,

@@ -1,4 +1,4 @@
-//! A set: all limits of one scope that one party has on one model through one subscription.
+//! A set: all limits of one scope that one limit subject has on one model through one subscription.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,60 +9,60 @@ use raft::state::{MeterId, Subject};
 
 use super::amount::{Amount, Sum};
 use super::estimate::OutputSize;
-use super::meter::Meter;
+use super::meter::LocalMeter;
 use super::slots::{Rule, Slots};
 use super::tally::Tally;
 use crate::routing::{AccessKey, Permit};
 
-/// Who is counted together, and by limits of which scope. A call counts for one party of each scope that has limits.
+/// Who is counted together, and by limits of which scope. A call counts for one limit subject of each scope that has limits.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Party {
+pub(crate) struct LimitSubject {
     pub(crate) scope: LimitScope,
     pub(crate) subject: Subject,
 }
 
-impl Party {
+impl LimitSubject {
     /// Whom a permit's calls count for.
-    pub(super) fn of(permit: &Permit, scope: LimitScope) -> Party {
+    pub(super) fn of(permit: &Permit, scope: LimitScope) -> LimitSubject {
         let caller = permit.caller();
-        Party { scope, subject: Subject::of(scope, caller.user(), caller.key_id()) }
+        LimitSubject { scope, subject: Subject::of(scope, caller.user(), caller.key_id()) }
     }
 }
 
-/// What one party holds. Requests share it; the actor looks after it.
+/// What one limit subject holds. Requests share it; the actor looks after it.
 pub(crate) struct MeterSet {
     /// Never used twice.
     pub(crate) id: u64,
     pub(crate) key: Arc<AccessKey>,
-    pub(crate) party: Party,
+    pub(crate) limit_subject: LimitSubject,
     pub(super) size: Arc<OutputSize>,
     pub(crate) slots: ArcSwap<Slots>,
     /// Calls that wait for tokens. While there are any, nobody may overtake them.
     waiting: AtomicUsize,
     /// Whether the actor has been told to look at it and has not yet.
     is_marked: AtomicBool,
-    /// What was ever reserved: its rate sizes the draws.
+    /// What was ever reserved: its rate sizes the acquires.
     taken: Sum,
     /// Meters of windows that are over, in which calls in progress still settle.
-    retired: Mutex<Vec<(Arc<Rule>, Arc<Meter>)>>,
+    closed: Mutex<Vec<(Arc<Rule>, Arc<LocalMeter>)>>,
     /// What calls used whose first hold was in this set.
     tally: Mutex<Tally>,
 }
 
 impl MeterSet {
-    pub(super) fn new(id: u64, permit: &Permit, party: Party, size: Arc<OutputSize>) -> MeterSet {
+    pub(super) fn new(id: u64, permit: &Permit, limit_subject: LimitSubject, size: Arc<OutputSize>) -> MeterSet {
         let access = permit.subscription();
-        let slots = Slots::of(&access.key, &party, Some(access.limits.clone()), &Slots::default());
+        let slots = Slots::of(&access.key, &limit_subject, Some(access.limits.clone()), &Slots::default());
         MeterSet {
             id,
             key: access.key.clone(),
-            party,
+            limit_subject,
             size,
             slots: ArcSwap::from_pointee(slots),
             waiting: AtomicUsize::new(0),
             is_marked: AtomicBool::new(false),
             taken: Sum::default(),
-            retired: Mutex::default(),
+            closed: Mutex::default(),
             tally: Mutex::default(),
         }
     }
@@ -85,8 +85,8 @@ impl MeterSet {
         self.waiting.load(Ordering::Acquire) > 0
     }
 
-    pub(crate) fn retired(&self) -> MutexGuard<'_, Vec<(Arc<Rule>, Arc<Meter>)>> {
-        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn closed(&self) -> MutexGuard<'_, Vec<(Arc<Rule>, Arc<LocalMeter>)>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Held while a call is settled here, and while the ledger's batch is made: so both say the same of each call.
@@ -96,7 +96,7 @@ impl MeterSet {
 
     /// What is held of each meter; `is_waiting`: something is on its way to the ledger.
     pub(crate) fn holdings(&self, is_waiting: bool) -> Vec<Holding> {
-        let holding = |rule: &Rule, meter: &Meter| Holding {
+        let holding = |rule: &Rule, meter: &LocalMeter| Holding {
             meter: (*rule.id).clone(),
             window: meter.number,
             in_calls: meter.held(),
@@ -104,7 +104,7 @@ impl MeterSet {
         };
         let slots = self.slots.load();
         let current = slots.slots.iter().map(|slot| holding(&slot.rule, &slot.meter));
-        current.chain(self.retired().iter().map(|(rule, meter)| holding(rule, meter))).collect()
+        current.chain(self.closed().iter().map(|(rule, meter)| holding(rule, meter))).collect()
     }
 
     /// Notes that the actor has to look at it. Whether it has to be told.
@@ -122,7 +122,7 @@ impl MeterSet {
 pub(super) struct Ticket(Arc<MeterSet>);
 
 impl Ticket {
-    pub(super) fn draw(set: &Arc<MeterSet>) -> Ticket {
+    pub(super) fn new(set: &Arc<MeterSet>) -> Ticket {
         set.waiting.fetch_add(1, Ordering::AcqRel);
         Ticket(set.clone())
     }

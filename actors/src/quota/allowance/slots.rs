@@ -10,18 +10,18 @@ use raft::resources::{Enforcement, Limit, Price, Unit};
 use raft::state::MeterId;
 
 use super::amount::Amount;
-use super::meter::Meter;
-use super::set::Party;
+use super::meter::LocalMeter;
+use super::set::LimitSubject;
 use crate::routing::AccessKey;
 
 /// One limit, its current window, and what the ledger last said of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
     pub(crate) rule: Arc<Rule>,
-    pub(crate) meter: Arc<Meter>,
+    pub(crate) meter: Arc<LocalMeter>,
     /// Charged in the meter's window beside what the meter says was used, as this node last saw it.
     pub(crate) settled: u64,
-    /// Held in that window by other nodes, or stranded.
+    /// Held in that window by other nodes, or orphaned.
     pub(crate) elsewhere: u64,
 }
 
@@ -84,15 +84,20 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// Slots of a party under `limits`; meters of `before` that go on being limits, as high as before or higher, are kept.
-    pub(crate) fn of(key: &AccessKey, party: &Party, limits: Option<Vec<Limit>>, before: &Slots) -> Slots {
+    /// Slots of a limit subject under `limits`; meters of `before` that go on being limits, as high as before or higher, are kept.
+    pub(crate) fn of(
+        key: &AccessKey,
+        limit_subject: &LimitSubject,
+        limits: Option<Vec<Limit>>,
+        before: &Slots,
+    ) -> Slots {
         let mut slots: Vec<Slot> = Vec::new();
-        for limit in limits.iter().flatten().filter(|limit| limit.scope == party.scope) {
+        for limit in limits.iter().flatten().filter(|limit| limit.scope == limit_subject.scope) {
             let id = Arc::new(MeterId {
                 subscription: (key.subscription.namespace.to_string(), key.subscription.name.to_string()),
                 model: (key.model.namespace.to_string(), key.model.name.to_string()),
                 limit: limit.kind(),
-                subject: party.subject.clone(),
+                subject: limit_subject.subject.clone(),
             });
             let is_hard = limit.enforcement == Enforcement::Hard;
             let (window, price) = (limit.window.clone(), limit.price);

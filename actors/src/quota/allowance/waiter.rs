@@ -29,7 +29,7 @@ impl Waiter {
         need: Amount,
         reply: oneshot::Sender<Result<Hold, QuotaRefusal>>,
     ) -> Waiter {
-        let _place = Ticket::draw(&set);
+        let _place = Ticket::new(&set);
         Waiter { permit, set, need, since: Instant::now(), reply, _place }
     }
 

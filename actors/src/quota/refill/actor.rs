@@ -1,4 +1,4 @@
-//! The quota actor: keeps the book filled, and is the only one that talks to the ledger.
+//! The quota actor: keeps the local allowance filled, and is the only one that talks to the ledger.
 //!
 //! At most one batch is in flight. A batch whose fate is unknown is sent again as it is until it is answered: the ledger
 //! counts each number once. If the ledger says that a later incarnation has taken over, this node must not go on.
@@ -14,14 +14,14 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::Refill;
-use super::moment::Moment;
+use super::ledger_snapshot::LedgerSnapshot;
 use super::outbox::Outbox;
 use super::reading;
-use super::round_robin::Turns;
-use super::set_state::Tended;
-use super::waiting::Wish;
+use super::round_robin::RoundRobin;
+use super::set_state::SetState;
+use super::waiting::Demand;
 use crate::mailbox::Seen;
-use crate::quota::allowance::{Allowance, MeterSet, Notice, Party, QuotaRefusal, Waiter};
+use crate::quota::allowance::{Allowance, LimitSubject, MeterSet, Notice, QuotaRefusal, Waiter};
 use crate::routing::{AccessKey, Name};
 use crate::supervisor::Fatal;
 
@@ -52,14 +52,14 @@ pub(crate) struct Running {
     pub(super) allowance: Arc<Allowance>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) myself: ActorRef<QuotaMessage>,
-    pub(super) moment: Moment,
+    pub(super) snapshot: LedgerSnapshot,
     /// By id.
-    pub(super) sets: BTreeMap<u64, Tended>,
+    pub(super) sets: BTreeMap<u64, SetState>,
     /// Sets with calls that wait.
     pub(super) waiting: BTreeSet<u64>,
     /// Sets with something to tell.
-    pub(super) pending: Turns,
-    /// Sets of `waiting` that want a draw.
+    pub(super) pending: RoundRobin,
+    /// Sets of `waiting` that want an acquire.
     pub(super) urgent: BTreeSet<u64>,
     /// The version of keys and objects that all limits follow.
     pub(super) access_version: u64,
@@ -68,7 +68,7 @@ pub(crate) struct Running {
     pub(super) ticked_at: Instant,
     /// The one timer that counts.
     pub(super) wake_at: Option<(Instant, AbortHandle)>,
-    /// Nothing is drawn any more: the node is leaving.
+    /// Nothing is acquired any more: the node is leaving.
     pub(super) is_leaving: bool,
     /// Whom to tell when everything has gone back.
     pub(super) drains: Vec<oneshot::Sender<()>>,
@@ -96,7 +96,7 @@ impl Actor for QuotaActor {
         message: QuotaMessage,
         running: &mut Running,
     ) -> Result<(), ActorProcessingErr> {
-        running.moment = Moment::now(&running.allowance.ledger, &running.outbox);
+        running.snapshot = LedgerSnapshot::now(&running.allowance.ledger, &running.outbox);
         match message {
             QuotaMessage::Notice(Notice::Wait(waiter)) => running.wait(*waiter),
             QuotaMessage::Notice(Notice::Marked(set)) => running.marked(set),
@@ -114,19 +114,19 @@ impl Actor for QuotaActor {
 impl Running {
     fn new(refill: Refill, myself: ActorRef<QuotaMessage>) -> Running {
         let Refill { allowance, outbox } = refill;
-        let moment = Moment::now(&allowance.ledger, &outbox);
+        let snapshot = LedgerSnapshot::now(&allowance.ledger, &outbox);
         let mut tasks = JoinSet::new();
         tasks.spawn(allowance.ledger.follow(myself.clone(), QuotaMessage::View));
         Running {
-            access_version: moment.view.access_version,
-            ticked_at: moment.instant,
-            moment,
+            access_version: snapshot.view.access_version,
+            ticked_at: snapshot.instant,
+            snapshot,
             allowance,
             outbox,
             myself,
             sets: BTreeMap::new(),
             waiting: BTreeSet::new(),
-            pending: Turns::default(),
+            pending: RoundRobin::default(),
             urgent: BTreeSet::new(),
             proposed_at: None,
             wake_at: None,
@@ -140,23 +140,23 @@ impl Running {
     fn adopt_all(&mut self) {
         for set in self.allowance.sets() {
             self.pending.insert(set.id);
-            self.tended(&set).follow_limits_of_view();
+            self.state_of(&set).follow_limits_of_view();
         }
     }
 
     /// After a restart: the batch that was in flight still is.
     fn resume(&mut self) {
         if let Some(in_flight) = self.outbox.in_flight() {
-            for sent in in_flight.sent.iter().filter(|sent| sent.draw.is_some()) {
-                self.tended(&sent.set).tended.is_drawing = true;
+            for sent in in_flight.sent.iter().filter(|sent| sent.acquire.is_some()) {
+                self.state_of(&sent.set).state.is_acquiring = true;
             }
             self.propose(&in_flight, Duration::ZERO);
         }
     }
 
-    pub(super) fn tended(&mut self, set: &Arc<MeterSet>) -> Care<'_> {
-        let tended = self.sets.entry(set.id).or_insert_with(|| Tended::new(set.clone(), self.moment.instant));
-        Care { tended, moment: &self.moment }
+    pub(super) fn state_of(&mut self, set: &Arc<MeterSet>) -> SetContext<'_> {
+        let state = self.sets.entry(set.id).or_insert_with(|| SetState::new(set.clone(), self.snapshot.instant));
+        SetContext { state, snapshot: &self.snapshot }
     }
 
     // === Messages ===
@@ -166,20 +166,20 @@ impl Running {
             return waiter.answer(Err(QuotaRefusal::Unavailable));
         }
         // A set that was forgotten while the call was on its way has a successor, or gets one.
-        waiter.set = self.allowance.obtain(&waiter.permit, waiter.set.party.clone());
+        waiter.set = self.allowance.obtain(&waiter.permit, waiter.set.limit_subject.clone());
         let set = waiter.set.clone();
         let limits_differ = !set.slots.load().stand_for(&waiter.permit.subscription().limits);
-        let mut care = self.tended(&set);
+        let mut context = self.state_of(&set);
         if limits_differ {
-            care.follow_limits_of_view();
+            context.follow_limits_of_view();
         }
-        care.follow_windows_of_view();
-        care.tended.waiters.push_back(waiter);
+        context.follow_windows_of_view();
+        context.state.waiters.push_back(waiter);
         self.serve(set.id);
     }
 
     fn marked(&mut self, set: Arc<MeterSet>) {
-        self.tended(&set);
+        self.state_of(&set);
         self.pending.insert(set.id);
         // What came back may serve those who wait here.
         if self.waiting.contains(&set.id) {
@@ -188,17 +188,18 @@ impl Running {
     }
 
     fn view_changed(&mut self) {
-        let version = self.moment.view.access_version;
+        let version = self.snapshot.view.access_version;
         if self.access_version != version {
             self.access_version = version;
-            for tended in self.sets.values_mut() {
-                let had_limits = tended.notes.len();
-                tended.follow_limits(&self.moment);
-                if had_limits != tended.notes.len() || tended.set.retired().iter().any(|(_, meter)| meter.has_news()) {
-                    self.pending.insert(tended.set.id);
+            for state in self.sets.values_mut() {
+                let had_limits = state.slot_states.len();
+                state.follow_limits(&self.snapshot);
+                if had_limits != state.slot_states.len() || state.set.closed().iter().any(|(_, meter)| meter.has_news())
+                {
+                    self.pending.insert(state.set.id);
                 }
             }
-            self.allowance.prune(|key| reading::limits_in(&self.moment.view, key).is_none());
+            self.allowance.prune(|key| reading::limits_in(&self.snapshot.view, key).is_none());
         }
         for id in self.waiting.clone() {
             self.serve(id);
@@ -208,13 +209,13 @@ impl Running {
 
     /// Meters that other nodes want tokens of: what is not in use here goes back at once.
     fn heed_recalls(&mut self) {
-        for id in &self.moment.view.recalled {
+        for id in &self.snapshot.view.recalled {
             let key = AccessKey {
                 subscription: Name::new(&id.subscription.0, &id.subscription.1),
                 model: Name::new(&id.model.0, &id.model.1),
             };
-            let party = Party { scope: id.limit.scope, subject: id.subject.clone() };
-            let Some(set) = self.allowance.find(&key, &party) else { continue };
+            let limit_subject = LimitSubject { scope: id.limit.scope, subject: id.subject.clone() };
+            let Some(set) = self.allowance.find(&key, &limit_subject) else { continue };
             let slots = set.slots.load();
             let holds_some = slots.slots.iter().any(|slot| *slot.rule.id == *id && slot.meter.free() > 0);
             if holds_some && self.sets.contains_key(&set.id) {
@@ -231,24 +232,24 @@ impl Running {
         for id in self.waiting.clone() {
             self.serve(id);
         }
-        if self.moment.instant - self.ticked_at >= TICK {
-            self.ticked_at = self.moment.instant;
+        if self.snapshot.instant - self.ticked_at >= TICK {
+            self.ticked_at = self.snapshot.instant;
             self.tick();
         }
     }
 
     fn tick(&mut self) {
         let mut forgotten = Vec::new();
-        for (id, tended) in &mut self.sets {
-            if tended.tick(self.allowance.settings.idle_return, &self.moment) {
+        for (id, state) in &mut self.sets {
+            if state.tick(self.allowance.settings.idle_return, &self.snapshot) {
                 self.pending.insert(*id);
             }
-            if tended.is_forgettable(self.moment.instant) && !self.pending.contains(*id) {
+            if state.is_forgettable(self.snapshot.instant) && !self.pending.contains(*id) {
                 forgotten.push(*id);
             }
         }
-        for tended in forgotten.iter().filter_map(|id| self.sets.remove(id)) {
-            self.allowance.forget(&tended.set);
+        for state in forgotten.iter().filter_map(|id| self.sets.remove(id)) {
+            self.allowance.forget(&state.set);
         }
     }
 
@@ -261,8 +262,8 @@ impl Running {
 
     /// Nothing will be granted any more.
     pub(super) fn refuse_all(&mut self) {
-        for tended in self.sets.values_mut() {
-            for waiter in tended.waiters.drain(..) {
+        for state in self.sets.values_mut() {
+            for waiter in state.waiters.drain(..) {
                 waiter.answer(Err(QuotaRefusal::Unavailable));
             }
         }
@@ -274,19 +275,19 @@ impl Running {
 
     /// Answers those of the set's calls that can be answered or have waited long enough, and notes what the rest wants.
     pub(super) fn serve(&mut self, id: u64) {
-        let Some(tended) = self.sets.get_mut(&id) else { return };
-        tended.serve(&self.allowance, &self.moment);
+        let Some(state) = self.sets.get_mut(&id) else { return };
+        state.serve(&self.allowance, &self.snapshot);
         self.waiting.remove(&id);
         self.urgent.remove(&id);
-        let Some(deadline) = tended.deadline(&self.allowance.settings, &self.moment) else {
+        let Some(deadline) = state.deadline(&self.allowance.settings, &self.snapshot) else {
             // Nobody waits any more: the ledger need not ask others for us.
-            if tended.notes.iter().any(|note| note.is_wanting) {
+            if state.slot_states.iter().any(|slot_state| slot_state.is_wanting) {
                 self.pending.insert(id);
             }
             return;
         };
         self.waiting.insert(id);
-        if tended.wish(&self.moment) != Wish::Nothing {
+        if state.demand(&self.snapshot) != Demand::Nothing {
             self.urgent.insert(id);
         }
         self.wake_by(deadline);
@@ -299,24 +300,24 @@ impl Running {
             }
             timer.abort();
         }
-        let pause = deadline.saturating_duration_since(self.moment.instant);
+        let pause = deadline.saturating_duration_since(self.snapshot.instant);
         let timer = self.myself.send_after(pause, move || QuotaMessage::Wake(deadline));
         self.wake_at = Some((deadline, timer.abort_handle()));
     }
 }
 
-/// A set, and what is known at the moment.
-pub(super) struct Care<'a> {
-    pub(super) tended: &'a mut Tended,
-    pub(super) moment: &'a Moment,
+/// The state of a set, and what was read of the ledger for this message.
+pub(super) struct SetContext<'a> {
+    pub(super) state: &'a mut SetState,
+    pub(super) snapshot: &'a LedgerSnapshot,
 }
 
-impl Care<'_> {
+impl SetContext<'_> {
     fn follow_limits_of_view(&mut self) {
-        self.tended.follow_limits(self.moment);
+        self.state.follow_limits(self.snapshot);
     }
 
     fn follow_windows_of_view(&mut self) {
-        self.tended.follow_windows(self.moment);
+        self.state.follow_windows(self.snapshot);
     }
 }

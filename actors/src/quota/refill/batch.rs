@@ -1,19 +1,19 @@
-//! Batches: what is put into one, and what its answer means for the book.
+//! Batches: what is put into one, and what its answer means for the local allowance.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft::command::{Draw, QuotaEntry, QuotaGrant};
+use raft::command::{Acquire, QuotaEntry, QuotaGrant};
 use raft::journal::CallPart;
 use raft::state::{MeterId, Subject, UsageRow};
 
 use super::decide;
-use super::moment::Moment;
+use super::ledger_snapshot::LedgerSnapshot;
 use super::outbox::Sent;
 use super::reading::{self, LastRefusal};
-use super::set_state::Tended;
-use super::waiting::Wish;
-use crate::quota::allowance::{Meter, Rule, Slot};
+use super::set_state::SetState;
+use super::waiting::Demand;
+use crate::quota::allowance::{LocalMeter, Rule, Slot};
 
 /// So long the ledger's word that a window is still open stands against this node's clock.
 const REFUSAL_STANDS: Duration = Duration::from_millis(100);
@@ -35,12 +35,12 @@ pub(super) struct Draft {
 impl Draft {
     /// Adds what there is to tell of a set, and returns whether that was all. `gives_all`: the node is leaving, so everything unused
     /// goes back.
-    pub(super) fn add(&mut self, tended: &mut Tended, moment: &Moment, gives_all: bool) -> bool {
+    pub(super) fn add(&mut self, state: &mut SetState, snapshot: &LedgerSnapshot, gives_all: bool) -> bool {
         // Before anything is read: what happens from now on asks for the next batch.
-        tended.set.unmark();
-        let set = tended.set.clone();
+        state.set.unmark();
+        let set = state.set.clone();
         let mut tally = set.tally();
-        let taken = tally.take(BATCH_BYTES_MAX.saturating_sub(self.bytes), moment.now);
+        let taken = tally.take(BATCH_BYTES_MAX.saturating_sub(self.bytes), snapshot.now);
         self.usage.extend(taken.rows);
         self.parts.extend(taken.parts);
         self.bytes += taken.bytes;
@@ -48,27 +48,27 @@ impl Draft {
             // What limits are charged goes with the last row, never before it.
             return false;
         }
-        for (rule, meter) in tended.set.retired().iter().filter(|(_, meter)| meter.has_news()) {
+        for (rule, meter) in state.set.closed().iter().filter(|(_, meter)| meter.has_news()) {
             let (spent, returned) = match meter.is_lapsed() {
                 true => (0, 0),
                 false => (meter.start_report(), meter.take_free(u64::MAX)),
             };
-            self.push(tended, rule, meter, Told { spent, returned, draw: None });
+            self.push(state, rule, meter, Told { spent, returned, acquire: None });
         }
-        tended.measure(moment.instant);
-        let slots = tended.set.slots.load_full();
-        let given = |(at, slot): (usize, &Slot)| slot.meter.take_free(to_give(tended, at, slot, moment, gives_all));
+        state.measure(snapshot.instant);
+        let slots = state.set.slots.load_full();
+        let given = |(at, slot): (usize, &Slot)| slot.meter.take_free(to_give(state, at, slot, snapshot, gives_all));
         let given: Vec<u64> = slots.slots.iter().enumerate().map(given).collect();
-        let draws = draws(tended, &slots.slots, moment, gives_all);
-        for (at, (slot, draw)) in slots.slots.iter().zip(draws).enumerate() {
+        let acquires = acquires(state, &slots.slots, snapshot, gives_all);
+        for (at, (slot, acquire)) in slots.slots.iter().zip(acquires).enumerate() {
             let returned = given[at];
-            let told = Told { spent: slot.meter.start_report(), returned, draw };
-            let must_stop_wanting = tended.notes[at].is_wanting && draw.is_none();
+            let told = Told { spent: slot.meter.start_report(), returned, acquire };
+            let must_stop_wanting = state.slot_states[at].is_wanting && acquire.is_none();
             if told.is_something() || slot.meter.has_news() || must_stop_wanting {
-                self.push(tended, &slot.rule, &slot.meter, told);
+                self.push(state, &slot.rule, &slot.meter, told);
             }
-            tended.notes[at].surplus = 0;
-            tended.is_drawing |= draw.is_some();
+            state.slot_states[at].surplus = 0;
+            state.is_acquiring |= acquire.is_some();
         }
         true
     }
@@ -83,13 +83,13 @@ impl Draft {
         self.entries.is_empty() && self.usage.is_empty() && self.parts.is_empty()
     }
 
-    /// Adds a row of an earlier life's calls, or an entry about them.
+    /// Adds a row of an earlier incarnation's calls, or an entry about them.
     pub(super) fn add_bytes(&mut self, bytes: usize) {
         self.bytes += bytes;
     }
 
-    fn push(&mut self, tended: &Tended, rule: &Rule, meter: &Arc<Meter>, told: Told) {
-        let Told { spent, returned, draw } = told;
+    fn push(&mut self, state: &SetState, rule: &Rule, meter: &Arc<LocalMeter>, told: Told) {
+        let Told { spent, returned, acquire } = told;
         let is_of_window = spent > 0 || returned > 0;
         let window = if is_of_window { meter.number } else { 0 };
         self.bytes += size(&rule.id);
@@ -99,9 +99,9 @@ impl Draft {
             spent,
             returned,
             excess: meter.take_excess(),
-            draw,
+            acquire,
         });
-        self.sent.push(Sent { set: tended.set.clone(), meter: meter.clone(), spent, draw });
+        self.sent.push(Sent { set: state.set.clone(), meter: meter.clone(), spent, acquire });
     }
 }
 
@@ -118,78 +118,84 @@ pub(super) fn size(meter: &MeterId) -> usize {
 struct Told {
     spent: u64,
     returned: u64,
-    draw: Option<Draw>,
+    acquire: Option<Acquire>,
 }
 
 impl Told {
     fn is_something(&self) -> bool {
-        self.spent > 0 || self.returned > 0 || self.draw.is_some()
+        self.spent > 0 || self.returned > 0 || self.acquire.is_some()
     }
 }
 
-/// What to draw of each slot: what waiting calls need and some more, or a top-up.
-fn draws(tended: &Tended, slots: &[Slot], moment: &Moment, gives_all: bool) -> Vec<Option<Draw>> {
+/// What to acquire of each slot: what waiting calls need and some more, or a top-up.
+fn acquires(state: &SetState, slots: &[Slot], snapshot: &LedgerSnapshot, gives_all: bool) -> Vec<Option<Acquire>> {
     let nothing = vec![None; slots.len()];
-    if gives_all || tended.is_drawing {
+    if gives_all || state.is_acquiring {
         return nothing;
     }
-    let readings = tended.readings(moment);
-    let sharers = moment.view.sharers();
-    let Some(first) = tended.waiters.front() else {
+    let readings = state.readings(snapshot);
+    let sharers = snapshot.view.sharers();
+    let Some(first) = state.waiters.front() else {
         let top_up = |(slot, reading): (&Slot, &decide::Reading)| {
-            let is_spared = slot.meter.number == 0 || moment.view.recalled.contains(&*slot.rule.id);
-            if is_spared { None } else { reading.top_up(tended.rate().of_slot(slot), sharers) }
+            let is_spared = slot.meter.number == 0 || snapshot.view.recalled.contains(&*slot.rule.id);
+            if is_spared { None } else { reading.top_up(state.rate().of_slot(slot), sharers) }
         };
         return slots.iter().zip(&readings).map(top_up).collect();
     };
-    let wished = match tended.wish(moment) {
-        Wish::Nothing => vec![0; slots.len()],
-        Wish::Draw(tokens) => tokens,
+    let demanded = match state.demand(snapshot) {
+        Demand::Nothing => vec![0; slots.len()],
+        Demand::Acquire(tokens) => tokens,
     };
-    let draw = |at: usize| {
-        let (slot, note) = (&slots[at], &tended.notes[at]);
-        // A wish that the ledger has noted is kept up as long as somebody waits: an entry without a draw would end it.
-        let kept = if note.is_wanting { readings[at].short(slot.share_of(first.need)) } else { 0 };
-        let need = wished[at].max(kept);
-        (need > 0).then(|| Draw { need, extra: decide::extra(tended.rate().of_slot(slot)), alone: false })
+    let acquire = |at: usize| {
+        let (slot, slot_state) = (&slots[at], &state.slot_states[at]);
+        // A demand that the ledger has noted is kept up as long as somebody waits: an entry without an acquire would end it.
+        let kept = if slot_state.is_wanting { readings[at].short(slot.share_of(first.need)) } else { 0 };
+        let need = demanded[at].max(kept);
+        (need > 0).then(|| Acquire { need, extra: decide::extra(state.rate().of_slot(slot)), alone: false })
     };
-    (0..slots.len()).map(draw).collect()
+    (0..slots.len()).map(acquire).collect()
 }
 
 /// How many free tokens of a slot go back.
-fn to_give(tended: &Tended, at: usize, slot: &Slot, moment: &Moment, gives_all: bool) -> u64 {
+fn to_give(state: &SetState, at: usize, slot: &Slot, snapshot: &LedgerSnapshot, gives_all: bool) -> u64 {
     if slot.meter.number == 0 {
         return 0;
     }
     if gives_all {
         return u64::MAX;
     }
-    if !tended.waiters.is_empty() {
+    if !state.waiters.is_empty() {
         // Two nodes that each hold a part of what both wait for would wait for each other: the higher one gives way.
-        return if reading::is_wanted_before(&moment.view, slot, moment.node) { u64::MAX } else { 0 };
+        return if reading::is_wanted_before(&snapshot.view, slot, snapshot.node) { u64::MAX } else { 0 };
     }
-    let is_recalled = moment.view.recalled.contains(&*slot.rule.id);
-    if is_recalled { u64::MAX } else { tended.notes[at].surplus }
+    let is_recalled = snapshot.view.recalled.contains(&*slot.rule.id);
+    if is_recalled { u64::MAX } else { state.slot_states[at].surplus }
 }
 
-/// Books the answer to one entry.
-pub(super) fn take_answer(tended: &mut Tended, moment: &Moment, entry: &QuotaEntry, sent: &Sent, grant: QuotaGrant) {
-    let slots = tended.set.slots.load_full();
+/// Records the answer to one entry.
+pub(super) fn take_answer(
+    state: &mut SetState,
+    snapshot: &LedgerSnapshot,
+    entry: &QuotaEntry,
+    sent: &Sent,
+    grant: QuotaGrant,
+) {
+    let slots = state.set.slots.load_full();
     let at = slots.slots.iter().position(|slot| *slot.rule.id == entry.meter);
-    let is_current = |at: &usize| Arc::ptr_eq(&slots.slots[*at].meter, &sent.meter) || sent.draw.is_some();
+    let is_current = |at: &usize| Arc::ptr_eq(&slots.slots[*at].meter, &sent.meter) || sent.acquire.is_some();
     if let Some(at) = at.filter(is_current) {
-        tended.enter_window(at, grant.window, grant.ends);
-        let slots = tended.set.slots.load_full();
+        state.enter_window(at, grant.window, grant.ends);
+        let slots = state.set.slots.load_full();
         let meter = &slots.slots[at].meter;
         meter.grant(grant.granted);
-        meter.set_low_water(decide::low_water(meter.free(), tended.rate().of_slot(&slots.slots[at])));
-        let was_refused = sent.draw.is_some() && grant.granted == 0;
-        let note = &mut tended.notes[at];
-        note.is_wanting = was_refused;
-        note.refusal =
-            was_refused.then(|| LastRefusal { window: grant.window, until: moment.instant + REFUSAL_STANDS });
+        meter.set_low_water(decide::low_water(meter.free(), state.rate().of_slot(&slots.slots[at])));
+        let was_refused = sent.acquire.is_some() && grant.granted == 0;
+        let slot_state = &mut state.slot_states[at];
+        slot_state.is_wanting = was_refused;
+        slot_state.refusal =
+            was_refused.then(|| LastRefusal { window: grant.window, until: snapshot.instant + REFUSAL_STANDS });
     }
     sent.meter.reported(sent.spent);
     // The View has what was answered: whoever proposes is answered when its node has applied it.
-    tended.refresh(moment);
+    state.refresh(snapshot);
 }

@@ -1,20 +1,20 @@
-//! What to do about a limit: whether a need can be met, how much to draw, what to give back. Pure.
+//! What to do about a limit: whether a need can be met, how much to acquire, what to give back. Pure.
 
 use std::time::Duration;
 
-use raft::command::Draw;
+use raft::command::Acquire;
 
 /// How far a grant is meant to reach at the rate of recent calls.
 const REACH_SECONDS: f64 = 2.0;
-/// More is drawn when what is left reaches less far than this.
+/// More is acquired when what is left reaches less far than this.
 const LOW_SECONDS: f64 = 1.0;
-/// A top-up that brings less than this part of what is wanted is not worth a batch: the limit runs low, and each call draws what it needs.
+/// A top-up that brings less than this part of what is wanted is not worth a batch: the limit runs low, and each call acquires what it needs.
 const WORTH_PART: u64 = 8;
 
 /// One limit as this node sees it, in tokens.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reading {
-    /// Free in the book.
+    /// Free in the local allowance.
     pub(super) free: u64,
     /// Held by calls in progress here, or on its way back to the ledger.
     pub(super) held: u64,
@@ -27,10 +27,10 @@ pub(super) struct Reading {
 /// Whether a need can be met.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Prospect {
-    /// From the book.
+    /// From the local allowance.
     Ready,
     /// From the ledger, as far as this node knows.
-    Draw,
+    Acquire,
     /// If calls in progress, or other nodes, give back enough.
     Held,
     /// Not before the window ends.
@@ -38,7 +38,7 @@ pub(super) enum Prospect {
 }
 
 impl Reading {
-    /// What is missing in the book for `need`.
+    /// What is missing in the local allowance for `need`.
     pub(super) fn short(&self, need: u64) -> u64 {
         need.saturating_sub(self.free)
     }
@@ -49,7 +49,7 @@ impl Reading {
         if short == 0 {
             Prospect::Ready
         } else if short <= self.available {
-            Prospect::Draw
+            Prospect::Acquire
         } else if short <= self.available.saturating_add(may_come_back) {
             Prospect::Held
         } else {
@@ -62,20 +62,20 @@ impl Reading {
         self.others > 0 && self.short(need) <= self.available.saturating_add(self.others)
     }
 
-    /// The draw that spares callers at `rate` (tokens a second) the wait, if one is due and worth it. `sharers` is the number of nodes that draw:
-    /// the ledger grants each no more than half of its fair share beyond its need.
-    pub(super) fn top_up(&self, rate: f64, sharers: u64) -> Option<Draw> {
+    /// The acquire that spares callers at `rate` (tokens a second) the wait, if one is due and worth it. `sharers` is the number of nodes
+    /// that acquire: the ledger grants each no more than half of its fair share beyond its need.
+    pub(super) fn top_up(&self, rate: f64, sharers: u64) -> Option<Acquire> {
         let target = tokens(rate * REACH_SECONDS);
         if self.free >= tokens(rate * LOW_SECONDS) || self.available == 0 {
             return None;
         }
         let wanted = target - self.free;
         let expected = wanted.min(1 + (self.available - 1) / (2 * sharers.max(1)));
-        (expected >= wanted / WORTH_PART).then_some(Draw { need: 1, extra: wanted - 1, alone: false })
+        (expected >= wanted / WORTH_PART).then_some(Acquire { need: 1, extra: wanted - 1, alone: false })
     }
 }
 
-/// How much beyond its need a draw asks for at `rate`.
+/// How much beyond its need an acquire asks for at `rate`.
 pub(super) fn extra(rate: f64) -> u64 {
     tokens(rate * REACH_SECONDS)
 }

@@ -5,7 +5,7 @@
 mod actor;
 mod batch;
 mod decide;
-mod moment;
+mod ledger_snapshot;
 mod outbox;
 mod rate;
 mod reading;

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use raft::command::{Draw, QuotaBatch};
+use raft::command::{Acquire, QuotaBatch};
 use raft::journal::CallPart;
 
 use super::replay::{PastShare, Replay};
-use crate::quota::allowance::{Meter, MeterSet};
+use crate::quota::allowance::{LocalMeter, MeterSet};
 use crate::quota::ledger::Ledger;
 
 /// See the module.
@@ -16,7 +16,7 @@ pub(crate) struct Outbox {
     in_flight: Mutex<Option<Arc<InFlight>>>,
     /// The number of the last batch.
     sequence: AtomicU64,
-    /// What earlier lives of this node left.
+    /// What earlier incarnations of this node left.
     past: Mutex<Replay>,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct InFlight {
     pub(super) sent: Vec<Sent>,
     /// The parts of calls that it tells of.
     pub(super) parts: Vec<CallPart>,
-    /// What it tells of earlier lives.
+    /// What it tells of earlier incarnations.
     pub(super) past: PastShare,
     /// Whether the journal was told.
     pub(super) is_noted: AtomicBool,
@@ -75,7 +75,7 @@ pub(super) struct InFlight {
 pub(super) struct Sent {
     pub(super) set: Arc<MeterSet>,
     /// What `spent` was taken from.
-    pub(super) meter: Arc<Meter>,
+    pub(super) meter: Arc<LocalMeter>,
     pub(super) spent: u64,
-    pub(super) draw: Option<Draw>,
+    pub(super) acquire: Option<Acquire>,
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use raft::command::QuotaBatch;
 use raft::resources::{Kind, Limit, ObjectKey, Spec, is_usable_reference};
-use raft::state::{Meter as LedgerMeter, MeterWindow};
+use raft::state::{Meter, MeterWindow};
 use raft::{NodeId, Timestamp, View};
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ use super::decide::Reading;
 use crate::quota::allowance::Slot;
 use crate::routing::AccessKey;
 
-/// The ledger's last word on a draw: worth asking again only when something has changed.
+/// The ledger's last word on an acquire: worth asking again only when something has changed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LastRefusal {
     /// In which window.
@@ -49,7 +49,7 @@ pub(super) fn current_window<'a>(view: &'a View, slot: &Slot) -> Option<&'a Mete
 }
 
 fn window<'a>(view: &'a View, slot: &Slot) -> Option<&'a MeterWindow> {
-    view.meters.get(&*slot.rule.id).and_then(|meter: &Arc<LedgerMeter>| meter.window.as_ref())
+    view.meters.get(&*slot.rule.id).and_then(|meter: &Arc<Meter>| meter.window.as_ref())
 }
 
 /// Reads a slot at `now`. A window that is over by this node's clock, or that nobody has opened, is taken to be wholly available, unless the

@@ -1,21 +1,21 @@
-//! What earlier lives of this node left: the journal says what became of the calls they died with, the ledger is told, and what none of
+//! What earlier incarnations of this node left: the journal says what became of the calls they died with, the ledger is told, and what none of
 //! them used comes free.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use raft::command::{EarlierEntry, EarlierLives};
+use raft::command::{EarlierEntry, EarlierIncarnations};
 use raft::journal::{Past, PastCall, Unknown};
 use raft::state::{MeterId, UsageLabels, UsageRow, UsageSum};
 use tracing::warn;
 
 use super::batch::{self, Draft};
-use super::moment::Moment;
+use super::ledger_snapshot::LedgerSnapshot;
 use crate::quota::allowance;
 use crate::quota::ledger::Ledger;
 
 /// How far the ledger has been told.
 pub(super) enum Replay {
-    /// What earlier lives sent may still arrive, until the first batch of this one is counted.
+    /// What earlier incarnations sent may still arrive, until the first batch of this one is counted.
     Waiting,
     /// These calls are left to be told.
     Calls(VecDeque<PastCall>),
@@ -24,10 +24,10 @@ pub(super) enum Replay {
     Done,
 }
 
-/// What one batch tells of earlier lives.
+/// What one batch tells of earlier incarnations.
 #[derive(Default)]
 pub(super) struct PastShare {
-    pub(super) told: EarlierLives,
+    pub(super) told: EarlierIncarnations,
     /// So many of the calls that are left.
     calls: usize,
 }
@@ -50,10 +50,10 @@ impl Replay {
     }
 
     /// Goes on if what was told is counted: no batch is in flight. Whether there is something to tell.
-    pub(super) fn advance(&mut self, ledger: &Ledger, moment: &Moment) -> bool {
+    pub(super) fn advance(&mut self, ledger: &Ledger, snapshot: &LedgerSnapshot) -> bool {
         let Some(past) = ledger.journal().past().filter(|_| !self.is_done()) else { return false };
         if let Replay::Waiting = self {
-            let known = moment.view.nodes.get(&moment.node);
+            let known = snapshot.view.nodes.get(&snapshot.node);
             let Some(known) = known.filter(|known| known.incarnation == ledger.incarnation()) else {
                 return false;
             };
@@ -70,16 +70,16 @@ impl Replay {
         if let Replay::Calls(calls) = self
             && calls.is_empty()
         {
-            *self = rest(&past, moment);
+            *self = rest(&past, snapshot);
         }
         !self.is_done()
     }
 
     /// Adds to a batch what fits into it.
-    pub(super) fn fill(&self, draft: &mut Draft, moment: &Moment) -> PastShare {
+    pub(super) fn fill(&self, draft: &mut Draft, snapshot: &LedgerSnapshot) -> PastShare {
         match self {
             Replay::Waiting | Replay::Done => PastShare::default(),
-            Replay::Calls(calls) => tell(calls, draft, moment),
+            Replay::Calls(calls) => tell(calls, draft, snapshot),
             Replay::Rest(rest, _) => {
                 let mut entries = Vec::new();
                 for entry in rest {
@@ -90,7 +90,7 @@ impl Replay {
                     entries.push(entry.clone());
                 }
                 let is_all = entries.len() == rest.len();
-                PastShare { told: EarlierLives { entries, is_all }, calls: 0 }
+                PastShare { told: EarlierIncarnations { entries, is_all }, calls: 0 }
             }
         }
     }
@@ -112,7 +112,7 @@ impl Replay {
 }
 
 /// Calls until the batch is full, added up.
-fn tell(calls: &VecDeque<PastCall>, draft: &mut Draft, moment: &Moment) -> PastShare {
+fn tell(calls: &VecDeque<PastCall>, draft: &mut Draft, snapshot: &LedgerSnapshot) -> PastShare {
     let mut spent: BTreeMap<(MeterId, u64), u64> = BTreeMap::new();
     let mut used: BTreeMap<UsageLabels, UsageSum> = BTreeMap::new();
     let mut told = 0;
@@ -132,24 +132,24 @@ fn tell(calls: &VecDeque<PastCall>, draft: &mut Draft, moment: &Moment) -> PastS
         }
         draft.parts.extend(call.parts.iter().map(|part| (call.call, *part)));
     }
-    draft.usage.extend(used.into_iter().map(|(labels, sum)| UsageRow { at: moment.now, labels, sum }));
+    draft.usage.extend(used.into_iter().map(|(labels, sum)| UsageRow { at: snapshot.now, labels, sum }));
     let entry = |((meter, window), spent)| EarlierEntry { meter, window, spent, returned: 0 };
     let entries = spent.into_iter().map(entry).collect();
-    PastShare { told: EarlierLives { entries, is_all: false }, calls: told }
+    PastShare { told: EarlierIncarnations { entries, is_all: false }, calls: told }
 }
 
-/// Of what is stranded, what no call used. If something may be missing in the journal, nobody knows.
-fn rest(past: &Past, moment: &Moment) -> Replay {
-    let stranded = moment.view.meters.iter().filter_map(|(id, meter)| {
+/// Of what is orphaned, what no call used. If something may be missing in the journal, nobody knows.
+fn rest(past: &Past, snapshot: &LedgerSnapshot) -> Replay {
+    let orphaned = snapshot.view.meters.iter().filter_map(|(id, meter)| {
         let window = meter.window.as_ref()?;
-        Some((id, window.number, *window.stranded.get(&moment.node)?))
+        Some((id, window.number, *window.orphaned.get(&snapshot.node)?))
     });
     if !past.is_whole {
         let unknown = |(id, window, amount): (&MeterId, u64, u64)| Unknown { meter: id.clone(), window, amount };
-        return Replay::Rest(VecDeque::new(), stranded.map(unknown).collect());
+        return Replay::Rest(VecDeque::new(), orphaned.map(unknown).collect());
     }
     let (mut free, mut unknown) = (VecDeque::new(), Vec::new());
-    for (id, window, amount) in stranded {
+    for (id, window, amount) in orphaned {
         let known = past.unknown.iter().find(|unknown| (&unknown.meter, unknown.window) == (id, window));
         unknown.extend(known.cloned());
         let returned = amount.saturating_sub(known.map_or(0, |unknown| unknown.amount));

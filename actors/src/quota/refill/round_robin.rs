@@ -1,16 +1,16 @@
-//! Turns: who has something to tell is heard in turn, however many there are and however soon those who were heard have something again.
+//! Round robin: who has something to tell is heard in turn, however many there are and however soon those who were heard have something again.
 
 use std::collections::BTreeSet;
 
 /// Ids that wait for their turn.
 #[derive(Default)]
-pub(super) struct Turns {
+pub(super) struct RoundRobin {
     waiting: BTreeSet<u64>,
     /// Who comes next, or the first one after that.
     next: u64,
 }
 
-impl Turns {
+impl RoundRobin {
     pub(super) fn insert(&mut self, id: u64) {
         self.waiting.insert(id);
     }
@@ -36,7 +36,7 @@ impl Turns {
     }
 }
 
-impl Extend<u64> for Turns {
+impl Extend<u64> for RoundRobin {
     fn extend<I: IntoIterator<Item = u64>>(&mut self, ids: I) {
         self.waiting.extend(ids);
     }
@@ -48,13 +48,13 @@ mod tests {
 
     #[test]
     fn everybody_has_a_turn_though_some_always_have_something_to_tell() {
-        let mut turns = Turns::default();
-        turns.extend(0..10);
+        let mut round_robin = RoundRobin::default();
+        round_robin.extend(0..10);
         let mut heard = Vec::new();
         for _ in 0..4 {
             // A batch takes four of them, which have something to tell again before the next.
-            let told: Vec<u64> = (0..4).filter_map(|_| turns.next()).collect();
-            turns.extend(told.iter().copied());
+            let told: Vec<u64> = (0..4).filter_map(|_| round_robin.next()).collect();
+            round_robin.extend(told.iter().copied());
             heard.push(told);
         }
         assert_eq!(heard, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1], [2, 3, 4, 5]]);
@@ -62,13 +62,13 @@ mod tests {
 
     #[test]
     fn who_has_nothing_to_tell_has_no_turn() {
-        let mut turns = Turns::default();
-        assert_eq!((turns.next(), turns.is_empty()), (None, true));
-        turns.extend([7, 3, 5]);
-        turns.remove(5);
-        assert!(turns.contains(7) && !turns.contains(5));
-        assert_eq!([turns.next(), turns.next(), turns.next()], [Some(3), Some(7), None]);
-        turns.insert(1);
-        assert_eq!(turns.next(), Some(1), "round to the beginning");
+        let mut round_robin = RoundRobin::default();
+        assert_eq!((round_robin.next(), round_robin.is_empty()), (None, true));
+        round_robin.extend([7, 3, 5]);
+        round_robin.remove(5);
+        assert!(round_robin.contains(7) && !round_robin.contains(5));
+        assert_eq!([round_robin.next(), round_robin.next(), round_robin.next()], [Some(3), Some(7), None]);
+        round_robin.insert(1);
+        assert_eq!(round_robin.next(), Some(1), "round to the beginning");
     }
 }

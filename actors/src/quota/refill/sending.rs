@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ractor::ActorProcessingErr;
 use raft::command::{QuotaBatch, QuotaGrant};
-use raft::{Applied, ProposeError, Refusal, Reply};
+use raft::{Applied, CommandRefusal, ProposeError, Reply};
 use tracing::warn;
 
 use super::actor::{QuotaMessage, Running, TICK};
@@ -31,9 +31,9 @@ impl Running {
         if self.outbox.in_flight().is_some() {
             return;
         }
-        let paced = self.proposed_at.map_or(self.moment.instant, |proposed| proposed + PACE);
-        let is_due = !self.urgent.is_empty() || !self.drains.is_empty() || paced <= self.moment.instant;
-        let has_past = self.outbox.past().advance(&self.allowance.ledger, &self.moment);
+        let paced = self.proposed_at.map_or(self.snapshot.instant, |proposed| proposed + PACE);
+        let is_due = !self.urgent.is_empty() || !self.drains.is_empty() || paced <= self.snapshot.instant;
+        let has_past = self.outbox.past().advance(&self.allowance.ledger, &self.snapshot);
         if (has_past || !self.pending.is_empty()) && !is_due {
             self.wake_by(paced);
         } else if is_due {
@@ -47,7 +47,7 @@ impl Running {
         }
     }
 
-    /// Everything there is to tell and to draw, in one batch.
+    /// Everything there is to tell and to acquire, in one batch.
     fn send_batch(&mut self) {
         let mut draft = Draft::default();
         // Those for whom somebody waits come first.
@@ -61,14 +61,14 @@ impl Running {
         {
             self.put_into(&mut draft, id);
         }
-        let past = self.outbox.past().fill(&mut draft, &self.moment);
-        // The first one says, if nothing else, that what an earlier life of this node held will not come back from it.
+        let past = self.outbox.past().fill(&mut draft, &self.snapshot);
+        // The first one says, if nothing else, that what an earlier incarnation of this node held will not come back from it.
         let is_first = self.outbox.is_first();
         if draft.is_empty() && past.is_empty() && !is_first {
             return;
         }
         let batch = QuotaBatch {
-            node: self.moment.node,
+            node: self.snapshot.node,
             incarnation: self.allowance.ledger.incarnation(),
             sequence: self.outbox.next_sequence(),
             entries: draft.entries,
@@ -78,7 +78,7 @@ impl Running {
         let is_noted = AtomicBool::new(false);
         let in_flight = Arc::new(InFlight { batch, sent: draft.sent, parts: draft.parts, past, is_noted });
         self.outbox.set_in_flight(Some(in_flight.clone()));
-        self.proposed_at = self.pending.is_empty().then_some(self.moment.instant);
+        self.proposed_at = self.pending.is_empty().then_some(self.snapshot.instant);
         self.propose(&in_flight, Duration::ZERO);
     }
 
@@ -86,8 +86,8 @@ impl Running {
     fn put_into(&mut self, draft: &mut Draft, id: u64) {
         self.pending.remove(id);
         self.urgent.remove(&id);
-        if let Some(tended) = self.sets.get_mut(&id)
-            && !draft.add(tended, &self.moment, self.is_leaving)
+        if let Some(state) = self.sets.get_mut(&id)
+            && !draft.add(state, &self.snapshot, self.is_leaving)
         {
             self.pending.insert(id);
         }
@@ -109,7 +109,7 @@ impl Running {
             }
             tokio::time::sleep(pause).await;
             let answer = ledger.send(batch).await;
-            // If the actor is gone, its successor finds the batch in the book and sends it again.
+            // If the actor is gone, its successor finds the batch in the outbox and sends it again.
             let _ = myself.send_message(QuotaMessage::Answered(answer));
         });
     }
@@ -124,7 +124,7 @@ impl Running {
                 self.take_answers(&in_flight, &grants);
                 Ok(())
             }
-            Ok(Applied { reply: Reply::Refused(refusal @ Refusal::StaleBatch { .. }), .. }) => {
+            Ok(Applied { reply: Reply::Refused(refusal @ CommandRefusal::StaleBatch { .. }), .. }) => {
                 Err(Fatal(format!("{refusal}: something else runs as this node")).into())
             }
             Ok(Applied { reply, .. }) => {
@@ -151,11 +151,11 @@ impl Running {
     fn take_answers(&mut self, in_flight: &InFlight, grants: &[QuotaGrant]) {
         let mut served = BTreeSet::new();
         for sent in &in_flight.sent {
-            self.tended(&sent.set).tended.is_drawing = false;
+            self.state_of(&sent.set).state.is_acquiring = false;
         }
         for ((entry, sent), grant) in in_flight.batch.entries.iter().zip(&in_flight.sent).zip(grants) {
-            let care = self.tended(&sent.set);
-            batch::take_answer(care.tended, care.moment, entry, sent, *grant);
+            let context = self.state_of(&sent.set);
+            batch::take_answer(context.state, context.snapshot, entry, sent, *grant);
             served.insert(sent.set.id);
         }
         for id in served {

@@ -1,4 +1,4 @@
-//! What the actor knows of one set beside the book: who waits, how fast tokens go, what the ledger last said.
+//! What the actor knows of one set beside the local allowance: who waits, how fast tokens go, what the ledger last said.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,25 +8,25 @@ use raft::Timestamp;
 use tokio::time::Instant;
 
 use super::decide::Reading;
-use super::moment::Moment;
+use super::ledger_snapshot::LedgerSnapshot;
 use super::rate::Rate;
 use super::reading::{self, LastRefusal};
-use crate::quota::allowance::{Amount, Meter, MeterSet, Rule, Slot, Slots, Waiter};
+use crate::quota::allowance::{Amount, LocalMeter, MeterSet, Rule, Slot, Slots, Waiter};
 
-/// A set in the actor's care.
-pub(super) struct Tended {
+/// What the actor knows of one set.
+pub(super) struct SetState {
     pub(super) set: Arc<MeterSet>,
     pub(super) waiters: VecDeque<Waiter>,
-    /// Whether a draw for it is in flight.
-    pub(super) is_drawing: bool,
+    /// Whether an acquire for it is in flight.
+    pub(super) is_acquiring: bool,
     /// One for each slot, in order.
-    pub(super) notes: Vec<Note>,
+    pub(super) slot_states: Vec<SlotState>,
     /// What calls take.
     pub(super) rate: Rate,
     /// What they had taken when that was measured.
     pub(super) taken: Amount,
     pub(super) measured: Instant,
-    /// Since when `Note::lowest` has been watched.
+    /// Since when `SlotState::lowest` has been watched.
     pub(super) watched_since: Instant,
     /// Whether anything was taken since then.
     pub(super) was_used: bool,
@@ -36,7 +36,7 @@ pub(super) struct Tended {
 
 /// What is known of one slot.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Note {
+pub(super) struct SlotState {
     pub(super) refusal: Option<LastRefusal>,
     /// Whether the ledger has noted that this node wants tokens of it.
     pub(super) is_wanting: bool,
@@ -48,21 +48,21 @@ pub(super) struct Note {
     pub(super) others: (u64, Instant),
 }
 
-impl Note {
-    fn new(now: Instant) -> Note {
-        Note { refusal: None, is_wanting: false, lowest: u64::MAX, surplus: 0, others: (0, now) }
+impl SlotState {
+    fn new(now: Instant) -> SlotState {
+        SlotState { refusal: None, is_wanting: false, lowest: u64::MAX, surplus: 0, others: (0, now) }
     }
 }
 
-impl Tended {
-    pub(super) fn new(set: Arc<MeterSet>, now: Instant) -> Tended {
-        let notes = vec![Note::new(now); set.slots.load().slots.len()];
+impl SetState {
+    pub(super) fn new(set: Arc<MeterSet>, now: Instant) -> SetState {
+        let slot_states = vec![SlotState::new(now); set.slots.load().slots.len()];
         let taken = set.taken();
-        Tended {
+        SetState {
             set,
             waiters: VecDeque::new(),
-            is_drawing: false,
-            notes,
+            is_acquiring: false,
+            slot_states,
             rate: Rate::default(),
             taken,
             measured: now,
@@ -81,26 +81,26 @@ impl Tended {
     }
 
     /// Takes over the limits that the View says. Meters of limits that are gone give back what they hold.
-    pub(super) fn follow_limits(&mut self, moment: &Moment) {
+    pub(super) fn follow_limits(&mut self, snapshot: &LedgerSnapshot) {
         let before = self.set.slots.load_full();
-        let limits = reading::limits_in(&moment.view, &self.set.key);
+        let limits = reading::limits_in(&snapshot.view, &self.set.key);
         if before.limits == limits {
             return;
         }
-        let after = Slots::of(&self.set.key, &self.set.party, limits, &before);
-        self.notes = vec![Note::new(moment.instant); after.slots.len()];
+        let after = Slots::of(&self.set.key, &self.set.limit_subject, limits, &before);
+        self.slot_states = vec![SlotState::new(snapshot.instant); after.slots.len()];
         let stays = |slot: &&Slot| after.slots.iter().any(|kept| Arc::ptr_eq(&kept.meter, &slot.meter));
         for gone in before.slots.iter().filter(|slot| !stays(slot)) {
-            self.retire(&gone.rule, &gone.meter);
+            self.close(&gone.rule, &gone.meter);
         }
         self.set.slots.store(Arc::new(after));
     }
 
     /// Puts a meter aside until nothing is in it any more.
-    fn retire(&self, rule: &Arc<Rule>, meter: &Arc<Meter>) {
-        meter.retire();
+    fn close(&self, rule: &Arc<Rule>, meter: &Arc<LocalMeter>) {
+        meter.close();
         if meter.number != 0 {
-            self.set.retired().push((rule.clone(), meter.clone()));
+            self.set.closed().push((rule.clone(), meter.clone()));
         }
     }
 
@@ -108,48 +108,48 @@ impl Tended {
     pub(super) fn enter_window(&mut self, at: usize, number: u64, ends: Timestamp) {
         let slots = self.set.slots.load_full();
         let Some(slot) = slots.slots.get(at).filter(|slot| slot.meter.number != number) else { return };
-        let meter = Arc::new(Meter::new(number, ends));
+        let meter = Arc::new(LocalMeter::new(number, ends));
         self.update(|slots| slots[at] = Slot { meter, ..Slot::new(slot.rule.clone()) });
         slot.meter.lapse();
-        self.retire(&slot.rule, &slot.meter);
-        self.notes[at] = Note { is_wanting: false, lowest: u64::MAX, surplus: 0, ..self.notes[at] };
+        self.close(&slot.rule, &slot.meter);
+        self.slot_states[at] = SlotState { is_wanting: false, lowest: u64::MAX, surplus: 0, ..self.slot_states[at] };
     }
 
-    pub(super) fn readings(&self, moment: &Moment) -> Vec<Reading> {
+    pub(super) fn readings(&self, snapshot: &LedgerSnapshot) -> Vec<Reading> {
         let slots = self.set.slots.load();
-        let notes = slots.slots.iter().zip(&self.notes);
-        notes
-            .map(|(slot, note)| {
-                reading::read(&moment.view, slot, moment.node, moment.now, note.refusal, moment.instant)
+        let slot_states = slots.slots.iter().zip(&self.slot_states);
+        slot_states
+            .map(|(slot, slot_state)| {
+                reading::read(&snapshot.view, slot, snapshot.node, snapshot.now, slot_state.refusal, snapshot.instant)
             })
             .collect()
     }
 
     /// Leaves windows that are over and enters those that others have opened, so that callers are told the truth and need not ask
     /// the ledger for what is spent already.
-    pub(super) fn follow_windows(&mut self, moment: &Moment) {
+    pub(super) fn follow_windows(&mut self, snapshot: &LedgerSnapshot) {
         let slots = self.set.slots.load_full();
         for (at, slot) in slots.slots.iter().enumerate() {
-            let is_over = reading::is_over(&moment.view, slot);
-            match reading::current_window(&moment.view, slot) {
+            let is_over = reading::is_over(&snapshot.view, slot);
+            match reading::current_window(&snapshot.view, slot) {
                 Some(window) if is_over || slot.meter.number == 0 => self.enter_window(at, window.number, window.ends),
                 None if is_over => self.enter_window(at, 0, Timestamp::default()),
                 Some(_) | None => {}
             }
         }
-        self.set.retired().retain(|(_, meter)| !meter.is_empty());
-        self.watch_others(moment);
+        self.set.closed().retain(|(_, meter)| !meter.is_empty());
+        self.watch_others(snapshot);
     }
 
-    fn watch_others(&mut self, moment: &Moment) {
+    fn watch_others(&mut self, snapshot: &LedgerSnapshot) {
         let mut changed = false;
         let mut slots = self.set.slots.load().slots.clone();
-        for (slot, note) in slots.iter_mut().zip(&mut self.notes) {
+        for (slot, slot_state) in slots.iter_mut().zip(&mut self.slot_states) {
             let before = (slot.settled, slot.elsewhere);
-            reading::refresh(&moment.view, slot, moment.node);
+            reading::refresh(&snapshot.view, slot, snapshot.node);
             changed |= before != (slot.settled, slot.elsewhere);
-            if note.others.0 != slot.elsewhere {
-                note.others = (slot.elsewhere, moment.instant);
+            if slot_state.others.0 != slot.elsewhere {
+                slot_state.others = (slot.elsewhere, snapshot.instant);
             }
         }
         if changed {
@@ -158,8 +158,8 @@ impl Tended {
     }
 
     /// Copies what the ledger says into the published slots.
-    pub(super) fn refresh(&mut self, moment: &Moment) {
-        self.watch_others(moment);
+    pub(super) fn refresh(&mut self, snapshot: &LedgerSnapshot) {
+        self.watch_others(snapshot);
     }
 
     /// Whether nothing is in it.
@@ -167,14 +167,14 @@ impl Tended {
         self.waiters.is_empty()
             && !self.set.somebody_waits()
             && self.set.slots.load().slots.iter().all(|slot| slot.meter.is_empty())
-            && self.set.retired().is_empty()
-            && self.notes.iter().all(|note| !note.is_wanting)
+            && self.set.closed().is_empty()
+            && self.slot_states.iter().all(|slot_state| !slot_state.is_wanting)
     }
 
     /// Whether it has been empty for so long that it can be forgotten.
     pub(super) fn is_forgettable(&self, now: Instant) -> bool {
         /// Longer than most pauses between two calls of somebody who is at work.
         const KEPT: Duration = Duration::from_secs(30);
-        !self.is_drawing && self.is_empty() && self.set.tally().is_empty() && now - self.last_busy >= KEPT
+        !self.is_acquiring && self.is_empty() && self.set.tally().is_empty() && now - self.last_busy >= KEPT
     }
 }

@@ -5,48 +5,48 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::decide::{self, Reading};
-use super::moment::Moment;
+use super::ledger_snapshot::LedgerSnapshot;
 use super::rate::Rate;
-use super::set_state::Tended;
+use super::set_state::SetState;
 use crate::quota::allowance::Slot;
 
-impl Tended {
+impl SetState {
     /// Looks at what has happened since the last tick. Whether the ledger should hear of it.
-    pub(super) fn tick(&mut self, idle_return: Duration, moment: &Moment) -> bool {
-        self.measure(moment.instant);
+    pub(super) fn tick(&mut self, idle_return: Duration, snapshot: &LedgerSnapshot) -> bool {
+        self.measure(snapshot.instant);
         // Calls that were refused ask for no batch of their own.
         let mut has_news = !self.set.tally().is_empty();
         if self.is_empty() && !self.was_used {
             return has_news;
         }
-        self.follow_windows(moment);
+        self.follow_windows(snapshot);
         let slots = self.set.slots.load_full();
         let rate = self.rate();
-        for (slot, note) in slots.slots.iter().zip(&mut self.notes) {
-            note.lowest = note.lowest.min(slot.meter.free());
+        for (slot, slot_state) in slots.slots.iter().zip(&mut self.slot_states) {
+            slot_state.lowest = slot_state.lowest.min(slot.meter.free());
             slot.meter.set_low_water(decide::low_water(slot.meter.free(), rate.of_slot(slot)));
         }
-        if moment.instant - self.watched_since >= idle_return {
+        if snapshot.instant - self.watched_since >= idle_return {
             if !self.was_used {
                 self.rate = Rate::default();
             }
             let rate = self.rate();
-            for (slot, note) in slots.slots.iter().zip(&mut self.notes) {
-                note.surplus = decide::surplus(note.lowest, rate.of_slot(slot));
-                has_news |= note.surplus > 0;
-                note.lowest = u64::MAX;
+            for (slot, slot_state) in slots.slots.iter().zip(&mut self.slot_states) {
+                slot_state.surplus = decide::surplus(slot_state.lowest, rate.of_slot(slot));
+                has_news |= slot_state.surplus > 0;
+                slot_state.lowest = u64::MAX;
             }
-            self.watched_since = moment.instant;
+            self.watched_since = snapshot.instant;
             self.was_used = false;
         }
-        let retired_has_news = self.set.retired().iter().any(|(_, meter)| meter.has_news());
+        let closed_has_news = self.set.closed().iter().any(|(_, meter)| meter.has_news());
         has_news
-            || retired_has_news
-            || self.wants_top_up(moment)
+            || closed_has_news
+            || self.wants_top_up(snapshot)
             || slots.slots.iter().any(|slot| slot.meter.has_news())
     }
 
-    /// What to draw ahead for: nothing for somebody who calls now and then, for whom it would only travel back.
+    /// What to acquire ahead for: nothing for somebody who calls now and then, for whom it would only travel back.
     pub(super) fn rate(&self) -> Rate {
         /// Calls a second of somebody who is at work.
         const BUSY: f64 = 2.0;
@@ -70,13 +70,13 @@ impl Tended {
         }
     }
 
-    fn wants_top_up(&self, moment: &Moment) -> bool {
-        let sharers = moment.view.sharers();
+    fn wants_top_up(&self, snapshot: &LedgerSnapshot) -> bool {
+        let sharers = snapshot.view.sharers();
         let slots = self.set.slots.load();
-        let (rate, readings) = (self.rate(), self.readings(moment));
+        let (rate, readings) = (self.rate(), self.readings(snapshot));
         let wants = |(slot, reading): (&Slot, &Reading)| {
             slot.meter.number != 0 && reading.top_up(rate.of_slot(slot), sharers).is_some()
         };
-        self.waiters.is_empty() && !self.is_drawing && slots.slots.iter().zip(&readings).any(wants)
+        self.waiters.is_empty() && !self.is_acquiring && slots.slots.iter().zip(&readings).any(wants)
     }
 }

@@ -4,7 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use raft::resources::{FieldError, Kind, ObjectKey};
-use raft::{ProposeError, Refusal};
+use raft::{CommandRefusal, ProposeError};
 use serde_json::{Map, Value, json};
 
 use crate::admin::body::Unread;
@@ -199,20 +199,20 @@ impl From<ProposeError> for Failure {
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Failure {
+impl From<CommandRefusal> for Failure {
+    fn from(refusal: CommandRefusal) -> Failure {
         match refusal {
-            Refusal::AlreadyExists(key) => Failure::already_exists(&key),
-            Refusal::ObjectNotFound(key) => Failure::not_found(&key),
-            Refusal::NamespaceNotFound(name) => Failure::not_found(&ObjectKey::new(Kind::Namespace, "", name)),
-            Refusal::Conflict { key, .. } => Failure::version_mismatch(&key),
-            Refusal::UidMismatch(key) => Failure::uid_mismatch(&key),
-            Refusal::KeyNotFound
-            | Refusal::Duplicate
-            | Refusal::StaleBatch { .. }
-            | Refusal::LastNode(_)
-            | Refusal::TokenNotFound
-            | Refusal::TokenRevoked => internal(&refusal.to_string()),
+            CommandRefusal::AlreadyExists(key) => Failure::already_exists(&key),
+            CommandRefusal::ObjectNotFound(key) => Failure::not_found(&key),
+            CommandRefusal::NamespaceNotFound(name) => Failure::not_found(&ObjectKey::new(Kind::Namespace, "", name)),
+            CommandRefusal::Conflict { key, .. } => Failure::version_mismatch(&key),
+            CommandRefusal::UidMismatch(key) => Failure::uid_mismatch(&key),
+            CommandRefusal::KeyNotFound
+            | CommandRefusal::Duplicate
+            | CommandRefusal::StaleBatch { .. }
+            | CommandRefusal::LastNode(_)
+            | CommandRefusal::TokenNotFound
+            | CommandRefusal::TokenRevoked => internal(&refusal.to_string()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use axum::response::Response;
 use http::StatusCode;
 use raft::resources::{Kind, NewObject, Object, ObjectKey};
-use raft::{Refusal, View};
+use raft::{CommandRefusal, View};
 use serde_json::Value;
 
 use super::error::Failure;
@@ -38,7 +38,7 @@ pub(super) async fn answer(kube: &Kube, call: &Call, key: ObjectKey) -> Result<R
         match attempt(kube, &change, &patch, &key, &view).await? {
             Ok(response) => return Ok(response),
             // Somebody was faster; the proposal's answer came with a view that shows what they did.
-            Err(Refusal::Conflict { .. } | Refusal::AlreadyExists(_)) => {}
+            Err(CommandRefusal::Conflict { .. } | CommandRefusal::AlreadyExists(_)) => {}
             Err(refusal) => return Err(refusal.into()),
         }
     }
@@ -51,13 +51,15 @@ async fn attempt(
     patch: &Patch,
     key: &ObjectKey,
     view: &View,
-) -> Result<Result<Response, Refusal>, Failure> {
+) -> Result<Result<Response, CommandRefusal>, Failure> {
     let current = match (view.object(key), patch) {
         (Some(current), _) => current,
         (None, Patch::Apply(wanted)) => {
             let incoming = wire::read(key, wanted.clone())?;
             return match change.create(kube, incoming.object).await {
-                Err(failure) if failure.code() == StatusCode::CONFLICT => Ok(Err(Refusal::AlreadyExists(key.clone()))),
+                Err(failure) if failure.code() == StatusCode::CONFLICT => {
+                    Ok(Err(CommandRefusal::AlreadyExists(key.clone())))
+                }
                 other => other.map(Ok),
             };
         }

@@ -10,7 +10,7 @@ use axum::response::Response;
 use http::{Method, StatusCode};
 use raft::resources::{Column, age};
 use raft::state::Token;
-use raft::{Command, Refusal, Reply, Timestamp, View};
+use raft::{Command, CommandRefusal, Reply, Timestamp, View};
 use serde_json::{Value, json};
 use tracing::info;
 use uuid::Uuid;
@@ -104,7 +104,7 @@ async fn delete(kube: &Kube, call: &Call, id: &str) -> Result<Response, Failure>
     if !write::is_dry_run(call, &call.json()?.unwrap_or_default()) {
         match kube.in_force(Command::RevokeToken { hash: token.hash }).await? {
             Reply::Done => {}
-            Reply::Refused(Refusal::TokenNotFound) => return Err(not_found(id)),
+            Reply::Refused(CommandRefusal::TokenNotFound) => return Err(not_found(id)),
             _ => return Err(internal("the cluster answered something unexpected")),
         }
         info!(user = call.caller.user(), token = id, owner = token.username, "token revoked");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::response::Response;
 use http::StatusCode;
 use raft::resources::{Kind, NewObject, Object, ObjectKey, Scope, Spec, unknown_fields, validate};
-use raft::{Applied, Command, Refusal, Reply};
+use raft::{Applied, Command, CommandRefusal, Reply};
 use serde_json::{Value, json};
 use tracing::info;
 use uuid::Uuid;
@@ -124,7 +124,7 @@ impl Change {
         new: NewObject,
         resource_version: Option<u64>,
         current: &Object,
-    ) -> Result<Result<Response, Refusal>, Failure> {
+    ) -> Result<Result<Response, CommandRefusal>, Failure> {
         let (spec, warnings) = self.check(&new)?;
         let object = if self.dry_run {
             if resource_version.is_some_and(|version| version != current.resource_version) {
@@ -183,7 +183,7 @@ fn imagined(kube: &Kube, new: NewObject, spec: Spec, current: Option<&Object>) -
 }
 
 /// The object a command was answered with. The inner error is the state's refusal.
-fn object_of(reply: Reply) -> Result<Result<Arc<Object>, Refusal>, Failure> {
+fn object_of(reply: Reply) -> Result<Result<Arc<Object>, CommandRefusal>, Failure> {
     match reply {
         Reply::Object(object) => Ok(Ok(object)),
         Reply::Refused(refusal) => Ok(Err(refusal)),
@@ -203,7 +203,9 @@ impl Kube {
     pub(super) async fn in_force(&self, command: Command) -> Result<Reply, Failure> {
         let Applied { index, reply } = self.context.cluster.propose(command).await?;
         let is_done = match &reply {
-            Reply::Refused(refusal) => matches!(refusal, Refusal::ObjectNotFound(_) | Refusal::TokenNotFound),
+            Reply::Refused(refusal) => {
+                matches!(refusal, CommandRefusal::ObjectNotFound(_) | CommandRefusal::TokenNotFound)
+            }
             _ => true,
         };
         if is_done {

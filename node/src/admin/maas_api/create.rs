@@ -11,7 +11,7 @@ use raft::command::NewKey;
 use raft::resources::{
     Kind, Object, ObjectKey, Phase, Spec, SubscriptionSpec, TENANT_NAMESPACE, Unit, reference_phase,
 };
-use raft::{Applied, Command, Refusal, Reply, Timestamp, View};
+use raft::{Applied, Command, CommandRefusal, Reply, Timestamp, View};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tracing::info;
@@ -64,7 +64,7 @@ pub(super) async fn answer(ask: &Ask<'_>) -> Result<Response, Refused> {
                 context.cluster.spread(index).await;
                 key
             }
-            Reply::Refused(Refusal::TokenNotFound) => {
+            Reply::Refused(CommandRefusal::TokenNotFound) => {
                 return Err(unauthenticated(Unauthenticated::UnknownToken, Family::Keys));
             }
             Reply::Done | Reply::Object(_) | Reply::Revoked(_) | Reply::Quota(_) | Reply::Refused(_) => {

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use raft::cluster::Applied;
 use raft::state::KeyStatus;
-use raft::{Command, Refusal, Reply};
+use raft::{Command, CommandRefusal, Reply};
 use serde::Deserialize;
 use serde_json::json;
 use tracing::info;
@@ -34,7 +34,7 @@ pub(super) async fn one(ask: &Ask<'_>, id: &str) -> Result<Response, Refused> {
             info!(user = ask.caller.user(), key_id = %id, owner = revoked.username, "api key revoked");
             Ok(reply(StatusCode::OK, &key::write(&revoked, KeyStatus::Revoked)))
         }
-        Reply::Refused(Refusal::KeyNotFound) => {
+        Reply::Refused(CommandRefusal::KeyNotFound) => {
             // Perhaps an earlier request revoked it, and its answer was lost.
             if ask.context.cluster.view().keys.get(&id).is_some_and(|key| key.revoked.is_some()) {
                 ask.context.cluster.fence(index).await;

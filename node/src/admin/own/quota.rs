@@ -115,12 +115,12 @@ fn explain_limit(view: &View, key: &ApiKey, model: &SubscriptionModel, limit: &L
     let mut nodes: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
     if let Some(window) = window {
         window.granted.iter().for_each(|(node, amount)| nodes.entry(*node).or_default().0 += amount);
-        window.stranded.iter().for_each(|(node, amount)| nodes.entry(*node).or_default().1 += amount);
+        window.orphaned.iter().for_each(|(node, amount)| nodes.entry(*node).or_default().1 += amount);
     }
     let amount = |amount| limit.unit.number(amount);
     let nodes: Vec<Value> = nodes
         .into_iter()
-        .map(|(node, (granted, stranded))| json!({"node": node.0, "granted": amount(granted), "stranded": amount(stranded)}))
+        .map(|(node, (granted, orphaned))| json!({"node": node.0, "granted": amount(granted), "stranded": amount(orphaned)}))
         .collect();
     Some(json!({
         "limit": amount(reading.limit),

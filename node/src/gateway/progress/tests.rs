@@ -12,7 +12,7 @@ fn stream_of(kind: Kind, hides: bool, choices: Choices) -> Progress {
     Progress::new(kind, HiddenUsage { last: hides, running: hides }, choices, Arc::default())
 }
 
-fn note(progress: &mut Progress, name: &str, data: &str) -> Verdict {
+fn note(progress: &mut Progress, name: &str, data: &str) -> EventAction {
     progress.note(&Event { name: name.as_bytes(), data: data.as_bytes().into() })
 }
 
@@ -24,28 +24,28 @@ fn a_chat_is_counted_then_reported_and_its_usage_chunk_is_hidden() {
     note(&mut chat, "", r#"{"choices":[{"delta":{"content":"\"usage\": \"error\" \"abort\""},"finish_reason":null}]}"#);
     assert_eq!((chat.stage(), chat.tally().produced()), (Stage::Open, 5), "so much text is no single token");
     let last = r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
-    let Verdict::Hold(Some(cut)) = note(&mut chat, "", last) else { panic!("it has a choice, and usage") };
+    let EventAction::Hold(Some(cut)) = note(&mut chat, "", last) else { panic!("it has a choice, and usage") };
     let left = [&last[..cut.start], &last[cut.end..]].concat();
     assert_eq!(left, r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#);
     assert_eq!(chat.tally().produced(), 2);
     let usage = r#"{"choices":[],"usage":{"prompt_tokens":16,"total_tokens":24,"completion_tokens":8}}"#;
-    assert_eq!(note(&mut chat, "", usage), Verdict::Release(None));
+    assert_eq!(note(&mut chat, "", usage), EventAction::Release(None));
     assert_eq!(chat.tally().reported(), Some(Usage { input: 16, output: 8, ..Usage::default() }));
-    assert_eq!(note(&mut chat, "", "[DONE]"), Verdict::Pass);
+    assert_eq!(note(&mut chat, "", "[DONE]"), EventAction::Pass);
     assert_eq!(chat.stage(), Stage::Complete);
     let mut asked = stream(Kind::Chat, false);
-    assert_eq!(note(&mut asked, "", usage), Verdict::Pass);
+    assert_eq!(note(&mut asked, "", usage), EventAction::Pass);
 }
 
 #[test]
 fn failures_are_seen_and_nothing_after_them_passes() {
     let mut failed = stream(Kind::Chat, true);
-    assert_eq!(note(&mut failed, "", r#"{"error":{"message":"engine died","code":500}}"#), Verdict::Pass);
-    assert_eq!((failed.stage(), note(&mut failed, "", "[DONE]")), (Stage::Failed, Verdict::Remove));
+    assert_eq!(note(&mut failed, "", r#"{"error":{"message":"engine died","code":500}}"#), EventAction::Pass);
+    assert_eq!((failed.stage(), note(&mut failed, "", "[DONE]")), (Stage::Failed, EventAction::Remove));
     let mut aborted = stream(Kind::Completions, true);
-    assert_eq!(note(&mut aborted, "", r#"{"choices":[{"text":"ab","finish_reason":"abort"}]}"#), Verdict::Pass);
+    assert_eq!(note(&mut aborted, "", r#"{"choices":[{"text":"ab","finish_reason":"abort"}]}"#), EventAction::Pass);
     assert_eq!((aborted.stage(), aborted.tally().produced()), (Stage::Aborted, 1));
-    assert_eq!(note(&mut aborted, "", "[DONE]"), Verdict::Remove);
+    assert_eq!(note(&mut aborted, "", "[DONE]"), EventAction::Remove);
     let mut message = stream(Kind::Messages, false);
     note(&mut message, "error", r#"{"type":"error","error":{}}"#);
     assert_eq!(message.stage(), Stage::Failed);
@@ -64,11 +64,11 @@ fn errors_in_a_messages_stream_have_types_that_its_clients_know() {
     ];
     for (name, data, expected) in table {
         let mut message = stream(Kind::Messages, false);
-        let verdict = note(&mut message, name, data);
+        let action = note(&mut message, name, data);
         let failure = message.take_failure();
         let said = failure.as_ref().map(|failure| (failure.kind, failure.message.as_str()));
         assert_eq!((message.stage(), said), (Stage::Failed, expected), "{data}");
-        assert_eq!(verdict == Verdict::Pass, expected.is_none(), "{data}");
+        assert_eq!(action == EventAction::Pass, expected.is_none(), "{data}");
     }
 }
 
@@ -116,7 +116,9 @@ fn running_usage_is_believed_and_cut_out_wherever_it_stands() {
     ];
     for (data, expected) in table {
         let mut one = stream(Kind::Chat, true);
-        let Verdict::Edit(Edit { cut: Some(cut), added: None }) = note(&mut one, "", &data) else { panic!("{data}") };
+        let EventAction::Edit(Edit { cut: Some(cut), added: None }) = note(&mut one, "", &data) else {
+            panic!("{data}")
+        };
         assert_eq!([&data[..cut.start], &data[cut.end..]].concat(), expected);
         assert_eq!(one.tally().produced(), 2);
         // A replica that says no more of it goes on to be counted.

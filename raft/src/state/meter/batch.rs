@@ -1,4 +1,4 @@
-//! What one node's batch does to the ledger: settle, give back, charge, draw.
+//! What one node's batch does to the ledger: settle, give back, charge, acquire.
 //!
 //! A node is never trusted to have held more than it was granted, and a repeated batch changes nothing: only the next number of the
 //! current incarnation counts.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::{Meter, MeterId, MeterWindow};
-use crate::command::{Draw, EarlierEntry, QuotaBatch, QuotaEntry, QuotaGrant, Refusal, Reply};
+use crate::command::{Acquire, CommandRefusal, EarlierEntry, QuotaBatch, QuotaEntry, QuotaGrant, Reply};
 use crate::ids::{NodeId, Timestamp};
 use crate::resources::Limit;
 use crate::state::{NodeLedger, Outcome, State};
@@ -17,12 +17,12 @@ use crate::state::{NodeLedger, Outcome, State};
 const SWEPT_MIN: usize = 16;
 
 impl State {
-    pub(in crate::state) fn apply_quota(&mut self, index: u64, batch: &QuotaBatch) -> Result<Outcome, Refusal> {
+    pub(in crate::state) fn apply_quota(&mut self, index: u64, batch: &QuotaBatch) -> Result<Outcome, CommandRefusal> {
         let known = self.nodes.get(&batch.node).map(|node| (node.incarnation, node.sequence));
         let last = known.unwrap_or_default();
         let this = (batch.incarnation, batch.sequence);
         if batch.sequence == 0 || this < last {
-            return Err(Refusal::StaleBatch { incarnation: batch.incarnation, sequence: batch.sequence });
+            return Err(CommandRefusal::StaleBatch { incarnation: batch.incarnation, sequence: batch.sequence });
         }
         if this == last
             && let Some(node) = self.nodes.get(&batch.node)
@@ -30,7 +30,7 @@ impl State {
             return Ok(Outcome::unchanged(Reply::Quota(node.reply.clone())));
         }
         if known.is_some() && batch.incarnation > last.0 {
-            self.strand(batch.node);
+            self.orphan(batch.node);
         }
         // The node counts among those that share from its first batch on.
         let before = self.nodes.get(&batch.node).map(|node| NodeLedger::clone(node)).unwrap_or_default();
@@ -51,7 +51,7 @@ impl State {
 
     /// The node has started anew or was taken out: what it held is neither spent nor free, and what it wanted nobody waits for.
     /// Looks at every meter, which is fine for something as rare as that.
-    pub(in crate::state) fn strand(&mut self, node: NodeId) {
+    pub(in crate::state) fn orphan(&mut self, node: NodeId) {
         let held = |meter: &Meter| {
             meter
                 .window
@@ -67,23 +67,23 @@ impl State {
                 let amount = window.granted.remove(&node).unwrap_or(0);
                 // Calls in progress ended with the node.
                 if amount > 0 && !id.is_in_progress() {
-                    let before = window.stranded.get(&node).copied().unwrap_or(0);
-                    window.stranded.insert(node, before.saturating_add(amount));
+                    let before = window.orphaned.get(&node).copied().unwrap_or(0);
+                    window.orphaned.insert(node, before.saturating_add(amount));
                 }
             }
             self.put_meter(&id, meter);
         }
     }
 
-    /// What an earlier incarnation of the node did with what is stranded of it.
+    /// What an earlier incarnation of the node did with what is orphaned of it.
     fn apply_earlier(&mut self, node: NodeId, entry: &EarlierEntry) {
         let Some(meter) = self.meters.get(&entry.meter) else { return };
         let (mut meter, limit) = (Meter::clone(meter), self.limit_of(&entry.meter));
         meter.pass_time(&entry.meter, self.time, limit);
         let Some(window) = meter.window.as_mut().filter(|window| window.number == entry.window) else { return };
-        let spent = take(&mut window.stranded, node, entry.spent);
+        let spent = take(&mut window.orphaned, node, entry.spent);
         window.settled = window.settled.saturating_add(spent);
-        take(&mut window.stranded, node, entry.returned);
+        take(&mut window.orphaned, node, entry.returned);
         meter.charge(entry.spent - spent, limit, self.time);
         self.put_meter(&entry.meter, meter);
     }
@@ -97,13 +97,13 @@ impl State {
         let uncovered = meter.settle(node, entry);
         meter.charge(entry.excess.saturating_add(uncovered), limit, self.time);
         // A node that was taken out may tell what it spent; it gets nothing to spend.
-        let draw = entry.draw.filter(|_| !self.retired.contains(&node));
-        let granted = match (draw, limit) {
-            (Some(draw), Some(limit)) => {
+        let acquire = entry.acquire.filter(|_| !self.retired.contains(&node));
+        let granted = match (acquire, limit) {
+            (Some(acquire), Some(limit)) => {
                 let sharers = self.sharers();
                 let opening = Opening { number: index, ends: id.limit.window_end(self.time) };
-                let draw = Draw { alone: draw.alone && gives_rest, ..draw };
-                meter.draw(node, draw, limit, sharers, opening)
+                let acquire = Acquire { alone: acquire.alone && gives_rest, ..acquire };
+                meter.acquire(node, acquire, limit, sharers, opening)
             }
             (Some(_), None) | (None, _) => {
                 meter.stop_wanting(node);
@@ -119,26 +119,26 @@ impl State {
     }
 }
 
-/// The window that a draw opens if none is open.
+/// The window that an acquire opens if none is open.
 struct Opening {
     number: u64,
     ends: Timestamp,
 }
 
 impl Meter {
-    /// Books what the node spent and gives back of this window's grants: of its own, then of what earlier incarnations of it left.
+    /// Records what the node spent and gives back of this window's grants: of its own, then of what earlier incarnations of it left.
     /// Returns what it spent beyond them. For a window that has closed nothing changes: its grants have lapsed.
     fn settle(&mut self, node: NodeId, entry: &QuotaEntry) -> u64 {
         let Some(window) = self.window.as_mut().filter(|window| window.number == entry.window) else { return 0 };
         let spent = take(&mut window.granted, node, entry.spent);
-        let spent = spent + take(&mut window.stranded, node, entry.spent - spent);
+        let spent = spent + take(&mut window.orphaned, node, entry.spent - spent);
         window.settled = window.settled.saturating_add(spent);
         let returned = take(&mut window.granted, node, entry.returned);
-        take(&mut window.stranded, node, entry.returned - returned);
+        take(&mut window.orphaned, node, entry.returned - returned);
         entry.spent - spent
     }
 
-    /// Books what was used beyond any grant: from free tokens, and what those do not cover as debt.
+    /// Records what was used beyond any grant: from free tokens, and what those do not cover as debt.
     fn charge(&mut self, excess: u64, limit: Option<u64>, time: Timestamp) {
         if excess == 0 {
             return;
@@ -157,10 +157,10 @@ impl Meter {
         self.debt = self.debt.saturating_add(excess - covered);
     }
 
-    /// Grants all that is needed, and some more if plenty is free. Where less is free a node that draws alone gets that, unless another node
-    /// holds something; any other draw gets nothing. A draw beyond the whole limit opens no window: it can never be met.
-    fn draw(&mut self, node: NodeId, draw: Draw, limit: u64, sharers: u64, opening: Opening) -> u64 {
-        let need = draw.need.max(1);
+    /// Grants all that is needed, and some more if plenty is free. Where less is free a node that acquires alone gets that, unless another node
+    /// holds something; any other acquire gets nothing. An acquire beyond the whole limit opens no window: it can never be met.
+    fn acquire(&mut self, node: NodeId, acquire: Acquire, limit: u64, sharers: u64, opening: Opening) -> u64 {
+        let need = acquire.need.max(1);
         if need > limit {
             self.stop_wanting(node);
             return 0;
@@ -169,16 +169,16 @@ impl Meter {
         self.debt -= carried;
         let window = self.window.get_or_insert_with(|| MeterWindow::open(opening, carried));
         let free = window.free(limit);
-        let is_rest = draw.alone && free > 0 && window.held_beside(node) == 0;
+        let is_rest = acquire.alone && free > 0 && window.held_beside(node) == 0;
         if need > free && !is_rest {
-            window.refuse(node, draw, free);
+            window.refuse(node, acquire, free);
             return 0;
         }
         let need = need.min(free);
         window.wanted.remove(&node);
         // While somebody waits for tokens, nobody is given more than it needs.
         let share = if window.wanted.is_empty() { (free - need) / (2 * sharers.max(1)) } else { 0 };
-        let granted = need + draw.extra.min(share);
+        let granted = need + acquire.extra.min(share);
         let held = window.granted.get(&node).copied().unwrap_or(0);
         window.granted.insert(node, held + granted);
         granted
@@ -198,7 +198,7 @@ impl MeterWindow {
             ends: opening.ends,
             settled: carried,
             granted: OrdMap::new(),
-            stranded: OrdMap::new(),
+            orphaned: OrdMap::new(),
             wanted: OrdMap::new(),
         }
     }
@@ -208,11 +208,11 @@ impl MeterWindow {
         self.outstanding() - self.granted.get(&node).copied().unwrap_or(0)
     }
 
-    /// Marks the meter if what other nodes hold could meet the draw, or is all that keeps it from the rest; nothing is recalled in vain.
-    fn refuse(&mut self, node: NodeId, draw: Draw, free: u64) {
+    /// Marks the meter if what other nodes hold could meet the acquire, or is all that keeps it from the rest; nothing is recalled in vain.
+    fn refuse(&mut self, node: NodeId, acquire: Acquire, free: u64) {
         let others = self.held_beside(node);
-        if others > 0 && (draw.alone || draw.need <= free.saturating_add(others)) {
-            self.wanted.insert(node, draw.need);
+        if others > 0 && (acquire.alone || acquire.need <= free.saturating_add(others)) {
+            self.wanted.insert(node, acquire.need);
         } else {
             self.wanted.remove(&node);
         }

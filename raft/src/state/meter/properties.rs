@@ -1,4 +1,4 @@
-//! The ledger against a model that knows what really happened: every node's book, every token it spent, every batch on the wire.
+//! The ledger against a model that knows what really happened: every node's local allowance, every token it spent, every batch on the wire.
 //!
 //! The model does not repeat the ledger's arithmetic: it adds up grants, spendings and returns as they were accepted, and asks
 //! whether the ledger agrees, and whether more was spent in any window than its limit, reported or not.
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{Command, Draw, EarlierLives, QuotaBatch, QuotaEntry, QuotaGrant, Reply};
+use crate::command::{Acquire, Command, EarlierIncarnations, QuotaBatch, QuotaEntry, QuotaGrant, Reply};
 use crate::state::testing::{Log, meter, subscription};
 
 const NODES: u64 = 3;
@@ -17,17 +17,17 @@ const WINDOW_SECONDS: u32 = 10;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// The node spends from its book; what the book does not have is used anyway, as excess.
+    /// The node spends from its local allowance; what that does not have is used anyway, as excess.
     Spend { node: u64, user: usize, tokens: u64 },
-    /// The node takes tokens out of its book to give them back.
+    /// The node takes tokens out of its local allowance to give them back.
     Return { node: u64, user: usize, tokens: u64 },
-    /// The node proposes what it has to tell, and draws for the users that want something. It waits if a batch is in flight.
-    Propose { node: u64, draws: [Option<Draw>; 2] },
+    /// The node proposes what it has to tell, and acquires for the users that want something. It waits if a batch is in flight.
+    Propose { node: u64, acquires: [Option<Acquire>; 2] },
     /// The batch in flight is applied so many times; the node hears the answer or does not.
     Deliver { node: u64, times: usize, heard: bool },
     /// A batch from long ago arrives again.
     DeliverOld { which: prop::sample::Index },
-    /// The node loses its book and everything it had not told.
+    /// The node loses its local allowance and everything it had not told.
     Restart { node: u64 },
     /// The node is taken out, unless it is the last. It goes on as if it had not heard of that.
     Retire { node: u64 },
@@ -39,17 +39,17 @@ enum Step {
     Snapshot,
 }
 
-fn draw(need: std::ops::Range<u64>, extra: std::ops::Range<u64>) -> impl Strategy<Value = Draw> {
-    (need, extra, any::<bool>()).prop_map(|(need, extra, alone)| Draw { need, extra, alone })
+fn acquire(need: std::ops::Range<u64>, extra: std::ops::Range<u64>) -> impl Strategy<Value = Acquire> {
+    (need, extra, any::<bool>()).prop_map(|(need, extra, alone)| Acquire { need, extra, alone })
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let (node, user) = (1..=NODES, 0..USERS.len());
-    let draw = || prop::option::of(draw(1..120, 0..200));
+    let acquire = || prop::option::of(acquire(1..120, 0..200));
     prop_oneof![
         4 => (node.clone(), user.clone(), 1..80_u64).prop_map(|(node, user, tokens)| Step::Spend { node, user, tokens }),
         2 => (node.clone(), user, 1..80_u64).prop_map(|(node, user, tokens)| Step::Return { node, user, tokens }),
-        8 => (node.clone(), draw(), draw()).prop_map(|(node, ann, bob)| Step::Propose { node, draws: [ann, bob] }),
+        8 => (node.clone(), acquire(), acquire()).prop_map(|(node, ann, bob)| Step::Propose { node, acquires: [ann, bob] }),
         8 => (node.clone(), 1..3_usize, any::<bool>()).prop_map(|(node, times, heard)| Step::Deliver { node, times, heard }),
         1 => any::<prop::sample::Index>().prop_map(|which| Step::DeliverOld { which }),
         1 => node.clone().prop_map(|node| Step::Restart { node }),
@@ -62,7 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// What one node holds of one meter, and what it has not told yet.
 #[derive(Clone, Default)]
-struct Book {
+struct Allowance {
     window: u64,
     free: u64,
     spent: u64,
@@ -74,7 +74,7 @@ struct Book {
 struct Node {
     incarnation: u64,
     sequence: u64,
-    books: [Book; 2],
+    allowances: [Allowance; 2],
     flying: Option<QuotaBatch>,
 }
 
@@ -122,12 +122,12 @@ impl World {
         match step {
             Step::Spend { node, user, tokens } => self.spend(*node, *user, *tokens),
             Step::Return { node, user, tokens } => {
-                let book = &mut self.node(*node).books[*user];
-                let given = book.free.min(*tokens);
-                book.free -= given;
-                book.returned += given;
+                let allowance = &mut self.node(*node).allowances[*user];
+                let given = allowance.free.min(*tokens);
+                allowance.free -= given;
+                allowance.returned += given;
             }
-            Step::Propose { node, draws } => self.propose(*node, draws),
+            Step::Propose { node, acquires } => self.propose(*node, acquires),
             Step::Deliver { node, times, heard } => self.deliver(*node, *times, *heard),
             Step::DeliverOld { which } => {
                 if !self.sent.is_empty() {
@@ -157,34 +157,34 @@ impl World {
     }
 
     fn spend(&mut self, node: u64, user: usize, tokens: u64) {
-        let book = &mut self.node(node).books[user];
-        let spent = book.free.min(tokens);
-        book.free -= spent;
-        book.spent += spent;
-        book.excess += tokens - spent;
-        let window = book.window;
+        let allowance = &mut self.node(node).allowances[user];
+        let spent = allowance.free.min(tokens);
+        allowance.free -= spent;
+        allowance.spent += spent;
+        allowance.excess += tokens - spent;
+        let window = allowance.window;
         if spent > 0 {
             self.accounts.get_mut(&(user, window)).expect("tokens come from a window").truly_spent += spent;
         }
     }
 
-    fn propose(&mut self, number: u64, draws: &[Option<Draw>; 2]) {
+    fn propose(&mut self, number: u64, acquires: &[Option<Acquire>; 2]) {
         let node = self.node(number);
         if node.flying.is_some() {
             return;
         }
         node.sequence += 1;
         let entries = (0..USERS.len()).map(|user| {
-            let book = &mut node.books[user];
+            let allowance = &mut node.allowances[user];
             let entry = QuotaEntry {
                 meter: meter(USERS[user], WINDOW_SECONDS),
-                window: book.window,
-                spent: book.spent,
-                returned: book.returned,
-                excess: book.excess,
-                draw: draws[user],
+                window: allowance.window,
+                spent: allowance.spent,
+                returned: allowance.returned,
+                excess: allowance.excess,
+                acquire: acquires[user],
             };
-            *book = Book { window: book.window, free: book.free, ..Book::default() };
+            *allowance = Allowance { window: allowance.window, free: allowance.free, ..Allowance::default() };
             entry
         });
         let entries = entries.collect();
@@ -194,7 +194,7 @@ impl World {
             sequence: node.sequence,
             entries,
             usage: Vec::new(),
-            earlier: EarlierLives::default(),
+            earlier: EarlierIncarnations::default(),
         };
         node.flying = Some(batch.clone());
         self.sent.push(batch);
@@ -209,12 +209,12 @@ impl World {
         let (true, Some(grants)) = (heard, first) else { return };
         let node = self.node(node);
         node.flying = None;
-        for (book, grant) in node.books.iter_mut().zip(grants) {
-            if grant.window != book.window {
+        for (allowance, grant) in node.allowances.iter_mut().zip(grants) {
+            if grant.window != allowance.window {
                 // What is left of another window has lapsed, and so has what was to be told of it.
-                *book = Book { window: grant.window, excess: book.excess, ..Book::default() };
+                *allowance = Allowance { window: grant.window, excess: allowance.excess, ..Allowance::default() };
             }
-            book.free += grant.granted;
+            allowance.free += grant.granted;
         }
     }
 
@@ -263,16 +263,16 @@ impl World {
         let spent = if is_open { entry.spent } else { 0 };
         assert_eq!(charged(&after), charged(&before) + spent + entry.excess, "{before:?} {entry:?} {after:?}");
 
-        let (Some(draw), Some(window)) = (entry.draw, &after.window) else { return };
+        let (Some(acquire), Some(window)) = (entry.acquire, &after.window) else { return };
         if grant.granted == 0 {
             return;
         }
-        if grant.granted < draw.need {
-            assert!(draw.alone, "only who is alone gets less than it needs: {entry:?} {grant:?}");
+        if grant.granted < acquire.need {
+            assert!(acquire.alone, "only who is alone gets less than it needs: {entry:?} {grant:?}");
             assert!(window.granted.keys().all(|holder| *holder == node), "another node holds something: {window:?}");
             assert_eq!(window.free(self.limit), 0, "the rest is all there is: {window:?}");
         }
-        assert!(grant.granted <= draw.need + draw.extra, "{entry:?} {grant:?}");
+        assert!(grant.granted <= acquire.need + acquire.extra, "{entry:?} {grant:?}");
     }
 
     fn check(&mut self) {
@@ -310,7 +310,7 @@ impl World {
                 sequence,
                 entries: Vec::new(),
                 usage: Vec::new(),
-                earlier: EarlierLives::default(),
+                earlier: EarlierIncarnations::default(),
             };
             self.log.reply(Command::Quota(batch));
         }
@@ -342,12 +342,12 @@ proptest! {
     ) {
         let mut log = Log { time: Timestamp(1_000_000), ..Log::default() };
         log.create(subscription(limit, "10s"));
-        for (sequence, (node, report, draw, millis)) in (1..).zip(reports) {
+        for (sequence, (node, report, acquire, millis)) in (1..).zip(reports) {
             log.time = log.time.plus(Duration::from_millis(millis));
             let open = log.state.meters.get(&meter("ann", WINDOW_SECONDS)).and_then(|meter| meter.window.as_ref());
             let window = open.map_or(0, |window| window.number);
-            let entry = QuotaEntry { meter: meter("ann", WINDOW_SECONDS), window, draw, ..report };
-            log.reply(Command::Quota(QuotaBatch { node: NodeId(node), incarnation: 1, sequence, entries: vec![entry], usage: Vec::new(), earlier: EarlierLives::default() }));
+            let entry = QuotaEntry { meter: meter("ann", WINDOW_SECONDS), window, acquire, ..report };
+            log.reply(Command::Quota(QuotaBatch { node: NodeId(node), incarnation: 1, sequence, entries: vec![entry], usage: Vec::new(), earlier: EarlierIncarnations::default() }));
             if let Some(window) = log.state.meters.get(&meter("ann", WINDOW_SECONDS)).and_then(|meter| meter.window.as_ref()) {
                 prop_assert!(window.settled + window.held() <= limit, "{window:?}");
             }
@@ -355,16 +355,16 @@ proptest! {
     }
 }
 
-/// A node, amounts out of the air, a draw, and how long later.
-fn nonsense() -> impl Strategy<Value = (u64, QuotaEntry, Option<Draw>, u64)> {
+/// A node, amounts out of the air, an acquire, and how long later.
+fn nonsense() -> impl Strategy<Value = (u64, QuotaEntry, Option<Acquire>, u64)> {
     let amount = || prop_oneof![3 => 0..400_u64, 1 => Just(u64::MAX)];
     let parts = (amount(), amount(), any::<bool>());
-    let draw = prop::option::of(parts.prop_map(|(need, extra, alone)| Draw { need, extra, alone }));
-    (1..=NODES, amount(), amount(), amount(), draw, 0..4_000_u64).prop_map(
-        |(node, spent, returned, excess, draw, millis)| {
+    let acquire = prop::option::of(parts.prop_map(|(need, extra, alone)| Acquire { need, extra, alone }));
+    (1..=NODES, amount(), amount(), amount(), acquire, 0..4_000_u64).prop_map(
+        |(node, spent, returned, excess, acquire, millis)| {
             let entry =
-                QuotaEntry { meter: meter("ann", WINDOW_SECONDS), window: 0, spent, returned, excess, draw: None };
-            (node, entry, draw, millis)
+                QuotaEntry { meter: meter("ann", WINDOW_SECONDS), window: 0, spent, returned, excess, acquire: None };
+            (node, entry, acquire, millis)
         },
     )
 }

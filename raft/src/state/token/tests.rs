@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::command::{Command, NewKey, NewToken, Refusal, Reply};
+use crate::command::{Command, CommandRefusal, NewKey, NewToken, Reply};
 use crate::ids::{RequestId, Timestamp};
 use crate::resources::{Kind, ObjectKey};
 use crate::state::testing::{Log, object};
@@ -60,7 +60,7 @@ fn status(log: &Log, number: u8) -> KeyStatus {
     log.state.status_of(key, log.time)
 }
 
-const GONE: Reply = Reply::Refused(Refusal::TokenNotFound);
+const GONE: Reply = Reply::Refused(CommandRefusal::TokenNotFound);
 
 #[test]
 fn an_owner_takes_keys_and_tokens_along_and_a_new_one_of_that_name_gets_none_of_them() {
@@ -123,7 +123,7 @@ fn a_revoked_token_is_gone_and_no_file_brings_it_back() {
         assert_eq!(log.reply(revoke()), GONE);
     }
     assert!(log.state.tokens.is_empty() && log.state.tokens_of("admin").next().is_none());
-    assert_eq!(log.reply(new_token(1, "admin", None, None)), Reply::Refused(Refusal::TokenRevoked));
+    assert_eq!(log.reply(new_token(1, "admin", None, None)), Reply::Refused(CommandRefusal::TokenRevoked));
     // A token that would have ended by itself is drawn at random: its hash does not come again.
     assert_eq!(log.state.revoked_tokens.iter().collect::<Vec<_>>(), [&[1; 32]]);
 
@@ -131,7 +131,7 @@ fn a_revoked_token_is_gone_and_no_file_brings_it_back() {
     let mut restored = State::from_bytes(&log.state.to_bytes()).unwrap();
     assert_eq!(restored, log.state);
     let again = restored.apply(90, RequestId(90), log.time, new_token(1, "admin", None, None));
-    assert_eq!(again.reply, Reply::Refused(Refusal::TokenRevoked));
+    assert_eq!(again.reply, Reply::Refused(CommandRefusal::TokenRevoked));
 }
 
 #[test]

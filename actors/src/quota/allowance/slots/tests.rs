@@ -19,7 +19,7 @@ fn slot(limit: u64, granted: u64) -> Slot {
         limit: LimitKind { window_seconds: 60, unit: Unit::Total, scope: LimitScope::User },
         subject: Subject::User("ann".to_owned()),
     };
-    let meter = Meter::new(1, Timestamp(1000));
+    let meter = LocalMeter::new(1, Timestamp(1000));
     meter.grant(granted);
     Slot {
         meter: Arc::new(meter),
@@ -34,7 +34,7 @@ fn slot(limit: u64, granted: u64) -> Slot {
 }
 
 /// (free, held, unreported, excess).
-fn parts(meter: &Meter) -> (u64, u64, u64, u64) {
+fn parts(meter: &LocalMeter) -> (u64, u64, u64, u64) {
     (meter.free(), meter.held(), meter.unreported(), meter.excess())
 }
 
@@ -83,7 +83,7 @@ fn a_meter_whose_window_is_over_only_reports_excess() {
     let slot = slot(1000, 100);
     assert!(slot.meter.take(40));
     slot.meter.lapse();
-    slot.meter.retire();
+    slot.meter.close();
     assert!(!slot.meter.take(1) && !slot.meter.is_empty());
     slot.meter.settle(40, 45);
     // The excess is not covered by what was free in a window that is over.
@@ -96,7 +96,7 @@ fn a_meter_whose_window_is_over_only_reports_excess() {
 fn a_meter_of_a_limit_that_is_gone_gives_back_and_reports() {
     let slot = slot(1000, 100);
     assert!(slot.meter.take(40));
-    slot.meter.retire();
+    slot.meter.close();
     assert!(slot.meter.has_news());
     assert_eq!(slot.meter.take_free(u64::MAX), 60);
     assert!(!slot.meter.has_news() && !slot.meter.is_empty());
@@ -131,7 +131,7 @@ fn two_limits_of_one_kind_are_the_smaller_one_and_meters_that_stay_are_kept() {
     let key = AccessKey { subscription: name("s"), model: name("m") };
     let limit =
         |limit, window: &str, window_seconds| written(limit, window, window_seconds, Unit::Total, LimitScope::User);
-    let ann = Party { scope: LimitScope::User, subject: Subject::User("ann".to_owned()) };
+    let ann = LimitSubject { scope: LimitScope::User, subject: Subject::User("ann".to_owned()) };
     let before = vec![limit(100, "1m", 60), limit(50, "60s", 60), limit(1000, "1h", 3600)];
     let before = Slots::of(&key, &ann, Some(before), &Slots::default());
     let rules =
@@ -164,7 +164,7 @@ fn a_limit_is_spent_only_if_nothing_that_comes_back_could_serve_the_call() {
 }
 
 #[test]
-fn a_party_has_the_limits_of_its_scope_and_each_takes_its_own_unit() {
+fn a_limit_subject_has_the_limits_of_its_scope_and_each_takes_its_own_unit() {
     let name = |name: &str| crate::routing::Name::new("ns", name);
     let key = AccessKey { subscription: name("s"), model: name("m") };
     let (user, whole) = (LimitScope::User, LimitScope::Subscription);
@@ -175,10 +175,10 @@ fn a_party_has_the_limits_of_its_scope_and_each_takes_its_own_unit() {
         written(1000, "1h", 3600, Unit::Requests, user),
         written(5, "1h", 3600, Unit::Total, whole),
     ];
-    let party = |scope, subject| Party { scope, subject };
-    let slots = |party: &Party| Slots::of(&key, party, Some(limits.clone()), &Slots::default());
-    let ann = slots(&party(user, Subject::User("ann".to_owned())));
-    assert_eq!(slots(&party(whole, Subject::Everybody)).slots.len(), 1);
+    let limit_subject = |scope, subject| LimitSubject { scope, subject };
+    let slots = |limit_subject: &LimitSubject| Slots::of(&key, limit_subject, Some(limits.clone()), &Slots::default());
+    let ann = slots(&limit_subject(user, Subject::User("ann".to_owned())));
+    assert_eq!(slots(&limit_subject(whole, Subject::Everybody)).slots.len(), 1);
 
     ann.slots.iter().for_each(|slot| slot.meter.grant(1000));
     assert!(ann.take(Amount::of_call(300, 40)));

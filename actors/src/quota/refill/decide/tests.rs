@@ -6,12 +6,12 @@ fn reading((free, held, available, others): (u64, u64, u64, u64)) -> Reading {
 
 #[test]
 fn a_need_is_met_from_the_nearest_place_that_has_enough() {
-    use Prospect::{Draw, Held, Ready, Spent};
+    use Prospect::{Acquire, Held, Ready, Spent};
     let table = [
         // Need, (free here, held here, available, others), prospect, worth recalling.
         (10, (10, 0, 0, 0), Ready, false),
-        (10, (9, 0, 1, 0), Draw, false),
-        (10, (0, 0, 100, 50), Draw, true),
+        (10, (9, 0, 1, 0), Acquire, false),
+        (10, (0, 0, 100, 50), Acquire, true),
         (10, (9, 1, 0, 0), Held, false),
         (10, (0, 0, 0, 10), Held, true),
         (10, (1, 2, 3, 4), Held, false),
@@ -28,17 +28,17 @@ fn a_need_is_met_from_the_nearest_place_that_has_enough() {
 
 #[test]
 fn top_ups_reach_two_seconds_and_stop_when_little_is_left() {
-    let draw = |need, extra| Some(Draw { need, extra, alone: false });
+    let acquire = |need, extra| Some(Acquire { need, extra, alone: false });
     let table = [
-        // Rate, free, available, sharers, draw.
+        // Rate, free, available, sharers, acquire.
         (0.0, 0, 1000, 1, None),
         (100.0, 100, 1000, 1, None),
-        (100.0, 99, 1000, 1, draw(1, 100)),
-        (100.0, 0, 1000, 3, draw(1, 199)),
+        (100.0, 99, 1000, 1, acquire(1, 100)),
+        (100.0, 0, 1000, 3, acquire(1, 199)),
         (100.0, 0, 0, 1, None),
         // A sixth of what is left is less than an eighth of what is wanted.
         (100.0, 0, 120, 3, None),
-        (100.0, 0, 150, 3, draw(1, 199)),
+        (100.0, 0, 150, 3, acquire(1, 199)),
     ];
     for (rate, free, available, sharers, answer) in table {
         let top_up = reading((free, 0, available, 0)).top_up(rate, sharers);
@@ -76,7 +76,7 @@ fn the_rate_follows_what_is_taken() {
 type Case<'a> = (&'a [u64], [u64; 2], usize, [u64; 2]);
 
 #[test]
-fn as_many_calls_are_drawn_for_as_every_limit_can_serve() {
+fn as_many_calls_are_acquired_for_as_every_limit_can_serve() {
     let limits = |available: [u64; 2]| [reading((0, 0, available[0], 0)), reading((10, 0, available[1], 0))];
     let table: &[Case<'_>] = &[
         (&[20, 20, 20], [1000, 40], 2, [40, 40]),

@@ -1,4 +1,5 @@
-//! What is known at one moment.
+//! What the refill reads at the beginning of each message: one View, one time, one batch in flight. It has nothing to do with the
+//! snapshots of Raft.
 
 use std::sync::Arc;
 
@@ -10,21 +11,22 @@ use super::reading;
 use crate::quota::ledger::Ledger;
 
 /// See the module.
-pub(super) struct Moment {
+pub(super) struct LedgerSnapshot {
     pub(super) view: Arc<View>,
     pub(super) node: NodeId,
     pub(super) now: Timestamp,
     pub(super) instant: Instant,
-    /// Whether the batch in flight is in the View. Until its answer is handled, what it draws is neither in the book nor available.
+    /// Whether the batch in flight is in the View. Until its answer is handled, what it acquires is neither in the local allowance nor
+    /// available.
     pub(super) is_answer_due: bool,
 }
 
-impl Moment {
-    pub(super) fn now(ledger: &Ledger, outbox: &Outbox) -> Moment {
+impl LedgerSnapshot {
+    pub(super) fn now(ledger: &Ledger, outbox: &Outbox) -> LedgerSnapshot {
         let view = ledger.view();
         let now = ledger.now_in(&view);
         let node = ledger.node();
         let is_answer_due = outbox.in_flight().is_some_and(|in_flight| reading::has_applied(&view, &in_flight.batch));
-        Moment { view, node, now, instant: Instant::now(), is_answer_due }
+        LedgerSnapshot { view, node, now, instant: Instant::now(), is_answer_due }
     }
 }

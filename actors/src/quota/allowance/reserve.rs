@@ -10,14 +10,14 @@ use super::hold::{Hold, Holds};
 use super::notice::Notice;
 use super::refusal::{self, QuotaRefusal};
 use super::reservation::Reservation;
-use super::set::{MeterSet, Party};
+use super::set::{LimitSubject, MeterSet};
 use super::slots::Slots;
 use super::waiter::Waiter;
 use super::{Allowance, estimate};
 use crate::routing::Permit;
 
 impl Allowance {
-    /// Holds `need` in every limit of the permit, all or nothing. On a warm book this does not wait. What is above a whole limit
+    /// Holds `need` in every limit of the permit, all or nothing. With a warm local allowance this does not wait. What is above a whole limit
     /// is cut to that limit, so that a large call is possible in a fresh window; what is above a hard one is refused.
     pub(crate) async fn reserve(self: &Arc<Self>, permit: &Permit, need: Amount) -> Result<Reservation, QuotaRefusal> {
         let limits = &permit.subscription().limits;
@@ -26,14 +26,19 @@ impl Allowance {
         let mut holds = Holds::new();
         for scope in scopes.filter(|scope| limits.iter().any(|limit| limit.scope == *scope)) {
             // Without the last one, the others end here: nothing was used.
-            holds.push(self.hold(permit, Party::of(permit, scope), need).await?);
+            holds.push(self.hold(permit, LimitSubject::of(permit, scope), need).await?);
         }
         Ok(Reservation::new(self, permit.clone(), holds, need))
     }
 
-    /// Holds `need` in every limit of one party.
-    async fn hold(self: &Arc<Self>, permit: &Permit, party: Party, need: Amount) -> Result<Hold, QuotaRefusal> {
-        let set = self.obtain(permit, party);
+    /// Holds `need` in every limit of one limit subject.
+    async fn hold(
+        self: &Arc<Self>,
+        permit: &Permit,
+        limit_subject: LimitSubject,
+        need: Amount,
+    ) -> Result<Hold, QuotaRefusal> {
+        let set = self.obtain(permit, limit_subject);
         let slots = set.slots.load_full();
         if slots.stand_for(&permit.subscription().limits) {
             if !set.somebody_waits() && set.take(&slots, need) {
@@ -67,7 +72,8 @@ impl Allowance {
     /// Counts a call that a limit refused. The ledger hears of it with what else there is to tell.
     pub(crate) fn note_limited(&self, permit: &Permit) {
         let scopes = LimitScope::NAMES.map(|(_, scope)| scope).into_iter();
-        let mut sets = scopes.filter_map(|scope| self.find(&permit.subscription().key, &Party::of(permit, scope)));
+        let mut sets =
+            scopes.filter_map(|scope| self.find(&permit.subscription().key, &LimitSubject::of(permit, scope)));
         if let Some(set) = sets.next() {
             set.tally().add_limited(permit);
         }
