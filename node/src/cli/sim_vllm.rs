@@ -21,7 +21,7 @@ const EMBEDDER: Kind = Kind::Embedding { context_len: 8_192, dimensions: 1_024 }
 
 /// Run one simulated vLLM replica
 ///
-/// Speaks vLLM's HTTP API: chat, completions, responses, messages, embeddings, models, health, metrics, with believable
+/// Speaks vLLM's HTTP API: chat, completions, responses, messages, embeddings, speech, models, health, metrics, with believable
 /// timing, prefix caching and preemption. It has no model: the words are made up, their number and price are not.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -29,6 +29,7 @@ Examples:
   tollgate sim-vllm --port 8000
   tollgate sim-vllm --port 8001 --model Qwen/Qwen3-8B --speed 10
   tollgate sim-vllm --port 8002 --model BAAI/bge-m3 --embeddings
+  tollgate sim-vllm --port 8003 --model openai/whisper-large-v3 --audio
   tollgate dev --replica http://127.0.0.1:8000 --model openai/gpt-oss-20b")]
 pub(super) struct Args {
     /// Port on loopback
@@ -43,6 +44,9 @@ pub(super) struct Args {
     /// Embed texts instead of generating them: vectors of 1024 numbers, inputs of up to 8192 tokens
     #[arg(long)]
     embeddings: bool,
+    /// Take speech, too: transcriptions and translations of WAV files
+    #[arg(long, conflicts_with = "embeddings")]
+    audio: bool,
     /// How many times faster than the recorded server
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR", value_parser = parse_speed)]
     speed: f64,
@@ -61,6 +65,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         seed: args.seed,
         model_names: args.model,
         kind: if args.embeddings { EMBEDDER } else { GENERATOR },
+        audio: args.audio,
         speed: args.speed,
         api_key: args.api_key.as_deref().map(ApiKey::from),
         start_unix_seconds: doors.clock.wall().seconds(),

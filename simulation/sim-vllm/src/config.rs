@@ -40,6 +40,8 @@ pub struct Config {
     pub scale_out_endpoints: bool,
     /// The model takes pictures. They come inside the request: one that is to be fetched is never reached.
     pub multimodal: bool,
+    /// The model takes speech: transcriptions and translations are served, which otherwise are 404.
+    pub audio: bool,
     /// Which HTTP front end's manner of dying to show.
     pub front_end: FrontEnd,
     /// The admin calls (`/sim/...`) answer; off leaves only what vLLM has.
@@ -166,6 +168,7 @@ impl Default for Config {
             enable_server_load_tracking: false,
             scale_out_endpoints: true,
             multimodal: false,
+            audio: false,
             front_end: FrontEnd::Python,
             admin: true,
         }

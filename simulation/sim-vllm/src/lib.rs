@@ -3,9 +3,9 @@
 //! `tollgate dev`, tests, benchmarks and the simulation put it where a GPU would be. It was built against recordings
 //! of a real server (vLLM 0.26, one H200), and its tests compare it with them.
 //!
-//! - **HTTP**: chat, completions, responses, messages, embeddings, pooling, score and rerank, tokenizer, rendering of chats and
-//!   completions, models, health, load, version and metrics; errors, headers, streams and usage in the recorded shapes.
-//!   `/v1/completions/render` was not recorded: it is what the recorded chat rendering becomes for a list of prompts.
+//! - **HTTP**: chat, completions, responses, messages, embeddings, pooling, score and rerank, transcriptions and translations,
+//!   tokenizer, rendering of chats and completions, models, health, load, version and metrics; errors, headers, streams and usage in
+//!   the recorded shapes. Not recorded, but made after vLLM's sources: `/v1/completions/render`, speech, and embeddings as bytes.
 //! - **Engine**: chunked prefill, continuous batching, KV blocks with prefix cache and preemption, timed by the
 //!   recorded calibration.
 //! - **Answers**: plausible words, exactly as many tokens as usage says, `reasoning` before `content`, tool calls and
@@ -17,8 +17,9 @@
 //!
 //! # Left out, and why
 //!
-//! - Audio, LoRA adapters, beam search and classification models: no route of the gateway uses them. Pictures are counted, never
-//!   looked at.
+//! - LoRA adapters, beam search and classification models: no route of the gateway uses them. Pictures are counted, never
+//!   looked at; speech is as long as its file says, which must be WAV, and is never listened to.
+//! - Embeddings in 8-bit floats.
 //! - The `generate`, `derender`, `batch`, developer and elastic endpoints, and rendering of responses and messages: a
 //!   gateway needs none of them, and probes of them get the 404 that a closed server gives.
 //! - KV events over ZMQ: prefix knowledge is learnt from the traffic.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, task::Context, task::Poll};
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::{errors::ApiError, fields::Fields, sampling::Sampling};
@@ -20,6 +21,8 @@ use crate::{
 pub(crate) struct Call {
     pub(crate) shared: Arc<Shared>,
     pub(crate) body: Map<String, Value>,
+    /// Of a form.
+    pub(crate) file: Option<Bytes>,
     /// The caller's `x-request-id`.
     pub(crate) request_id: Option<String>,
     /// `x-client-request-id`; empty without one.

@@ -12,6 +12,7 @@ use super::{
     call::Call,
     completions::read_prompts,
     errors::ApiError,
+    numbers::Numbers,
     template::{read_messages, render},
 };
 use crate::{
@@ -52,11 +53,12 @@ async fn vectors(call: &Call, prefix: &str, object: &str, key: &str) -> Result<R
         })?
     };
     call.check_model()?;
-    let base64 = match fields.text("encoding_format")? {
-        None | Some("float") => false,
-        Some("base64") => true,
-        Some(_) => return Err(ApiError::invalid("body.encoding_format", "Input should be 'float' or 'base64'")),
-    };
+    let format = fields.text("encoding_format")?.unwrap_or("float");
+    if !["float", "base64", "bytes", "bytes_only"].contains(&format) {
+        let wrong = "Input should be 'float', 'base64', 'bytes' or 'bytes_only'";
+        return Err(ApiError::invalid("body.encoding_format", wrong));
+    }
+    let numbers = Numbers::read(fields)?;
     let whole = dimensions(call)?;
     let wanted = fields.int("dimensions")?.unwrap_or(whole as i64);
     if wanted < 1 || wanted as usize > whole {
@@ -64,12 +66,30 @@ async fn vectors(call: &Call, prefix: &str, object: &str, key: &str) -> Result<R
     }
     let id = call.id(prefix);
     let tokens = read_all(call, &id, &prompts).await?;
-    let data: Vec<Value> = prompts
-        .iter()
+    let vectors = prompts.iter().map(|prompt| vector(call, prompt, wanted as usize));
+    if let "bytes" | "bytes_only" = format {
+        let (mut pieces, mut items, mut start) = (Vec::new(), Vec::new(), 0);
+        for (index, vector) in vectors.enumerate() {
+            let bytes = numbers.write(&vector);
+            let end = start + bytes.len();
+            items.push(json!({
+                "index": index, "embed_dtype": numbers.dtype, "endianness": numbers.endianness, "start": start,
+                "end": end, "shape": [vector.len()],
+            }));
+            pieces.push(bytes.into());
+            start = end;
+        }
+        let metadata = json!({
+            "id": id, "created": call.shared.unix_seconds(), "model": call.shared.config.model(), "data": items,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        });
+        return Ok(Reply::Bytes((format == "bytes").then_some(metadata), pieces));
+    }
+    let data: Vec<Value> = vectors
         .enumerate()
-        .map(|(index, prompt)| {
-            let vector = vector(call, prompt, wanted as usize);
-            let vector = if base64 { Value::from(to_base64(&vector)) } else { json!(vector) };
+        .map(|(index, vector)| {
+            let vector =
+                if format == "base64" { Value::from(to_base64(&numbers.write(&vector))) } else { json!(vector) };
             json!({"index": index, "object": object, key: vector})
         })
         .collect();
@@ -214,10 +234,9 @@ fn vector(call: &Call, tokens: &[u32], length: usize) -> Vec<f32> {
     vector
 }
 
-/// The little-endian bytes of a vector, in base 64.
-fn to_base64(vector: &[f32]) -> String {
+/// Bytes in base 64.
+fn to_base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
         let joined = group.iter().fold(0u32, |joined, byte| joined << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
@@ -236,8 +255,9 @@ mod tests {
     #[test]
     fn base64_is_that_of_everybody() {
         // 1.0 is 00 00 80 3f, -2.0 is 00 00 00 c0.
-        assert_eq!(to_base64(&[1.0]), "AACAPw==");
-        assert_eq!(to_base64(&[1.0, -2.0]), "AACAPwAAAMA=");
-        assert_eq!(to_base64(&[1.0, 1.0, 1.0]), "AACAPwAAgD8AAIA/");
+        let (one, two) = ([0, 0, 0x80, 0x3f], [0, 0, 0, 0xc0]);
+        assert_eq!(to_base64(&one), "AACAPw==");
+        assert_eq!(to_base64(&[one, two].concat()), "AACAPwAAAMA=");
+        assert_eq!(to_base64(&[one, one, one].concat()), "AACAPwAAgD8AAIA/");
     }
 }

@@ -4,6 +4,7 @@
 //! shapes and headers are given to both here.
 
 mod admin;
+mod audio;
 mod body;
 mod call;
 mod chat;
@@ -13,10 +14,12 @@ mod embeddings;
 mod errors;
 mod events;
 mod fields;
+mod form;
 mod logprobs;
 mod messages;
 mod metrics;
 mod models;
+mod numbers;
 mod pictures;
 mod render;
 mod respond;
@@ -34,6 +37,7 @@ pub use self::models::prompt_tokens;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, request::Parts};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -41,6 +45,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 
 use self::{
+    audio::Task,
     body::{Body, Cut, EventSource},
     call::Call,
     errors::{ApiError, detail},
@@ -60,6 +65,8 @@ const BODY_MAX_BYTES: usize = 256 << 20;
 pub(crate) enum Reply {
     Json(Value),
     Events(Box<dyn EventSource>),
+    /// Bytes, and what a header says of them.
+    Bytes(Option<Value>, Vec<Bytes>),
     /// Text of a content type.
     Text(&'static str, String),
     /// 200 or 503, and nothing else.
@@ -152,13 +159,15 @@ async fn handle(
     if !route.methods().contains(&head.method) {
         return Ok(Answer::json(StatusCode::METHOD_NOT_ALLOWED, &detail("Method Not Allowed")).allow(route.methods()));
     }
-    let body = match read_json(head, route, body).await? {
-        Ok(body) => body,
+    let read = if route.takes_form() { form::read(head, body).await? } else { read_json(head, route, body).await? };
+    let (body, file) = match read {
+        Ok(read) => read,
         Err(answer) => return Ok(answer),
     };
     let call = Call {
         shared: shared.clone(),
         body,
+        file,
         request_id: header(head, "x-request-id"),
         client_id: header(head, "x-client-request-id").unwrap_or_default(),
         data_parallel_rank: header(head, "x-data-parallel-rank"),
@@ -167,6 +176,7 @@ async fn handle(
     Ok(match Box::pin(answer(route, call)).await {
         Ok(Reply::Json(value)) => Answer::json(StatusCode::OK, &value),
         Ok(Reply::Events(events)) => Answer::events(events),
+        Ok(Reply::Bytes(metadata, pieces)) => Answer::bytes(metadata.as_ref(), pieces),
         Ok(Reply::Text(content_type, text)) => Answer::text(StatusCode::OK, content_type, text),
         Ok(Reply::Health) if shared.is_healthy() => Answer::empty(StatusCode::OK),
         Ok(Reply::Health) => Answer::empty(StatusCode::SERVICE_UNAVAILABLE),
@@ -188,6 +198,8 @@ async fn answer(route: &Route, call: Call) -> Result<Reply, ApiError> {
         Route::Response(id) => responses::stored(id),
         Route::Messages => messages::answer(call).await,
         Route::CountTokens => messages::count(&call),
+        Route::Transcriptions => audio::answer(call, Task::Transcribe).await,
+        Route::Translations => audio::answer(call, Task::Translate).await,
         Route::Embeddings => embeddings::embed(call).await,
         Route::Score => embeddings::score(call).await,
         Route::Rerank => embeddings::rerank(call).await,
@@ -202,16 +214,19 @@ async fn answer(route: &Route, call: Call) -> Result<Reply, ApiError> {
     }
 }
 
-/// Reads a JSON body, or answers why not.
-async fn read_json(head: &Parts, route: &Route, body: Incoming) -> Result<Result<Map<String, Value>, Answer>, Cut> {
+/// The fields of a body, and the file of a form; or the answer why not.
+type ReadBody = Result<(Map<String, Value>, Option<Bytes>), Answer>;
+
+/// Reads a JSON body.
+async fn read_json(head: &Parts, route: &Route, body: Incoming) -> Result<ReadBody, Cut> {
     if head.method == Method::GET || matches!(route, Route::Ping | Route::Response(_)) {
-        return Ok(Ok(Map::new()));
+        return Ok(Ok((Map::new(), None)));
     }
     let content_type = header(head, "content-type").unwrap_or_default();
     if !content_type.to_ascii_lowercase().starts_with("application/json") {
         return Ok(Err(Answer::json(StatusCode::BAD_REQUEST, &ApiError::media_type().openai())));
     }
-    Ok(fields::parse(&read(body).await?).map_err(|error| match error {
+    Ok(fields::parse(&read(body).await?).map(|fields| (fields, None)).map_err(|error| match error {
         Some(error) if error.status.is_server_error() => Answer::json(error.status, &error.openai()).anonymous(),
         Some(error) => Answer::json(error.status, &error.openai()),
         None => Answer::json(StatusCode::BAD_REQUEST, &detail("There was an error parsing the body")),
@@ -219,7 +234,7 @@ async fn read_json(head: &Parts, route: &Route, body: Incoming) -> Result<Result
 }
 
 /// The whole body; a client that leaves half-way is cut.
-async fn read(body: Incoming) -> Result<bytes::Bytes, Cut> {
+async fn read(body: Incoming) -> Result<Bytes, Cut> {
     Ok(Limited::new(body, BODY_MAX_BYTES).collect().await.map_err(|_| Cut)?.to_bytes())
 }
 

@@ -1,5 +1,7 @@
 //! Answers and their headers: what uvicorn and FastAPI put around what a handler says.
 
+use std::{collections::VecDeque, task::Context, task::Poll};
+
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Method, Response, StatusCode,
@@ -53,6 +55,16 @@ impl Answer {
         Self { body, ..Self::text(StatusCode::OK, "text/event-stream; charset=utf-8", Bytes::new()) }
     }
 
+    /// Bytes in pieces; `metadata` is told in a header.
+    pub(crate) fn bytes(metadata: Option<&Value>, pieces: Vec<Bytes>) -> Self {
+        let body = Body::Events(Box::new(Pieces(pieces.into())));
+        let answer = Self { body, ..Self::text(StatusCode::OK, "application/octet-stream", Bytes::new()) };
+        match metadata {
+            Some(metadata) => answer.with(HeaderName::from_static("metadata"), &metadata.to_string()),
+            None => answer,
+        }
+    }
+
     pub(crate) fn allow(self, methods: &[Method]) -> Self {
         let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
         self.with(ALLOW, &names.join(", "))
@@ -89,6 +101,14 @@ impl Answer {
             headers.extend(HeaderValue::from_str(&id).ok().map(|id| (HeaderName::from_static("x-request-id"), id)));
         }
         response
+    }
+}
+
+struct Pieces(VecDeque<Bytes>);
+
+impl EventSource for Pieces {
+    fn poll_event(&mut self, _: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        Poll::Ready(self.0.pop_front())
     }
 }
 

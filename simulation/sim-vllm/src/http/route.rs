@@ -16,6 +16,8 @@ pub(crate) enum Route {
     Response(String),
     Messages,
     CountTokens,
+    Transcriptions,
+    Translations,
     Embeddings,
     Score,
     Rerank,
@@ -46,6 +48,8 @@ impl Route {
             "/v1/responses" if generative => Self::Responses,
             "/v1/messages" if generative => Self::Messages,
             "/v1/messages/count_tokens" if generative => Self::CountTokens,
+            "/v1/audio/transcriptions" if generative && config.audio => Self::Transcriptions,
+            "/v1/audio/translations" if generative && config.audio => Self::Translations,
             "/v1/embeddings" if !generative => Self::Embeddings,
             "/score" | "/v1/score" if !generative => Self::Score,
             "/rerank" | "/v1/rerank" | "/v2/rerank" if !generative => Self::Rerank,
@@ -81,6 +85,11 @@ impl Route {
         }
     }
 
+    /// Endpoints whose body is a form.
+    pub(crate) fn takes_form(&self) -> bool {
+        matches!(self, Self::Transcriptions | Self::Translations)
+    }
+
     /// Endpoints that only look.
     pub(crate) fn is_probe(&self) -> bool {
         matches!(self, Self::Models | Self::Version | Self::Load | Self::Health | Self::Ping | Self::Metrics { .. })
@@ -97,6 +106,8 @@ impl Route {
             Self::Response(_) => "/v1/responses/{response_id}",
             Self::Messages => "/v1/messages",
             Self::CountTokens => "/v1/messages/count_tokens",
+            Self::Transcriptions => "/v1/audio/transcriptions",
+            Self::Translations => "/v1/audio/translations",
             Self::Embeddings => "/v1/embeddings",
             Self::Score => "/score",
             Self::Rerank => "/rerank",

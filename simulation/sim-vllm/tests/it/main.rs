@@ -11,3 +11,4 @@ mod generation;
 mod refusals;
 mod render;
 mod serving;
+mod speech;
