@@ -18,6 +18,8 @@ pub(super) enum Kind {
     Messages,
     /// Text in, numbers out: embeddings, scores, rankings, classes.
     Encode,
+    /// Speech in, generated text out. Its body is a form with a file.
+    Speech,
     /// Counting or translating tokens: authorized, not metered.
     Tokens,
 }
@@ -35,13 +37,15 @@ const fn endpoint(path: &'static str, kind: Kind) -> Endpoint {
     Endpoint { path, kind }
 }
 
-static ENDPOINTS: [Endpoint; 17] = [
+static ENDPOINTS: [Endpoint; 19] = [
     endpoint("/v1/chat/completions", Kind::Chat),
     endpoint("/v1/chat/completions/batch", Kind::ChatBatch),
     endpoint("/v1/completions", Kind::Completions),
     endpoint("/v1/responses", Kind::Responses),
     endpoint("/v1/messages", Kind::Messages),
     endpoint("/v1/messages/count_tokens", Kind::Tokens),
+    endpoint("/v1/audio/transcriptions", Kind::Speech),
+    endpoint("/v1/audio/translations", Kind::Speech),
     endpoint("/v1/embeddings", Kind::Encode),
     endpoint("/v2/embed", Kind::Encode),
     endpoint("/v1/score", Kind::Encode),
@@ -67,7 +71,9 @@ impl Endpoint {
             Kind::Messages => Dialect::Anthropic,
             Kind::Tokens if self.path.starts_with("/v1/messages/") => Dialect::Anthropic,
             Kind::Responses => Dialect::Responses,
-            Kind::Chat | Kind::ChatBatch | Kind::Completions | Kind::Encode | Kind::Tokens => Dialect::OpenAi,
+            Kind::Chat | Kind::ChatBatch | Kind::Completions | Kind::Encode | Kind::Speech | Kind::Tokens => {
+                Dialect::OpenAi
+            }
         }
     }
 
@@ -77,6 +83,7 @@ impl Endpoint {
             Kind::Chat | Kind::ChatBatch | Kind::Responses | Kind::Messages => "chat",
             Kind::Completions => "text_completion",
             Kind::Encode | Kind::Tokens => "embeddings",
+            Kind::Speech => "generate_content",
         }
     }
 
@@ -90,6 +97,16 @@ impl Endpoint {
         !matches!(self.kind, Kind::Encode | Kind::Tokens)
     }
 
+    /// Whether the body is a form (`multipart/form-data`) and not JSON.
+    pub(super) fn takes_form(&self) -> bool {
+        self.kind == Kind::Speech
+    }
+
+    /// Whether the answer can be asked for as bytes instead of JSON.
+    pub(super) fn answers_bytes(&self) -> bool {
+        matches!(self.path, "/v1/embeddings" | "/pooling")
+    }
+
     /// Whether one text is compared with others, each pair of them read as one.
     pub(super) fn compares(&self) -> bool {
         self.path.ends_with("/score") || self.path.ends_with("/rerank")
@@ -101,6 +118,7 @@ impl Endpoint {
             Kind::Chat | Kind::ChatBatch => &["max_completion_tokens", "max_tokens"],
             Kind::Completions | Kind::Messages => &["max_tokens"],
             Kind::Responses => &["max_output_tokens"],
+            Kind::Speech => &["max_completion_tokens"],
             Kind::Encode | Kind::Tokens => &[],
         }
     }
@@ -110,12 +128,12 @@ impl Endpoint {
         match self.kind {
             Kind::Chat => Some("/v1/chat/completions/render"),
             Kind::Completions => Some("/v1/completions/render"),
-            Kind::ChatBatch | Kind::Responses | Kind::Messages | Kind::Encode | Kind::Tokens => None,
+            Kind::ChatBatch | Kind::Responses | Kind::Messages | Kind::Encode | Kind::Speech | Kind::Tokens => None,
         }
     }
 
-    /// Whether a stream only reports usage when `stream_options.include_usage` asks for it.
+    /// Whether a stream only reports usage when it is asked to: by `stream_options.include_usage`, in a form by `stream_include_usage`.
     pub(super) fn must_ask_for_usage(&self) -> bool {
-        matches!(self.kind, Kind::Chat | Kind::Completions)
+        matches!(self.kind, Kind::Chat | Kind::Completions | Kind::Speech)
     }
 }

@@ -22,6 +22,7 @@ mod dialect;
 mod endpoint;
 mod estimate;
 mod held;
+mod judge;
 mod learnt;
 mod outcome;
 mod pick;
@@ -146,7 +147,7 @@ impl Inner {
         let caller = authenticate(context, &body.peer(), &head.headers)?;
         let mut room = self.bodies.open(caller.user());
         let bytes = body::read(body, &head.headers, &mut room).await?;
-        let mut body = CallBody::scan_in_steps(bytes, endpoint).await?;
+        let mut body = CallBody::read(bytes, &head.headers, endpoint, id).await?;
         stateless::check(endpoint, &body)?;
         // The body may have taken a while, and what is ended meanwhile admits nothing.
         let caller = context.actors.auth.again(&caller)?;
@@ -166,7 +167,7 @@ impl Inner {
         let bytes = body.rewrite(&permit.model().served_name, &steering, endpoint, guard.output_max());
         body.forget();
         room.shrink_to(bytes.len());
-        let mut request = proxy::outgoing(endpoint, &head.headers, id.own(), bytes);
+        let mut request = proxy::outgoing(endpoint, &head.headers, id.own(), (bytes, body.content_type()));
         proxy::prioritize(&mut request, steering.priority());
         known.span.continue_in(&mut request.headers);
         context.metrics.overhead(endpoint.path, "admitted", began.elapsed());

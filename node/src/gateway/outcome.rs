@@ -45,7 +45,7 @@ pub(super) fn of_refusal(refusal: &Refusal) -> Outcome {
         Refusal::Replica { message, .. } if message.starts_with(ENGINE_DIED) => Outcome::EngineDied,
         Refusal::Replica { status, .. } => of_status(*status),
         // A body that is not JSON may be what the caller asked for.
-        Refusal::BadAnswer(what) if *what == NOT_JSON => Outcome::Answered,
+        Refusal::BadAnswer(what) if [NOT_JSON, OTHER_TYPE].contains(what) => Outcome::Answered,
         Refusal::BadAnswer(_) => Outcome::Failed,
         _ => Outcome::Answered,
     }
@@ -53,6 +53,8 @@ pub(super) fn of_refusal(refusal: &Refusal) -> Outcome {
 
 /// What is wrong with an answer that is not JSON.
 pub(super) const NOT_JSON: &str = "it is not JSON";
+/// What is wrong with an answer of a type that no caller here can read. A replica has worked for it.
+pub(super) const OTHER_TYPE: &str = "it is of a type that no such call has";
 
 /// Of an error in a stream: the data of an event such as `{"error":{"message":…,"code":500}}` (OpenAI),
 /// `{"type":"error","error":{"type":"overloaded_error",…}}` (Anthropic) or `{"type":"error","code":…}` (Responses).
@@ -138,6 +140,7 @@ mod tests {
             (replica(500, "it says EngineCore encountered an issue"), Outcome::Failed),
             (replica(504, "late"), Outcome::Failed),
             (Refusal::BadAnswer(NOT_JSON), Outcome::Answered),
+            (Refusal::BadAnswer(OTHER_TYPE), Outcome::Answered),
             (Refusal::BadAnswer("it redirects"), Outcome::Failed),
             (Refusal::body("the prompt is too long"), Outcome::Answered),
         ];

@@ -25,7 +25,8 @@ impl Shape {
         prompt: PromptEstimate,
     ) -> Shape {
         let prefix = PrefixHashes::of(&permit.model().served_name, steering.salt(body), &body.prompt());
-        let is_for_engine = endpoint.is_metered() && !may_fetch(body.bytes());
+        // A file is decoded first.
+        let is_for_engine = endpoint.is_metered() && !endpoint.takes_form() && !may_fetch(body.bytes());
         Shape { prefix, prompt_tokens: prompt.guess, is_for_engine }
     }
 

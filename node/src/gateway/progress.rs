@@ -143,6 +143,7 @@ impl Progress {
         match self.kind {
             Kind::Messages => self.note_message(event),
             Kind::Responses => self.note_response(event),
+            Kind::Speech => self.note_speech(event),
             Kind::Chat | Kind::ChatBatch | Kind::Completions | Kind::Encode | Kind::Tokens => {
                 self.note_chunk(&event.data)
             }
@@ -192,7 +193,7 @@ impl Progress {
         let finishes = reasons.peek().is_some();
         if reasons.any(|reason| reason == "abort") {
             self.stage = Stage::Aborted;
-        } else if finishes && self.hidden.last && chunk.system_fingerprint.is_none() {
+        } else if finishes && self.hidden.last && chunk.system_fingerprint.is_none() && self.kind != Kind::Speech {
             return self.with_fingerprint(cut);
         }
         cut.map_or(EventAction::Pass, |cut| EventAction::Edit(Edit { cut: Some(cut), added: None }))
@@ -391,5 +392,6 @@ fn string_length(rest: &[u8]) -> usize {
     rest.len()
 }
 
+mod speech;
 #[cfg(test)]
 mod tests;

@@ -54,10 +54,15 @@ impl Answer {
     }
 }
 
-/// The request that a replica gets.
-pub(super) fn outgoing(endpoint: &Endpoint, from: &HeaderMap, id: &HeaderValue, body: Bytes) -> Outgoing {
+/// The request that a replica gets: a body and its type.
+pub(super) fn outgoing(
+    endpoint: &Endpoint,
+    from: &HeaderMap,
+    id: &HeaderValue,
+    (body, media_type): (Bytes, HeaderValue),
+) -> Outgoing {
     let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, media_type);
     headers.insert(HeaderName::from_static("x-request-id"), id.clone());
     for (name, value) in from {
         if FORWARDED.contains(name) && !is_hop_by_hop(name, from) {
@@ -213,7 +218,8 @@ mod tests {
             from.append(HeaderName::from_static(name), value.parse().unwrap());
         }
         let endpoint = Endpoint::at("/v1/messages").unwrap();
-        let request = outgoing(endpoint, &from, &HeaderValue::from_static("ours"), Bytes::new());
+        let json = HeaderValue::from_static("application/json");
+        let request = outgoing(endpoint, &from, &HeaderValue::from_static("ours"), (Bytes::new(), json));
         let mut seen: Vec<_> =
             request.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         seen.sort();

@@ -152,6 +152,14 @@ impl ChargeGuard {
         self.settle(Charge { is_absurd, ..self.counted(output) }, Some(output));
     }
 
+    /// Settles with so many bytes of text, of which nobody says how many tokens they are, and the prompt as guessed.
+    pub(super) fn settle_by_text(&mut self, bytes: u64) {
+        let (Some(reservation), Some(flight)) = (&self.reservation, &self.flight) else { return };
+        let output = (bytes as f64 / flight.learnt.token_bytes()).ceil() as u64;
+        let amount = Amount::of_call(self.prompt_guess, output.min(reservation.need().output));
+        self.settle(Charge { amount, source: Source::Estimated, ..Charge::default() }, Some(output));
+    }
+
     /// Settles with the reservation: there was an answer, and nobody knows how large it was.
     pub(super) fn settle_estimated(&mut self, is_absurd: bool) {
         let amount = self.reservation.as_ref().map(Reservation::need).unwrap_or_default();

@@ -54,6 +54,7 @@ impl Reported {
 /// A `usage` object of any dialect.
 #[derive(Deserialize)]
 struct Wire {
+    r#type: Option<Value>,
     prompt_tokens: Option<Value>,
     completion_tokens: Option<Value>,
     total_tokens: Option<Value>,
@@ -77,10 +78,12 @@ struct Details {
 /// Reads a `usage` value.
 pub(super) fn read(usage: Option<&RawValue>) -> Reported {
     let Some(usage) = usage.map(RawValue::get).filter(|usage| *usage != "null") else { return Reported::Nothing };
-    match serde_json::from_str::<Wire>(usage).ok().and_then(believe) {
-        Some(usage) => Reported::Tokens(usage),
-        None => Reported::Absurd,
+    let Ok(wire) = serde_json::from_str::<Wire>(usage) else { return Reported::Absurd };
+    if wire.r#type.as_ref().is_some_and(|kind| kind == "duration") {
+        // Of speech: how long it was, and nothing of tokens.
+        return Reported::Nothing;
     }
+    believe(wire).map_or(Reported::Absurd, Reported::Tokens)
 }
 
 fn believe(wire: Wire) -> Option<Usage> {
@@ -165,6 +168,11 @@ mod tests {
                 parts(4, 0, 8, 0),
             ),
             ("null", Reported::Nothing),
+            (r#"{"type":"duration","seconds":30}"#, Reported::Nothing),
+            (
+                r#"{"type":"tokens","input_tokens":14,"input_token_details":{"audio_tokens":14},"output_tokens":45,"total_tokens":59}"#,
+                tokens(14, 45),
+            ),
             (r#"{"prompt_tokens":-1,"completion_tokens":8}"#, Reported::Absurd),
             (r#"{"prompt_tokens":1,"completion_tokens":1e12}"#, Reported::Absurd),
             (r#"{"prompt_tokens":1,"completion_tokens":99999999999}"#, Reported::Absurd),

@@ -5,6 +5,7 @@
 mod answers;
 mod bodies;
 mod bombs;
+mod bytes;
 mod client;
 mod clients;
 mod complaints;
@@ -24,6 +25,7 @@ mod retries;
 mod scripted;
 mod slow_clients;
 mod spans;
+mod speech;
 mod steering;
 mod world;
 mod wrong_keys;

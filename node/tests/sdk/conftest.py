@@ -11,6 +11,7 @@ from governance import Governance
 from tollgate import Dev, Replica, running_dev
 
 EMBEDDER = "text-embedder"
+LISTENER = "speech-listener"
 FRAGILE = "fragile-model"
 
 
@@ -74,6 +75,17 @@ def embedder(tmp_path_factory: pytest.TempPathFactory, gov: Governance) -> Itera
     gov.open("embedder-access", f"sdk-models/{EMBEDDER}")
     gov.subscribe("embedding", f"sdk-models/{EMBEDDER}")
     yield EMBEDDER
+    replica.stop()
+
+
+@pytest.fixture(scope="session")
+def listener(tmp_path_factory: pytest.TempPathFactory, gov: Governance) -> Iterator[str]:
+    """A model that takes speech: its name."""
+    replica = Replica(tmp_path_factory.mktemp("listener"), "--model", "openai/whisper-large-v3", "--audio")
+    gov.publish(LISTENER, "openai/whisper-large-v3", replica.url)
+    gov.open("listener-access", f"sdk-models/{LISTENER}")
+    gov.subscribe("listening", f"sdk-models/{LISTENER}")
+    yield LISTENER
     replica.stop()
 
 

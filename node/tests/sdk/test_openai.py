@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 
 import openai
 import pytest
@@ -214,6 +215,24 @@ def test_embeddings_of_a_model_that_a_user_has_added(dev, gov, embedder, connect
 
     by_body = OpenAI(base_url=f"{dev.url}/v1", api_key=client.api_key, max_retries=0)
     assert by_body.embeddings.create(model=embedder, input="one text").data[0].embedding
+
+
+def test_embeddings_as_bytes_are_the_same_numbers(gov, embedder, connect):
+    client = connect(gov.key("embedding"), f"sdk-models/{embedder}")
+    texts = ["a text", "another one"]
+    whole = client.embeddings.create(model=embedder, input=texts, encoding_format="float")
+    answers = {}
+    for form in ("bytes", "bytes_only"):
+        raw = client.embeddings.with_raw_response.create(model=embedder, input=texts, extra_body={"encoding_format": form})
+        answers[form] = raw
+        assert raw.headers["content-type"] == "application/octet-stream"
+    metadata = json.loads(answers["bytes"].headers["metadata"])
+    assert metadata["usage"]["prompt_tokens"] == whole.usage.prompt_tokens
+    assert "metadata" not in answers["bytes_only"].headers
+    assert answers["bytes"].content == answers["bytes_only"].content
+    for item, expected in zip(metadata["data"], whole.data, strict=True):
+        numbers = answers["bytes"].content[item["start"] : item["end"]]
+        assert struct.unpack(f"<{item['shape'][0]}f", numbers) == pytest.approx(expected.embedding, abs=1e-6)
 
 
 def test_the_async_client_runs_many_streams_at_once(async_client: AsyncOpenAI, model):

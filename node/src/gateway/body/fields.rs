@@ -38,6 +38,10 @@ const SIZES: [&str; 3] = ["n", "best_of", "min_tokens"];
 /// What Responses keep between calls.
 const STATE: [&str; 3] = ["previous_response_id", "conversation", "background"];
 
+/// Stream options of a form.
+pub(super) const INCLUDE_USAGE: &str = "stream_include_usage";
+pub(super) const CONTINUOUS_USAGE: &str = "stream_continuous_usage_stats";
+
 /// What the gateway does with a field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Role {
@@ -47,6 +51,10 @@ pub(super) enum Role {
     Stream,
     /// `stream_options`.
     StreamOptions,
+    /// A stream option of a form, which has each in a field of its own.
+    StreamOption,
+    /// `encoding_format`, where it decides whether the answer is JSON.
+    Encoding,
     /// An integer that decides how much is generated.
     Size,
     /// Prompts as embeddings.
@@ -159,16 +167,30 @@ fn decoded(raw: &[u8]) -> Option<Cow<'_, str>> {
     std::str::from_utf8(raw.get(1..raw.len() - 1)?).ok().map(Cow::Borrowed)
 }
 
+/// Whether the gateway knows a field of this name.
+pub(super) fn is_known(name: &str, endpoint: &Endpoint) -> bool {
+    role(name, endpoint).is_some()
+}
+
 /// The field of this name, where the replica reads it.
 fn role(name: &str, endpoint: &Endpoint) -> Option<(&'static str, Role)> {
     let among = |names: &[&'static str]| names.iter().copied().find(|known| *known == name);
-    let streams = matches!(endpoint.kind, Kind::Chat | Kind::Completions | Kind::Responses | Kind::Messages);
+    let streams =
+        matches!(endpoint.kind, Kind::Chat | Kind::Completions | Kind::Responses | Kind::Messages | Kind::Speech);
     match name {
         "model" => return Some(("model", Role::Model)),
         "stream" if streams => return Some(("stream", Role::Stream)),
-        "stream_options" if endpoint.must_ask_for_usage() => return Some(("stream_options", Role::StreamOptions)),
+        "stream_options" if endpoint.must_ask_for_usage() && !endpoint.takes_form() => {
+            return Some(("stream_options", Role::StreamOptions));
+        }
+        "encoding_format" if endpoint.answers_bytes() => return Some(("encoding_format", Role::Encoding)),
         "prompt_embeds" if endpoint.kind == Kind::Completions => return Some(("prompt_embeds", Role::PromptEmbeds)),
         _ => {}
+    }
+    if endpoint.takes_form()
+        && let Some(name) = among(&[INCLUDE_USAGE, CONTINUOUS_USAGE])
+    {
+        return Some((name, Role::StreamOption));
     }
     if endpoint.kind == Kind::Responses
         && let Some(name) = among(&STATE)

@@ -1,12 +1,15 @@
-//! The JSON body of a call: read once, scanned once without being built up, and rewritten by splicing.
+//! The body of a call, as JSON: read once, scanned once without being built up, and rewritten by splicing.
 //!
 //! A field that the gateway does not know is forwarded byte for byte, and so is everything inside the prompt. Of the fields
-//! that it knows, each is there once: replicas differ in which of two they take.
+//! that it knows, each is there once: replicas differ in which of two they take. The texts of a form are read as such an object, too.
 
 mod budget;
 mod decode;
+mod encoding;
 mod fields;
+mod form;
 mod options;
+mod parts;
 mod read;
 mod rewrite;
 mod scan;
@@ -18,11 +21,16 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 
+use super::call_id::CallId;
 use super::endpoint::Endpoint;
+use super::estimate::Speech;
 use super::progress::HiddenUsage;
 use super::refusal::Refusal;
-use fields::{Field, Fields, Role};
+use encoding::Encoding;
+use fields::{CONTINUOUS_USAGE, Field, Fields, INCLUDE_USAGE, Role};
+use form::Form;
 use options::StreamOptions;
 use scan::{Fault, Scanner};
 use sizes::{Compared, Size};
@@ -58,6 +66,10 @@ pub(super) struct CallBody {
     pub(super) prompts: u64,
     /// What a replica reads more than once.
     pub(super) compared: Option<Compared>,
+    /// The file of a form, if it is one.
+    pub(super) speech: Option<Speech>,
+    form: Option<Form>,
+    encoding: Encoding,
     sizes: Vec<Size>,
     fields: Fields,
     /// Where the object's content begins.
@@ -109,7 +121,13 @@ impl<'a> Scan<'a> {
         let text = |name: &str| fields.get(name).map(|field| (&bytes[field.value.clone()], field.name));
         let model = text("model").map(|(json, _)| model_name(json)).transpose()?.flatten();
         let streams = text("stream").map(|(json, name)| flag(json, name)).transpose()?.flatten() == Some(true);
-        let stream_options = text("stream_options").map(|(json, name)| stream_options(json, name)).transpose()?;
+        let stream_options = if endpoint.takes_form() {
+            let option = |name: &str| text(name).map(|(json, name)| flag(json, name)).transpose();
+            let [last, running] = [option(INCLUDE_USAGE)?, option(CONTINUOUS_USAGE)?];
+            Some(StreamOptions::flat(last.flatten() == Some(true), running.flatten() == Some(true)))
+        } else {
+            text("stream_options").map(|(json, name)| stream_options(json, name)).transpose()?
+        };
         let sizes = sizes::read(&bytes, &fields)?;
         Ok(CallBody {
             model,
@@ -119,6 +137,9 @@ impl<'a> Scan<'a> {
             choices: sizes::choices(&fields, &sizes, endpoint),
             prompts: sizes::prompts(&fields, endpoint),
             compared: sizes::compared(&fields, endpoint),
+            speech: None,
+            form: None,
+            encoding: encoding::read(&bytes, &fields)?,
             sizes,
             inside: brace + 1,
             prompt: fields.prompt(),
@@ -148,9 +169,23 @@ impl CallBody {
         scan.end()
     }
 
+    /// Reads a body: JSON, or where the endpoint takes one a form, which is the call `id`'s. Errors: it is not that, or not sound.
+    pub(super) async fn read(
+        bytes: Bytes,
+        headers: &HeaderMap,
+        endpoint: &Endpoint,
+        id: &CallId,
+    ) -> Result<CallBody, Refusal> {
+        if endpoint.takes_form() {
+            form::read(bytes, headers, endpoint, id).await
+        } else {
+            CallBody::scan_in_steps(bytes, endpoint).await
+        }
+    }
+
     /// Scans a body, and lets other calls have their turn meanwhile. Errors: it is not one JSON object, it is too deep or has
     /// too many nodes, a known field is there twice or has a value that a replica would not take.
-    pub(super) async fn scan_in_steps(bytes: Bytes, endpoint: &Endpoint) -> Result<CallBody, Refusal> {
+    async fn scan_in_steps(bytes: Bytes, endpoint: &Endpoint) -> Result<CallBody, Refusal> {
         let mut scan = Scan::begin(bytes, endpoint)?;
         while scan.step()? {
             tokio::task::yield_now().await;
@@ -178,6 +213,14 @@ impl CallBody {
         self.fields = Fields::default();
         self.sizes.clear();
         self.prompt.clear();
+        if let Some(form) = &mut self.form {
+            form.forget();
+        }
+    }
+
+    /// The type of what a replica gets.
+    pub(super) fn content_type(&self) -> HeaderValue {
+        self.form.as_ref().map_or(HeaderValue::from_static("application/json"), Form::content_type)
     }
 
     /// The value of a field that refers to what earlier calls left behind, as written.
@@ -192,12 +235,12 @@ impl CallBody {
         Ok(read.flatten() == Some(true))
     }
 
-    /// The body's size in bytes.
+    /// The size in bytes of the body, or of the texts of a form.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The whole body as received.
+    /// The whole body as received, or the texts of a form as JSON.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }

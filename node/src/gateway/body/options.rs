@@ -42,6 +42,11 @@ impl StreamOptions {
         Ok(StreamOptions { all, include_usage, continuous_usage_stats })
     }
 
+    /// The same from the fields of a form.
+    pub(super) fn flat(include_usage: bool, continuous_usage_stats: bool) -> StreamOptions {
+        StreamOptions { include_usage, continuous_usage_stats, ..StreamOptions::default() }
+    }
+
     /// The JSON object, with usage on if a replica shall be asked for it.
     pub(super) fn with_usage(&self, asks: bool) -> String {
         let mut all = self.all.clone();

@@ -1,8 +1,10 @@
-//! The body as a replica gets it: the received bytes with some values replaced, some fields added and some taken out.
+//! The body as a replica gets it: the received bytes with some values replaced, some fields added and some taken out. A form is written anew
+//! of what that makes of its texts.
 
 use bytes::Bytes;
 
-use super::fields::Field;
+use super::encoding::Encoding;
+use super::fields::{CONTINUOUS_USAGE, Field, INCLUDE_USAGE, Role};
 use super::{CallBody, Span, Steering};
 use crate::gateway::endpoint::Endpoint;
 
@@ -21,6 +23,9 @@ impl CallBody {
         self.name_model(served_name, &mut edits, &mut added);
         self.write_stream(endpoint, &mut edits, &mut added);
         self.write_sizes(output_max, endpoint, &mut edits, &mut added);
+        if let (Encoding::BytesOnly, Some(field)) = (self.encoding, self.fields.with(Role::Encoding).next()) {
+            edits.push((field.value.clone(), "\"bytes\"".to_owned()));
+        }
         added.extend(steering.added());
         let removed = steering.removed(self);
         edits.extend(cuts(&removed).map(|span| (span, String::new())));
@@ -31,7 +36,11 @@ impl CallBody {
             }
             edits.push((self.inside..self.inside, added));
         }
-        self.spliced(edits)
+        let written = self.spliced(edits);
+        match &self.form {
+            Some(form) => form.write(&written),
+            None => written,
+        }
     }
 
     fn name_model(&self, name: &str, edits: &mut Vec<(Span, String)>, added: &mut Vec<String>) {
@@ -54,6 +63,15 @@ impl CallBody {
         }
         // Usage at its end and running usage, so that its tokens are known at every moment.
         let asks = self.streams && endpoint.must_ask_for_usage();
+        if endpoint.takes_form() {
+            for name in [INCLUDE_USAGE, CONTINUOUS_USAGE].into_iter().filter(|_| asks) {
+                match self.fields.get(name) {
+                    Some(field) => edits.push((field.value.clone(), "true".to_owned())),
+                    None => added.push(format!("\"{name}\":true")),
+                }
+            }
+            return;
+        }
         match self.fields.get("stream_options") {
             Some(field) if asks || self.bytes[field.value.clone()] != *b"null" => {
                 edits.push((field.value.clone(), self.stream_options.with_usage(asks)));

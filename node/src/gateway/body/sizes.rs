@@ -71,7 +71,7 @@ pub(super) fn prompts(fields: &Fields, endpoint: &Endpoint) -> u64 {
             (texts + count("prompt_embeds")).max(1)
         }
         Kind::ChatBatch => count("messages").max(1),
-        Kind::Chat | Kind::Responses | Kind::Messages | Kind::Encode | Kind::Tokens => 1,
+        Kind::Chat | Kind::Responses | Kind::Messages | Kind::Encode | Kind::Speech | Kind::Tokens => 1,
     }
 }
 

@@ -1,4 +1,4 @@
-//! A file in base 64, of which only the looked-at parts are decoded.
+//! A file in base 64, of which only the looked-at parts are decoded, or as it is.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -12,19 +12,25 @@ const DECODER: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A file as base 64 text.
-pub(super) struct Encoded<'a> {
-    text: &'a [u8],
+/// A file.
+pub(super) enum Encoded<'a> {
+    /// As base 64 text.
+    Text(&'a [u8]),
+    /// As it is.
+    Plain(&'a [u8]),
 }
 
 impl<'a> Encoded<'a> {
     pub(super) fn new(text: &'a str) -> Encoded<'a> {
-        Encoded { text: text.trim_end_matches('=').as_bytes() }
+        Encoded::Text(text.trim_end_matches('=').as_bytes())
     }
 
     /// The file's size in bytes, exact if the text is base 64 without line breaks, else more than it has.
     pub(super) fn len(&self) -> usize {
-        self.text.len() / 4 * 3 + self.text.len() % 4 * 3 / 4
+        match self {
+            Encoded::Text(text) => text.len() / 4 * 3 + text.len() % 4 * 3 / 4,
+            Encoded::Plain(bytes) => bytes.len(),
+        }
     }
 
     /// So many bytes from `at` on: fewer at the end of the file, none where the text is no base 64.
@@ -33,8 +39,12 @@ impl<'a> Encoded<'a> {
             return Vec::new();
         }
         let end = at.saturating_add(length).min(self.len());
-        let (first, last) = (at / 3 * 4, (end.div_ceil(3) * 4).min(self.text.len()));
-        let Some(text) = self.text.get(first..last) else { return Vec::new() };
+        let text = match self {
+            Encoded::Plain(bytes) => return bytes[at..end].to_vec(),
+            Encoded::Text(text) => text,
+        };
+        let (first, last) = (at / 3 * 4, (end.div_ceil(3) * 4).min(text.len()));
+        let Some(text) = text.get(first..last) else { return Vec::new() };
         let mut bytes = DECODER.decode(text).unwrap_or_default();
         bytes.truncate(end.saturating_sub(at / 3 * 3));
         bytes.drain(..(at % 3).min(bytes.len()));
@@ -57,8 +67,8 @@ mod tests {
     fn every_part_of_a_file_is_read_as_it_is() {
         for length in 0..40_u8 {
             let file: Vec<u8> = (0..length).map(|byte| byte.wrapping_mul(37)).collect();
-            for text in [BASE64_STANDARD.encode(&file), BASE64_STANDARD_NO_PAD.encode(&file)] {
-                let encoded = Encoded::new(&text);
+            let texts = [BASE64_STANDARD.encode(&file), BASE64_STANDARD_NO_PAD.encode(&file)];
+            for encoded in [Encoded::new(&texts[0]), Encoded::new(&texts[1]), Encoded::Plain(&file)] {
                 assert_eq!(encoded.len(), file.len());
                 for at in 0..file.len() + 3 {
                     for size in 0..file.len() + 3 {

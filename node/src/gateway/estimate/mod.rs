@@ -12,19 +12,22 @@ mod embedded;
 mod encoded;
 mod part;
 mod source;
+mod speech;
 mod tally;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 use actors::Permit;
-use raft::resources::{Enforcement, Limit, MediaTokens};
+use raft::resources::{Enforcement, Limit, MediaTokens, Unit};
 
 use super::body::CallBody;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Kind};
 use super::refusal::Refusal;
 use tally::{Tally, Unbounded};
 use walk::Place;
+
+pub(super) use speech::Speech;
 
 /// Tokens that chat templates add by themselves: default system prompts, dates, markers.
 const TEMPLATE_TOKENS: u64 = 128;
@@ -44,7 +47,7 @@ pub(super) struct PromptEstimate {
 pub(super) fn prompt(body: &CallBody, endpoint: &Endpoint, permit: &Permit) -> Result<PromptEstimate, Refusal> {
     let (estimate, unbounded) = estimate(body, endpoint, &permit.model().media);
     match unbounded {
-        Some((field, why)) if endpoint.is_metered() && has_hard_limit(permit) => Err(Refusal::field(
+        Some((field, why)) if endpoint.is_metered() && has_hard_limit(permit, endpoint) => Err(Refusal::field(
             field,
             format!(
                 "a hard limit of the subscription counts prompts, so each has to have a bound: in `{field}`, {why}"
@@ -54,9 +57,10 @@ pub(super) fn prompt(body: &CallBody, endpoint: &Endpoint, permit: &Permit) -> R
     }
 }
 
-/// Whether a limit that counts prompts must never be passed.
-fn has_hard_limit(permit: &Permit) -> bool {
-    let is_hard = |limit: &Limit| limit.enforcement == Enforcement::Hard && limit.unit.counts_input();
+/// Whether a limit that counts prompts must never be passed. The length of speech decides how much text it becomes, too.
+fn has_hard_limit(permit: &Permit, endpoint: &Endpoint) -> bool {
+    let counts = |unit: Unit| unit.counts_input() || endpoint.kind == Kind::Speech && unit.counts_output();
+    let is_hard = |limit: &Limit| limit.enforcement == Enforcement::Hard && counts(limit.unit);
     permit.subscription().limits.iter().any(is_hard)
 }
 
@@ -66,6 +70,10 @@ fn estimate(
     endpoint: &Endpoint,
     media: &MediaTokens,
 ) -> (PromptEstimate, Option<(&'static str, Unbounded)>) {
+    if let Some(speech) = body.speech {
+        let (estimate, unbounded) = speech.estimate(body.len() as u64, media);
+        return (estimate, unbounded.map(|why| ("file", why)));
+    }
     let mut bound = TEMPLATE_TOKENS.saturating_add(body.len() as u64);
     let mut guess = 0_u64;
     let embeds = ("prompt_embeds", Unbounded::Embeddings { part: "prompt_embeds" });

@@ -8,7 +8,7 @@ use super::encoded::Encoded;
 use super::source::{Payload, Source};
 
 /// Encoders like Whisper's read windows of so many seconds, and some models pay for the whole of the last one.
-const AUDIO_WINDOW: u64 = 30;
+pub(super) const AUDIO_WINDOW: u64 = 30;
 /// vLLM takes 32 frames of a video, however short it is: as much as 16 seconds at two frames a second.
 const VIDEO_SECONDS_MIN: u64 = 16;
 /// Audio that is elsewhere is taken to be so long, where nothing says better and no limit is hard.
@@ -16,7 +16,7 @@ const AUDIO_SECONDS_ELSEWHERE: u64 = 300;
 /// Pages of a document that is elsewhere, likewise.
 const PAGES_ELSEWHERE: u64 = 5;
 /// Bytes of a second of audio whose length cannot be read: speech at 32 kbit/s.
-const AUDIO_BYTES: u64 = 4000;
+pub(super) const AUDIO_BYTES: u64 = 4000;
 /// Bytes of a second of video, likewise: a small one at 500 kbit/s.
 const VIDEO_BYTES: u64 = 62_500;
 /// Bytes of a page of a document whose pages cannot be counted: a scanned one.
@@ -72,9 +72,9 @@ pub(super) struct Tally<'a> {
 }
 
 /// What one medium may cost.
-struct Cost {
-    bound: u64,
-    guess: u64,
+pub(super) struct Cost {
+    pub(super) bound: u64,
+    pub(super) guess: u64,
 }
 
 impl<'a> Tally<'a> {
@@ -183,7 +183,7 @@ impl<'a> Tally<'a> {
 }
 
 impl Cost {
-    fn capped(self, most: Option<u64>) -> Cost {
+    pub(super) fn capped(self, most: Option<u64>) -> Cost {
         let bound = most.map_or(self.bound, |most| self.bound.min(most));
         Cost { bound, guess: self.guess.min(bound) }
     }
