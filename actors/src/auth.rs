@@ -10,6 +10,7 @@ mod last_used;
 use std::sync::Arc;
 
 use raft::doors::Doors;
+use raft::resources::ADMINISTRATORS;
 use raft::state::{ApiKey, KeyStatus, Token};
 use raft::{Cluster, ProposeError, Timestamp, View};
 use sha2::{Digest, Sha256};
@@ -83,7 +84,7 @@ impl Caller {
 
     /// Whether they administer the cluster: member of `system:masters`. A key never does.
     pub fn is_admin(&self) -> bool {
-        matches!(self.credential, Credential::Token(_)) && self.groups.iter().any(|group| group == "system:masters")
+        matches!(self.credential, Credential::Token(_)) && self.groups.iter().any(|group| group == ADMINISTRATORS)
     }
 }
 

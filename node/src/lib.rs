@@ -16,12 +16,14 @@ mod anthropic;
 mod credentials;
 mod files;
 mod model_id;
+mod pace;
 
 use actors::Actors;
 use raft::Cluster;
 use raft::doors::Doors;
 
 use observability::Metrics;
+pub use pace::Pace;
 
 /// What both the gateway and the admin API are given. Cloning is cheap.
 #[derive(Clone)]
@@ -34,4 +36,6 @@ pub struct Context {
     pub doors: Doors,
     /// The counters.
     pub metrics: Metrics,
+    /// How fast each user makes API keys on this node.
+    pub new_keys: Pace,
 }

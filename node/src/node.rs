@@ -21,7 +21,7 @@ use crate::accept::{Limits, Port};
 use crate::config::{Config, Files};
 use crate::observability::Metrics;
 use crate::tls::{self, TlsError};
-use crate::{Context, admin, gateway};
+use crate::{Context, Pace, admin, gateway};
 
 /// A node that is done still votes for so long: nodes that are stopped together need each other to give their tokens back.
 const LINGER: Duration = Duration::from_millis(500);
@@ -117,7 +117,7 @@ impl Node {
             settings: config.decisions.clone(),
         })
         .await?;
-        let context = Context { cluster, actors, doors, metrics: Metrics::new() };
+        let context = Context { cluster, actors, doors, metrics: Metrics::new(), new_keys: Pace::default() };
 
         let (drain, drained) = watch::channel(false);
         let public = admin::public_router(context.clone());

@@ -88,7 +88,7 @@ pub enum Command {
         node: NodeId,
     },
     /// Records a new API key that the bearer of a token asks for. Refused unless the token works and is the owner's: an owner who is
-    /// withdrawn while the key is being made gets none.
+    /// withdrawn while the key is being made gets none. Logs have it; [`Command::MakeKey`] is what is proposed now.
     IssueKey {
         /// The key.
         key: NewKey,
@@ -103,6 +103,24 @@ pub enum Command {
     },
     /// Notes when tokens were last used, by their hash. Coarse: at most once a minute and token.
     TouchTokens(Vec<([u8; 32], Timestamp)>),
+    /// As [`Command::IssueKey`], within the bounds of what one user may have (`state/key/bounds.rs`). Refused, too, if it may be a
+    /// repetition that is so late that nobody can tell: the key may have been revoked and forgotten since.
+    MakeKey {
+        /// The key.
+        key: NewKey,
+        /// SHA-256 of the token.
+        token: [u8; 32],
+        /// The log index that the proposer had applied.
+        seen: u64,
+    },
+    /// As [`Command::CreateToken`] for a ServiceAccount, within the bound of what one account may have, and refused like
+    /// [`Command::MakeKey`] if it comes too late.
+    MakeToken {
+        /// The token.
+        token: NewToken,
+        /// The log index that the proposer had applied.
+        seen: u64,
+    },
 }
 
 impl Command {
@@ -122,6 +140,8 @@ impl Command {
             Command::IssueKey { .. } => "issue-key",
             Command::RevokeToken { .. } => "revoke-token",
             Command::TouchTokens(_) => "touch-tokens",
+            Command::MakeKey { .. } => "make-key",
+            Command::MakeToken { .. } => "make-token",
         }
     }
 }
@@ -299,4 +319,41 @@ pub enum CommandRefusal {
     /// The token was revoked once.
     #[error("the token was revoked and is never accepted again: use another")]
     TokenRevoked,
+    /// The user has as many working keys as one user may have.
+    #[error("you have {max} API keys that work, as many as one user may have: revoke one that is not needed")]
+    TooManyKeys {
+        /// The bound.
+        max: u64,
+    },
+    /// A field of the key is too long.
+    #[error("{field}: {bytes} bytes, at most {max} are kept")]
+    KeyFieldTooLong {
+        /// Its name.
+        field: String,
+        /// As sent.
+        bytes: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// The texts of the user's keys are as long as those of one user may be.
+    #[error(
+        "the names, descriptions, labels and groups of your API keys have {max} bytes together, as many as are kept for one user: use shorter ones, or revoke keys"
+    )]
+    KeyTextUsedUp {
+        /// The bound.
+        max: u64,
+    },
+    /// The ServiceAccount has as many valid tokens as one may have.
+    #[error(
+        "{account} has {max} valid tokens, as many as one account may have: revoke some, or wait until they expire"
+    )]
+    TooManyTokens {
+        /// The ServiceAccount.
+        account: ObjectKey,
+        /// The bound.
+        max: u64,
+    },
+    /// So much was written since the request was made that nobody can tell whether it was applied before.
+    #[error("too much was written since the request was made: make a new one")]
+    TooLate,
 }

@@ -160,6 +160,25 @@ fn token_commands() -> Vec<(&'static str, Command)> {
     ]
 }
 
+/// Commands that keep to the bounds of one user.
+fn bounded_commands() -> Vec<(&'static str, Command)> {
+    let account = ObjectKey::new(Kind::ServiceAccount, "n", "bot");
+    let token = NewToken {
+        hash: [7; 32],
+        username: "system:serviceaccount:n:bot".to_owned(),
+        groups: Vec::new(),
+        expires: Some(Timestamp(80_000)),
+        service_account: Some(account),
+    };
+    vec![
+        (
+            "make-key",
+            Command::MakeKey { key: NewKey { id: uid(10), hash: [8; 32], ..key() }, token: [4; 32], seen: 300 },
+        ),
+        ("make-token", Command::MakeToken { token, seen: 300 }),
+    ]
+}
+
 fn refusals() -> Vec<(&'static str, CommandRefusal)> {
     let key = ObjectKey::new(Kind::Tenant, "n", "t");
     vec![
@@ -167,13 +186,18 @@ fn refusals() -> Vec<(&'static str, CommandRefusal)> {
         ("object-not-found", CommandRefusal::ObjectNotFound(key.clone())),
         ("namespace-not-found", CommandRefusal::NamespaceNotFound("n".to_owned())),
         ("conflict", CommandRefusal::Conflict { key: key.clone(), wanted: 1, current: 2 }),
-        ("uid-mismatch", CommandRefusal::UidMismatch(key)),
+        ("uid-mismatch", CommandRefusal::UidMismatch(key.clone())),
         ("key-not-found", CommandRefusal::KeyNotFound),
         ("duplicate", CommandRefusal::Duplicate),
         ("stale-batch", CommandRefusal::StaleBatch { incarnation: 1, sequence: 2 }),
         ("last-node", CommandRefusal::LastNode(NodeId(3))),
         ("token-not-found", CommandRefusal::TokenNotFound),
         ("token-revoked", CommandRefusal::TokenRevoked),
+        ("too-many-keys", CommandRefusal::TooManyKeys { max: 1000 }),
+        ("key-field-too-long", CommandRefusal::KeyFieldTooLong { field: "name".to_owned(), bytes: 600, max: 512 }),
+        ("key-text-used-up", CommandRefusal::KeyTextUsedUp { max: 300 }),
+        ("too-many-tokens", CommandRefusal::TooManyTokens { account: key, max: 1000 }),
+        ("too-late", CommandRefusal::TooLate),
     ]
 }
 
@@ -261,7 +285,7 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(values: &[(&str, T
 
 #[test]
 fn every_command_keeps_its_bytes() {
-    let named = [commands(), later_commands(), token_commands()].concat();
+    let named = [commands(), later_commands(), token_commands(), bounded_commands()].concat();
     assert!(named.iter().all(|(name, command)| *name == command.name()));
     check(&named, COMMANDS);
 }

@@ -362,6 +362,11 @@ class Tollgate(Process):
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
         request["spec"] = {"expirationSeconds": 86_400}
         self.user_token = self.admin.call("POST", f"{accounts}/bench/token", token, request)["status"]["token"]
+        # One user has all the keys of the load.
+        tenant = f"/apis/{maas}/namespaces/{TENANT_NAMESPACE}/tenants/default-tenant"
+        bounds = {"maxPerUser": 100_000, "maxCreationsPerMinute": 1_000_000}
+        patch = {"spec": {"apiKeys": bounds}}
+        self.admin.call("PATCH", tenant, token, patch, content_type="application/merge-patch+json")
 
     def have_keys(self, count):
         """Creates keys until there are `count`, and writes them to the file that the client reads."""
@@ -383,9 +388,9 @@ class Admin:
         self.tls = ssl.create_default_context(cafile=str(certificate))
         self.local = threading.local()
 
-    def call(self, method, path, token, body=None):
+    def call(self, method, path, token, body=None, content_type="application/json"):
         """The answer as JSON, or as text if it is none. Errors: Trouble with the answer, if it is not a success."""
-        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+        headers = {"authorization": f"Bearer {token}", "content-type": content_type}
         connection = getattr(self.local, "connection", None)
         if connection is None:
             connection = http.client.HTTPSConnection("127.0.0.1", TOLLGATE_PORTS["admin"], timeout=30, context=self.tls)

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod health;
+mod key_bounds;
 mod kube;
 mod kubectl;
 mod maas_api;

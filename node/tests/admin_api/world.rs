@@ -14,7 +14,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use node::observability::Metrics;
-use node::{Context, admin};
+use node::{Context, Pace, admin};
 use raft::cluster::Settings;
 use raft::command::{Command, NewToken, Reply};
 use raft::doors::{BoxFuture, Doors};
@@ -77,7 +77,7 @@ impl World {
             settings: actors::Settings { probe_interval: Duration::from_millis(50), ..actors::Settings::default() },
         };
         let actors = Actors::start(deps).await.unwrap();
-        let context = Context { cluster, actors, doors, metrics: Metrics::new() };
+        let context = Context { cluster, actors, doors, metrics: Metrics::new(), new_keys: Pace::default() };
         let (drain, draining) = watch::channel(false);
         let world = World {
             admin: admin::router(context.clone(), draining),

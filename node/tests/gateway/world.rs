@@ -10,10 +10,10 @@ use actors::quota::{Amount, Charge};
 use actors::{Actors, Permit};
 use axum::Router;
 use axum::routing::get;
-use node::Context;
 use node::accept::{Limits, Port};
 use node::gateway::{self, Settings, Traces, Upstream, UpstreamSettings};
 use node::observability::Metrics;
+use node::{Context, Pace};
 use raft::cluster::Settings as ClusterSettings;
 use raft::command::NewKey;
 use raft::doors::{Clock, Doors, SystemClock};
@@ -99,7 +99,7 @@ impl World {
             settings: actors::Settings { probe_interval: Duration::from_millis(50), ..actors::Settings::default() },
         };
         let actors = Actors::start(deps).await.unwrap();
-        let context = Context { cluster, actors, doors, metrics: Metrics::new() };
+        let context = Context { cluster, actors, doors, metrics: Metrics::new(), new_keys: Pace::default() };
         let listener = context.doors.net.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let public = Router::new().route("/healthz", get(|| async { "ok" }));

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use super::fields::Fields;
 use super::kind::Column;
 
+/// Its members administer the cluster.
+pub const ADMINISTRATORS: &str = "system:masters";
+
 /// A parsed Group.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupSpec {

@@ -235,26 +235,37 @@ pub(super) fn parse_window(fields: &Fields<'_>) -> Option<Limit> {
     let scope = fields.one_of("scope", &LimitScope::NAMES).unwrap_or_default();
     let enforcement = fields.one_of("enforcement", &Enforcement::NAMES).unwrap_or_default();
     let window = fields.required_text("window", 0..=64)?;
-    match window_seconds(window) {
-        Some(seconds) if seconds <= WINDOW_SECONDS_MAX => Some(Limit {
-            limit: u64::try_from(limit?).ok()?,
-            window: window.to_owned(),
-            window_seconds: seconds,
-            unit,
-            scope,
-            enforcement,
-            price: Price::default(),
-            alerts: Vec::new(),
-        }),
-        Some(_) => {
-            fields.error("window", format!("\"{window}\" is too long: use at most 8784h (366 days)"));
-            None
-        }
-        None => {
-            fields.error("window", format!("\"{window}\" is not a window: use 1 to 9999 followed by s, m or h"));
-            None
-        }
+    let window_seconds = seconds_within_bounds(fields, "window", "a window", window)?;
+    Some(Limit {
+        limit: u64::try_from(limit?).ok()?,
+        window: window.to_owned(),
+        window_seconds,
+        unit,
+        scope,
+        enforcement,
+        price: Price::default(),
+        alerts: Vec::new(),
+    })
+}
+
+/// A duration, written as windows are.
+pub(super) fn parse_duration(fields: &Fields<'_>, name: &str) -> Option<Duration> {
+    let seconds = seconds_within_bounds(fields, name, "a duration", fields.text(name)?)?;
+    Some(Duration::from_secs(u64::from(seconds)))
+}
+
+/// Notes in field `name` what is wrong with `text`, which is to be `what`.
+fn seconds_within_bounds(fields: &Fields<'_>, name: &str, what: &str, text: &str) -> Option<u32> {
+    let seconds = window_seconds(text);
+    if seconds.is_none() {
+        fields.error(name, format!("\"{text}\" is not {what}: use 1 to 9999 followed by s, m or h"));
     }
+    let seconds = seconds?;
+    if seconds > WINDOW_SECONDS_MAX {
+        fields.error(name, format!("\"{text}\" is too long: use at most 8784h (366 days)"));
+        return None;
+    }
+    Some(seconds)
 }
 
 /// `90s`, `5m`, `1h` in seconds: 1 to 9999 of a unit.

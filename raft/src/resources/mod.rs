@@ -30,7 +30,7 @@ mod tests;
 
 pub use account::{service_account_groups, service_account_of, service_account_user};
 pub use auth_policy::AuthPolicySpec;
-pub use group::GroupSpec;
+pub use group::{ADMINISTRATORS, GroupSpec};
 pub use inference_service::{InferenceServiceSpec, REPLICAS_ANNOTATION, REPLICAS_MAX};
 pub use kind::{Column, Kind, Scope};
 pub use limit::{Enforcement, Limit, LimitKind, LimitScope, Unit};
@@ -48,4 +48,4 @@ pub use steering::{
 pub use subjects::{MeteringMetadata, Subjects};
 pub use subscription::{BudgetUse, SubscriptionModel, SubscriptionSpec, budget_uses};
 pub use table::{age, row};
-pub use tenant::{DEFAULT_TENANT, ExternalOidc, KeyGroups, TENANT_NAMESPACE, TenantSpec};
+pub use tenant::{DEFAULT_TENANT, ExternalOidc, KeyBounds, KeyGroups, TENANT_NAMESPACE, TenantSpec};

@@ -1,11 +1,13 @@
 //! Tenant: the settings of a tenant. Only `default-tenant` exists in this version of the API.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::fields::{Fields, Report};
 use super::kind::Column;
+use super::limit;
 use super::names::is_dns_label;
 use super::status::{self, Phase, Status};
 use super::steering::{self, CacheIsolation};
@@ -16,6 +18,9 @@ pub const TENANT_NAMESPACE: &str = "models-as-a-service";
 /// The one tenant's name.
 pub const DEFAULT_TENANT: &str = "default-tenant";
 
+/// The most keys, and new keys a minute, that a Tenant may allow.
+const KEYS_MAX: u32 = 1_000_000;
+
 /// A parsed Tenant, defaults filled in.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TenantSpec {
@@ -23,6 +28,8 @@ pub struct TenantSpec {
     pub max_expiration_days: u32,
     /// `spec.apiKeys.groups`, default live.
     pub key_groups: KeyGroups,
+    /// The rest of `spec.apiKeys`: what users may make the cluster keep.
+    pub key_bounds: KeyBounds,
     /// `spec.telemetry.enabled`, default true.
     pub telemetry: bool,
     /// `spec.telemetry.metrics.captureOrganization`, default true.
@@ -53,6 +60,24 @@ pub enum KeyGroups {
     Frozen,
 }
 
+/// `spec.apiKeys`: how many API keys there may be, and for how long those that have ended are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyBounds {
+    /// `maxPerUser`: keys that work, of one user who is no administrator; default 1,000. Of anybody's keys that have ended, as many
+    /// are kept.
+    pub max_per_user: u32,
+    /// `maxCreationsPerMinute`: new keys a minute, of one user who is no administrator, at each node; default 600.
+    pub creations_per_minute: u32,
+    /// `retention`: how long a key is kept that was revoked or has expired; default 720h. Ephemeral keys go sooner.
+    pub retention: Duration,
+}
+
+impl Default for KeyBounds {
+    fn default() -> KeyBounds {
+        KeyBounds { max_per_user: 1000, creations_per_minute: 600, retention: Duration::from_secs(30 * 24 * 3600) }
+    }
+}
+
 /// `spec.externalOIDC`: whose tokens are accepted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ExternalOidc {
@@ -69,6 +94,7 @@ impl Default for TenantSpec {
         TenantSpec {
             max_expiration_days: 90,
             key_groups: KeyGroups::Live,
+            key_bounds: KeyBounds::default(),
             telemetry: true,
             capture_organization: true,
             capture_user: false,
@@ -96,12 +122,14 @@ pub(super) fn parse(report: &Report, body: &Fields<'_>, annotations: &BTreeMap<S
         parse_gateway(&gateway, "namespace", &mut tenant.gateway_namespace);
         parse_gateway(&gateway, "name", &mut tenant.gateway_name);
     }
-    if let Some(keys) = spec.object("apiKeys", &["maxExpirationDays", "groups"]) {
+    let known = ["maxExpirationDays", "groups", "maxPerUser", "maxCreationsPerMinute", "retention"];
+    if let Some(keys) = spec.object("apiKeys", &known) {
         if let Some(days) = keys.integer("maxExpirationDays", 1..=i64::from(u32::MAX)) {
             tenant.max_expiration_days = u32::try_from(days).unwrap_or(u32::MAX);
         }
         let words = [("live", KeyGroups::Live), ("frozen", KeyGroups::Frozen)];
         tenant.key_groups = keys.one_of("groups", &words).unwrap_or_default();
+        tenant.key_bounds = parse_bounds(&keys);
     }
     tenant.external_oidc =
         spec.object("externalOIDC", &["issuerUrl", "clientId", "ttl"]).and_then(|oidc| parse_oidc(&oidc));
@@ -109,6 +137,19 @@ pub(super) fn parse(report: &Report, body: &Fields<'_>, annotations: &BTreeMap<S
         parse_telemetry(&telemetry, &mut tenant);
     }
     tenant
+}
+
+fn parse_bounds(keys: &Fields<'_>) -> KeyBounds {
+    let default = KeyBounds::default();
+    let count = |name, otherwise| {
+        let count = keys.integer(name, 1..=i64::from(KEYS_MAX));
+        count.and_then(|count| u32::try_from(count).ok()).unwrap_or(otherwise)
+    };
+    KeyBounds {
+        max_per_user: count("maxPerUser", default.max_per_user),
+        creations_per_minute: count("maxCreationsPerMinute", default.creations_per_minute),
+        retention: limit::parse_duration(keys, "retention").unwrap_or(default.retention),
+    }
 }
 
 fn parse_gateway(gateway: &Fields<'_>, name: &str, into: &mut String) {

@@ -234,6 +234,17 @@ fn there_is_one_tenant_and_its_settings_have_bounds() {
                 "spec.apiKeys.maxExpirationDays: is 0: use 1 to 4294967295",
             ),
             (
+                json!({ "spec": { "apiKeys": { "maxPerUser": 0, "maxCreationsPerMinute": 1_000_001, "retention": "30d" } } }),
+                "spec.apiKeys.maxPerUser: is 0: use 1 to 1000000\n\
+                 spec.apiKeys.maxCreationsPerMinute: is 1000001: use 1 to 1000000\n\
+                 spec.apiKeys.retention: \"30d\" is not a duration: use 1 to 9999 followed by s, m or h",
+            ),
+            (
+                json!({ "spec": { "apiKeys": { "retention": "9999h" } } }),
+                "spec.apiKeys.retention: \"9999h\" is too long: use at most 8784h (366 days)",
+            ),
+            (json!({ "spec": { "apiKeys": { "maxPerUser": 1, "maxCreationsPerMinute": 1, "retention": "1s" } } }), ""),
+            (
                 json!({ "spec": { "gatewayRef": { "name": "", "namespace": "A" } } }),
                 "spec.gatewayRef.namespace: \"A\" is not a DNS label of at most 63 characters",
             ),

@@ -29,8 +29,11 @@ impl Default for State {
             retired: OrdSet::new(),
             recent: OrdMap::new(),
             keys_by_owner: OrdMap::new(),
-            tokens_by_user: OrdMap::new(),
+            key_ends: OrdSet::new(),
             ephemeral_ends: OrdSet::new(),
+            tokens_by_user: OrdMap::new(),
+            tokens_by_account: OrdMap::new(),
+            token_ends: OrdSet::new(),
             meters_due: OrdSet::new(),
             recent_order: Vector::new(),
         }

@@ -1,20 +1,24 @@
 //! API keys: create, revoke, note their use. Only the hash of the secret is here.
+//!
+//! [`bounds`] is how many a user may have, [`kept`] for how long one is kept that has ended.
+
+mod bounds;
+mod kept;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Outcome, State};
+use super::{Outcome, State, Token};
 use crate::command::{CommandRefusal, NewKey, Reply};
 use crate::ids::Timestamp;
 use crate::resources::service_account_of;
 
-/// An ephemeral key is forgotten so long after it has expired. Other keys are kept for the record.
-const EPHEMERAL_KEPT: Duration = Duration::from_secs(30 * 60);
-/// How many ephemeral keys one creation may sweep away: more than it adds, so that they cannot pile up.
-const EPHEMERAL_SWEPT_MAX: usize = 4;
+pub use bounds::{KEY_DESCRIPTION_BYTES_MAX, KEY_LABELS_BYTES_MAX, KEY_NAME_BYTES_MAX};
+pub(super) use kept::KeysOfOwner;
 
 /// An API key.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -69,6 +73,11 @@ impl ApiKey {
             KeyStatus::Active
         }
     }
+
+    /// When it stops working, or stopped: by its revocation or by itself.
+    pub fn ends(&self) -> Timestamp {
+        self.revoked.map_or(self.expires, |revoked| revoked.min(self.expires))
+    }
 }
 
 impl State {
@@ -90,18 +99,42 @@ impl State {
     /// Refused when the token has ended since the request was admitted. The token ends with its owner, so no key is made for an owner
     /// who is gone, nor for another owner who has got the name meanwhile.
     pub(super) fn issue_key(&mut self, index: u64, new: NewKey, token: &[u8; 32]) -> Result<Outcome, CommandRefusal> {
-        let token = self.tokens.get(token).ok_or(CommandRefusal::TokenNotFound)?;
-        if token.username != new.username || !token.is_valid(self.time) {
-            return Err(CommandRefusal::TokenNotFound);
+        self.token_for(&new, token)?;
+        self.create_key(index, new)
+    }
+
+    /// The same within the bounds of what one user may have, unless the token is an administrator's.
+    pub(super) fn make_key(
+        &mut self,
+        index: u64,
+        new: NewKey,
+        token: &[u8; 32],
+        seen: u64,
+    ) -> Result<Outcome, CommandRefusal> {
+        self.check_in_time(seen)?;
+        let token = self.token_for(&new, token)?;
+        let is_bounded = !self.is_administrators(token);
+        bounds::check_texts(&new)?;
+        if is_bounded {
+            self.check_count(&new.username)?;
+        }
+        self.make_room(&new, is_bounded);
+        if is_bounded {
+            self.check_text(&new)?;
         }
         self.create_key(index, new)
+    }
+
+    fn token_for(&self, new: &NewKey, token: &[u8; 32]) -> Result<&Token, CommandRefusal> {
+        let token = self.tokens.get(token).filter(|token| token.username == new.username && token.is_valid(self.time));
+        token.map(|token| &**token).ok_or(CommandRefusal::TokenNotFound)
     }
 
     pub(super) fn create_key(&mut self, index: u64, new: NewKey) -> Result<Outcome, CommandRefusal> {
         if self.keys.contains_key(&new.id) || self.keys_by_hash.contains_key(&new.hash) {
             return Err(CommandRefusal::Duplicate);
         }
-        self.sweep_ephemeral_keys();
+        self.forget_ephemeral_keys();
         let key = Arc::new(ApiKey {
             id: new.id,
             hash: new.hash,
@@ -117,8 +150,7 @@ impl State {
             revoked: None,
             last_used: None,
         });
-        self.index_key(&key);
-        self.keys.insert(key.id, Arc::clone(&key));
+        self.put_key(Arc::clone(&key));
         self.access_version = index;
         Ok(Outcome::changed(Reply::Key(key)))
     }
@@ -129,8 +161,7 @@ impl State {
         if !is_owned || key.status(self.time) != KeyStatus::Active {
             return Err(CommandRefusal::KeyNotFound);
         }
-        let revoked = Arc::new(ApiKey { revoked: Some(self.time), ..(**key).clone() });
-        self.keys.insert(id, Arc::clone(&revoked));
+        let revoked = self.end_key(&Arc::clone(key));
         self.access_version = index;
         Ok(Outcome::changed(Reply::Key(revoked)))
     }
@@ -149,10 +180,16 @@ impl State {
         let active: Vec<Arc<ApiKey>> =
             self.keys_of(username).filter(|key| key.status(self.time) == KeyStatus::Active).cloned().collect();
         for key in &active {
-            let revoked = ApiKey { revoked: Some(self.time), ..(**key).clone() };
-            self.keys.insert(revoked.id, Arc::new(revoked));
+            self.end_key(key);
         }
         active.len() as u64
+    }
+
+    fn end_key(&mut self, key: &ApiKey) -> Arc<ApiKey> {
+        let revoked = Arc::new(ApiKey { revoked: Some(self.time), ..key.clone() });
+        self.remove_key(key.id);
+        self.put_key(Arc::clone(&revoked));
+        revoked
     }
 
     /// Uses are reported by several nodes in any order: the latest stands. Unknown keys are skipped.
@@ -167,37 +204,5 @@ impl State {
             }
         }
         Outcome { reply: Reply::Done, changed }
-    }
-
-    /// Enters a key into what is derived from the keys.
-    pub(super) fn index_key(&mut self, key: &ApiKey) {
-        self.keys_by_hash.insert(key.hash, key.id);
-        self.keys_by_owner.entry(key.username.clone()).or_default().insert(key.id);
-        if key.ephemeral {
-            self.ephemeral_ends.insert((key.expires, key.id));
-        }
-    }
-
-    fn sweep_ephemeral_keys(&mut self) {
-        for _ in 0..EPHEMERAL_SWEPT_MAX {
-            let Some((ends, id)) = self.ephemeral_ends.get_min().copied() else { return };
-            if self.time < ends.plus(EPHEMERAL_KEPT) {
-                return;
-            }
-            self.ephemeral_ends.remove_min();
-            if let Some(key) = self.keys.remove(&id) {
-                self.forget_key(&key);
-            }
-        }
-    }
-
-    fn forget_key(&mut self, key: &ApiKey) {
-        self.keys_by_hash.remove(&key.hash);
-        if let Some(ids) = self.keys_by_owner.get_mut(&key.username) {
-            ids.remove(&key.id);
-            if ids.is_empty() {
-                self.keys_by_owner.remove(&key.username);
-            }
-        }
     }
 }

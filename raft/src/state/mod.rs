@@ -27,8 +27,9 @@ use uuid::Uuid;
 use crate::command::{Command, CommandRefusal, Reply};
 use crate::ids::{NodeId, RequestId, Timestamp};
 use crate::resources::{Object, ObjectKey};
+use key::KeysOfOwner;
 
-pub use key::{ApiKey, KeyStatus};
+pub use key::{ApiKey, KEY_DESCRIPTION_BYTES_MAX, KEY_LABELS_BYTES_MAX, KEY_NAME_BYTES_MAX, KeyStatus};
 pub use meter::{Meter, MeterId, MeterReading, MeterWindow, Subject};
 pub use node::NodeLedger;
 pub use snapshot::SnapshotError;
@@ -43,8 +44,8 @@ pub struct State {
     pub applied: u64,
     /// The state clock: the latest stamp applied. It never goes back.
     pub time: Timestamp,
-    /// The log index of the last change to `objects`, `keys` (their last use aside) or `tokens`: what depends only on them is
-    /// rebuilt when it moves.
+    /// The log index of the last change to `objects`, `keys` or `tokens`: what depends only on them is rebuilt when it moves. The last
+    /// use of a key or token is no such change, nor is that one is forgotten that has ended.
     pub access_version: u64,
     /// Resources.
     pub objects: OrdMap<ObjectKey, Arc<Object>>,
@@ -71,12 +72,18 @@ pub struct State {
     pub recent: OrdMap<RequestId, (u64, Reply)>,
 
     // What follows is derived from the above and rebuilt when a snapshot is read.
-    /// API key ids by their owner.
-    keys_by_owner: OrdMap<String, OrdSet<Uuid>>,
+    /// API keys by their owner.
+    keys_by_owner: OrdMap<String, KeysOfOwner>,
+    /// API keys by their end, so that they can be forgotten in time; not the ephemeral ones.
+    key_ends: OrdSet<(Timestamp, Uuid)>,
+    /// Ephemeral API keys by their end.
+    ephemeral_ends: OrdSet<(Timestamp, Uuid)>,
     /// Tokens that stand for no ServiceAccount, by their user: they may bring groups that nothing else names.
     tokens_by_user: OrdMap<String, OrdSet<[u8; 32]>>,
-    /// Ephemeral API keys by their end, so that they can be forgotten in time.
-    ephemeral_ends: OrdSet<(Timestamp, Uuid)>,
+    /// The other tokens, by their ServiceAccount.
+    tokens_by_account: OrdMap<ObjectKey, OrdSet<[u8; 32]>>,
+    /// Tokens that end by themselves, by when they do.
+    token_ends: OrdSet<(Timestamp, [u8; 32])>,
     /// Meters by when they have to be looked at again.
     meters_due: OrdSet<(Timestamp, MeterId)>,
     /// Keys of `recent`, oldest first.
@@ -88,7 +95,7 @@ pub struct State {
 pub struct Outcome {
     /// The answer for the proposer.
     pub reply: Reply,
-    /// Whether anything in the state changed, `applied` and `time` aside.
+    /// Whether anything in the state changed; `applied`, `time` and what is forgotten aside.
     pub changed: bool,
 }
 
@@ -112,6 +119,8 @@ impl State {
     /// Applies one log entry: moves the state clock, and does what the command says or says why not.
     pub fn apply(&mut self, index: u64, request: RequestId, time: Timestamp, command: Command) -> Outcome {
         self.move_to(index, time);
+        self.forget_ended_keys();
+        self.forget_ended_tokens();
         if let Command::Quota(batch) = command {
             // A node's batches are numbered, so their replies need no place among the recent ones.
             return self.apply_quota(index, &batch).into();
@@ -141,6 +150,8 @@ impl State {
             Command::IssueKey { key, token } => self.issue_key(index, key, &token),
             Command::RevokeToken { hash } => self.revoke_token(index, &hash),
             Command::TouchTokens(uses) => Ok(self.touch_tokens(&uses)),
+            Command::MakeKey { key, token, seen } => self.make_key(index, key, &token, seen),
+            Command::MakeToken { token, seen } => self.make_token(index, token, seen),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Replies to recent requests: a proposal that was repeated because nobody knew whether it took effect is answered as the first time.
 
 use super::State;
-use crate::command::Reply;
+use crate::command::{CommandRefusal, Reply};
 use crate::ids::RequestId;
 
 /// Replies kept. A proposer repeats itself for 10 s; changes other than quota come by the dozen a second, not by the hundred.
@@ -11,6 +11,16 @@ impl State {
     /// What this request was answered, if it was applied not long ago.
     pub(super) fn earlier_reply(&self, request: RequestId) -> Option<Reply> {
         self.recent.get(&request).map(|(_, reply)| reply.clone())
+    }
+
+    /// Refuses a request whose proposer had applied the log up to `seen` when it was made, if a reply was forgotten since: it may be a
+    /// repetition of one that was applied, and nobody can tell. What it would make may have been ended and forgotten meanwhile.
+    pub(super) fn check_in_time(&self, seen: u64) -> Result<(), CommandRefusal> {
+        let oldest = self.recent_order.front().and_then(|request| self.recent.get(request));
+        match oldest {
+            Some((index, _)) if self.recent_order.len() >= RECENT_MAX && seen < *index => Err(CommandRefusal::TooLate),
+            _ => Ok(()),
+        }
     }
 
     /// Keeps the reply, and forgets the oldest beyond the bound.
@@ -28,7 +38,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Command, CommandRefusal};
+    use crate::command::Command;
     use crate::ids::Timestamp;
 
     #[test]

@@ -124,8 +124,7 @@ impl Stored {
             state.put_token(token.into_token(created, last_used));
         }
         for key in self.keys {
-            state.index_key(&key);
-            state.keys.insert(key.id, key);
+            state.put_key(key);
         }
         for (id, meter) in self.meters {
             state.put_meter(&id, Meter::clone(&meter));

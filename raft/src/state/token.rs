@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use imbl::{OrdMap, OrdSet};
+
 use super::{Outcome, State};
 use crate::command::{CommandRefusal, NewToken, Reply};
 use crate::ids::Timestamp;
@@ -9,6 +11,10 @@ use crate::resources::ObjectKey;
 
 /// Bytes of the hash that name a token to people. Too few to be the hash, enough never to meet twice.
 const ID_BYTES: usize = 10;
+/// Valid tokens of one ServiceAccount.
+const PER_ACCOUNT_MAX: usize = 1000;
+/// How many expired tokens one log entry forgets.
+const SWEPT_MAX: usize = 16;
 
 /// A bearer token.
 #[derive(Clone, PartialEq, Debug)]
@@ -54,9 +60,7 @@ impl State {
         if let Some(account) = new.service_account.as_ref().filter(|account| !self.objects.contains_key(*account)) {
             return Err(CommandRefusal::ObjectNotFound(account.clone()));
         }
-        // Administrators draw tokens, so there are few: looking at all of them here is cheap, and none piles up.
         let now = self.time;
-        self.remove_tokens(|token| !token.is_valid(now));
         self.put_token(Token {
             hash: new.hash,
             username: new.username,
@@ -68,6 +72,20 @@ impl State {
         });
         self.access_version = index;
         Ok(Outcome::changed(Reply::Done))
+    }
+
+    /// The same for a ServiceAccount, within the bound of what one account may have. Whoever makes tokens is an administrator; this is
+    /// for a program of theirs that makes one after the other.
+    pub(super) fn make_token(&mut self, index: u64, new: NewToken, seen: u64) -> Result<Outcome, CommandRefusal> {
+        self.check_in_time(seen)?;
+        if let Some(account) = &new.service_account {
+            let hashes = self.tokens_by_account.get(account).into_iter().flatten();
+            let tokens = hashes.filter_map(|hash| self.tokens.get(hash));
+            if tokens.filter(|token| token.is_valid(self.time)).count() >= PER_ACCOUNT_MAX {
+                return Err(CommandRefusal::TooManyTokens { account: account.clone(), max: PER_ACCOUNT_MAX as u64 });
+            }
+        }
+        self.create_token(index, new)
     }
 
     pub(super) fn revoke_token(&mut self, index: u64, hash: &[u8; 32]) -> Result<Outcome, CommandRefusal> {
@@ -94,33 +112,54 @@ impl State {
     }
 
     pub(super) fn remove_tokens_of(&mut self, account: &ObjectKey) {
-        self.remove_tokens(|token| token.service_account.as_ref() == Some(account));
-    }
-
-    /// Enters a token, and what is derived from it.
-    pub(super) fn put_token(&mut self, token: Token) {
-        if token.service_account.is_none() {
-            self.tokens_by_user.entry(token.username.clone()).or_default().insert(token.hash);
-        }
-        self.tokens.insert(token.hash, Arc::new(token));
-    }
-
-    fn remove_tokens(&mut self, goes: impl Fn(&Token) -> bool) {
-        let hashes: Vec<[u8; 32]> = self.tokens.values().filter(|token| goes(token)).map(|token| token.hash).collect();
+        let hashes: Vec<[u8; 32]> = self.tokens_by_account.get(account).into_iter().flatten().copied().collect();
         for hash in hashes {
             self.remove_token(&hash);
         }
     }
 
+    /// Forgets some of the tokens that have expired.
+    pub(super) fn forget_ended_tokens(&mut self) {
+        for _ in 0..SWEPT_MAX {
+            let Some((end, hash)) = self.token_ends.get_min().copied() else { return };
+            if self.time < end {
+                return;
+            }
+            self.remove_token(&hash);
+        }
+    }
+
+    /// Enters a token, and what is derived from it.
+    pub(super) fn put_token(&mut self, token: Token) {
+        match &token.service_account {
+            Some(account) => self.tokens_by_account.entry(account.clone()).or_default().insert(token.hash),
+            None => self.tokens_by_user.entry(token.username.clone()).or_default().insert(token.hash),
+        };
+        if let Some(end) = token.expires {
+            self.token_ends.insert((end, token.hash));
+        }
+        self.tokens.insert(token.hash, Arc::new(token));
+    }
+
     fn remove_token(&mut self, hash: &[u8; 32]) -> Option<Arc<Token>> {
         let token = self.tokens.remove(hash)?;
-        if let Some(hashes) = self.tokens_by_user.get_mut(&token.username) {
-            hashes.remove(hash);
-            if hashes.is_empty() {
-                self.tokens_by_user.remove(&token.username);
-            }
+        match &token.service_account {
+            Some(account) => remove_from(&mut self.tokens_by_account, account, hash),
+            None => remove_from(&mut self.tokens_by_user, &token.username, hash),
+        }
+        if let Some(end) = token.expires {
+            self.token_ends.remove(&(end, *hash));
         }
         Some(token)
+    }
+}
+
+fn remove_from<K: Ord + Clone>(sets: &mut OrdMap<K, OrdSet<[u8; 32]>>, key: &K, hash: &[u8; 32]) {
+    if let Some(hashes) = sets.get_mut(key) {
+        hashes.remove(hash);
+        if hashes.is_empty() {
+            sets.remove(key);
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::key::KeysOfOwner;
 use super::{ApiKey, Meter, MeterId, MeterReading, State, Subject, Token};
 use crate::ids::Timestamp;
-use crate::resources::{DEFAULT_TENANT, Kind, Limit, Object, ObjectKey, Spec, TENANT_NAMESPACE, TenantSpec};
+use crate::resources::{DEFAULT_TENANT, KeyBounds, Kind, Limit, Object, ObjectKey, Spec, TENANT_NAMESPACE, TenantSpec};
 
 /// The state at one moment. Reads never wait and never see half a change.
 #[derive(Clone, Debug, Default)]
@@ -49,10 +50,10 @@ impl State {
         self.keys.get(self.keys_by_hash.get(hash)?)
     }
 
-    /// All API keys of a user, by id, whatever their status.
+    /// All API keys of a user, by their end, whatever their status.
     pub fn keys_of<'a>(&'a self, username: &str) -> impl Iterator<Item = &'a Arc<ApiKey>> + use<'a> {
-        let ids = self.keys_by_owner.get(username);
-        ids.into_iter().flatten().filter_map(|id| self.keys.get(id))
+        let owned = self.keys_by_owner.get(username);
+        owned.into_iter().flat_map(KeysOfOwner::ids).filter_map(|id| self.keys.get(id))
     }
 
     /// The bearer token that hashes to `hash`, whether or not it has expired.
@@ -75,11 +76,28 @@ impl State {
         self.objects_of(Kind::Group).filter(lists).map(|object| object.key.name.clone()).collect()
     }
 
+    /// Whether the Group object of that name lists `user`.
+    pub fn is_in_group(&self, user: &str, group: &str) -> bool {
+        match self.object(&ObjectKey::new(Kind::Group, "", group)).map(|object| &object.spec) {
+            Some(Spec::Group(group)) => group.users.iter().any(|name| name == user),
+            _ => false,
+        }
+    }
+
     /// The tenant's settings; the defaults if there is no tenant or it cannot be read.
     pub fn tenant(&self) -> TenantSpec {
-        match self.object(&ObjectKey::new(Kind::Tenant, TENANT_NAMESPACE, DEFAULT_TENANT)).map(|object| &object.spec) {
-            Some(Spec::Tenant(tenant)) => tenant.clone(),
-            _ => TenantSpec::default(),
+        self.written_tenant().cloned().unwrap_or_default()
+    }
+
+    /// How many API keys the tenant allows, and for how long it keeps those that have ended.
+    pub fn key_bounds(&self) -> KeyBounds {
+        self.written_tenant().map_or_else(KeyBounds::default, |tenant| tenant.key_bounds)
+    }
+
+    fn written_tenant(&self) -> Option<&TenantSpec> {
+        match &self.object(&ObjectKey::new(Kind::Tenant, TENANT_NAMESPACE, DEFAULT_TENANT))?.spec {
+            Spec::Tenant(tenant) => Some(tenant),
+            _ => None,
         }
     }
 

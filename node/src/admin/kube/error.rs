@@ -207,7 +207,16 @@ impl From<CommandRefusal> for Failure {
             CommandRefusal::NamespaceNotFound(name) => Failure::not_found(&ObjectKey::new(Kind::Namespace, "", name)),
             CommandRefusal::Conflict { key, .. } => Failure::version_mismatch(&key),
             CommandRefusal::UidMismatch(key) => Failure::uid_mismatch(&key),
-            CommandRefusal::KeyNotFound
+            CommandRefusal::TooManyTokens { .. } => {
+                Failure::new(StatusCode::FORBIDDEN, "Forbidden", refusal.to_string())
+            }
+            CommandRefusal::TooLate => {
+                Failure::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", refusal.to_string()).retry_after(1)
+            }
+            CommandRefusal::TooManyKeys { .. }
+            | CommandRefusal::KeyFieldTooLong { .. }
+            | CommandRefusal::KeyTextUsedUp { .. }
+            | CommandRefusal::KeyNotFound
             | CommandRefusal::Duplicate
             | CommandRefusal::StaleBatch { .. }
             | CommandRefusal::LastNode(_)

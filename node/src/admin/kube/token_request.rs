@@ -27,7 +27,8 @@ pub(super) async fn answer(kube: &Kube, call: &Call, key: ObjectKey) -> Result<R
     let body = call.json()?.unwrap_or_default();
     let asked = seconds_asked(&key, &body["spec"])?;
     let seconds = asked.min(SECONDS_MAX);
-    if kube.view().object(&key).is_none() {
+    let view = kube.view();
+    if view.object(&key).is_none() {
         return Err(Failure::not_found(&key));
     }
     let token = secret::service_account_token(&*kube.context.doors.chance);
@@ -45,7 +46,7 @@ pub(super) async fn answer(kube: &Kube, call: &Call, key: ObjectKey) -> Result<R
             expires: Some(expires),
             service_account: Some(key.clone()),
         };
-        let applied = kube.context.cluster.propose(Command::CreateToken(new)).await?;
+        let applied = kube.context.cluster.propose(Command::MakeToken { token: new, seen: view.applied }).await?;
         match applied.reply {
             Reply::Done => kube.context.cluster.spread(applied.index).await,
             Reply::Refused(refusal) => return Err(refusal.into()),

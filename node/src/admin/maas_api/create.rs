@@ -1,4 +1,6 @@
 //! A new API key: checked, bound to a subscription, drawn, recorded by its hash, shown once.
+//!
+//! A user who is no administrator makes so many a minute at a node; how many one may have is decided where keys are recorded.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use raft::command::NewKey;
 use raft::resources::{
     Kind, Object, ObjectKey, Phase, Spec, SubscriptionSpec, TENANT_NAMESPACE, Unit, reference_phase,
 };
+use raft::state::{KEY_DESCRIPTION_BYTES_MAX, KEY_NAME_BYTES_MAX};
 use raft::{Applied, Command, CommandRefusal, Reply, Timestamp, View};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -23,7 +26,7 @@ use super::{Ask, key, labels, reply, unauthenticated};
 use crate::admin::secret;
 
 const NAME_CHARACTERS_MAX: usize = 128;
-const DESCRIPTION_BYTES_MAX: usize = 4096;
+const _: () = assert!(NAME_CHARACTERS_MAX * 4 <= KEY_NAME_BYTES_MAX, "a character has four bytes at most");
 const SECONDS_PER_DAY: u64 = 86_400;
 /// What a caller reads when nothing went wrong that they could mend.
 const FAILED: &str = "Failed to create API key";
@@ -55,10 +58,14 @@ pub(super) async fn answer(ask: &Ask<'_>) -> Result<Response, Refused> {
     let named = wanted.subscription.clone();
     let checked = wanted.check(&view, now)?;
     let subscription = subscription(&view, caller, named.as_deref())?;
+    if !caller.is_admin() {
+        let per_minute = view.key_bounds().creations_per_minute;
+        context.new_keys.step(caller.user(), per_minute).map_err(|wait| too_fast(per_minute, wait))?;
+    }
     let secret = secret::api_key(&*context.doors.chance);
     let key = checked.into_key(caller, &subscription, context.doors.chance.uuid(), secret.hash);
 
-    let key = match context.cluster.propose(Command::IssueKey { key, token }).await {
+    let key = match context.cluster.propose(Command::MakeKey { key, token, seen: view.applied }).await {
         Ok(Applied { index, reply: answer }) => match answer {
             Reply::Key(key) => {
                 context.cluster.spread(index).await;
@@ -67,9 +74,8 @@ pub(super) async fn answer(ask: &Ask<'_>) -> Result<Response, Refused> {
             Reply::Refused(CommandRefusal::TokenNotFound) => {
                 return Err(unauthenticated(Unauthenticated::UnknownToken, Family::Keys));
             }
-            Reply::Done | Reply::Object(_) | Reply::Revoked(_) | Reply::Quota(_) | Reply::Refused(_) => {
-                return Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, Family::Keys, FAILED));
-            }
+            Reply::Refused(refusal) => return Err(refused(&refusal)),
+            Reply::Done | Reply::Object(_) | Reply::Revoked(_) | Reply::Quota(_) => return Err(failed()),
         },
         Err(error) => return Err(Refused::not_proposed(&error, FAILED)),
     };
@@ -90,6 +96,30 @@ pub(super) async fn answer(ask: &Ask<'_>) -> Result<Response, Refused> {
     Ok(reply(StatusCode::CREATED, &shown))
 }
 
+fn too_fast(per_minute: u32, wait: Duration) -> Refused {
+    let message = format!("you are making API keys too fast: {per_minute} a minute at most; try again later");
+    Refused::new(StatusCode::TOO_MANY_REQUESTS, Family::Keys, message)
+        .with_code("rate_limit_exceeded")
+        .with_retry_after(wait)
+}
+
+/// What the state says against a key that looked right.
+fn refused(refusal: &CommandRefusal) -> Refused {
+    let status = match refusal {
+        CommandRefusal::TooManyKeys { .. } | CommandRefusal::KeyTextUsedUp { .. } => {
+            return Refused::forbidden(refusal.to_string()).with_code("api_key_limit_reached");
+        }
+        CommandRefusal::KeyFieldTooLong { .. } => StatusCode::BAD_REQUEST,
+        CommandRefusal::TooLate => StatusCode::SERVICE_UNAVAILABLE,
+        _ => return failed(),
+    };
+    Refused::new(status, Family::Keys, refusal.to_string())
+}
+
+fn failed() -> Refused {
+    Refused::new(StatusCode::INTERNAL_SERVER_ERROR, Family::Keys, FAILED)
+}
+
 /// A checked wish.
 struct Checked {
     name: String,
@@ -108,9 +138,9 @@ impl Wanted {
         };
         let lifetime = lifetime(self.expires_in.as_ref(), max).map_err(Refused::bad_request)?;
         let description = self.description.unwrap_or_default();
-        if description.len() > DESCRIPTION_BYTES_MAX {
+        if description.len() > KEY_DESCRIPTION_BYTES_MAX {
             return Err(Refused::bad_request(format!(
-                "description has {} bytes: at most {DESCRIPTION_BYTES_MAX} are kept",
+                "description has {} bytes: at most {KEY_DESCRIPTION_BYTES_MAX} are kept",
                 description.len()
             )));
         }

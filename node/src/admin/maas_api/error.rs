@@ -1,9 +1,12 @@
 //! Refusals, in the error body of the route's family.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
 use raft::ProposeError;
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::warn;
 
 use super::reply;
@@ -26,11 +29,12 @@ pub(super) struct Refused {
     family: Family,
     message: String,
     code: Option<&'static str>,
+    retry_after: Option<Duration>,
 }
 
 impl Refused {
     pub(super) fn new(status: StatusCode, family: Family, message: impl Into<String>) -> Refused {
-        Refused { status, family, message: message.into(), code: None }
+        Refused { status, family, message: message.into(), code: None, retry_after: None }
     }
 
     /// 400 on a key route.
@@ -55,6 +59,12 @@ impl Refused {
     /// Adds what programs match on.
     pub(super) fn with_code(mut self, code: &'static str) -> Refused {
         self.code = Some(code);
+        self
+    }
+
+    /// Says when to come back.
+    pub(super) fn with_retry_after(mut self, wait: Duration) -> Refused {
+        self.retry_after = Some(wait);
         self
     }
 
@@ -85,7 +95,16 @@ impl From<Unread> for Refused {
 impl Refused {
     /// As Anthropic's clients read it.
     pub(super) fn to_anthropic(&self, request_id: &str) -> Response {
-        reply(self.status, &anthropic::error(anthropic::error_kind(self.status), &self.message, request_id))
+        self.reply(&anthropic::error(anthropic::error_kind(self.status), &self.message, request_id))
+    }
+
+    fn reply(&self, body: &Value) -> Response {
+        let mut response = reply(self.status, body);
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 
@@ -109,6 +128,6 @@ impl IntoResponse for Refused {
                 json!({ "error": error })
             }
         };
-        reply(self.status, &body)
+        self.reply(&body)
     }
 }

@@ -13,9 +13,10 @@ use super::{Ask, reply};
 pub(super) fn get(ask: &Ask<'_>, id: &str) -> Result<Response, Refused> {
     let id: Uuid = id.parse().map_err(|_| Refused::no_key())?;
     let view = ask.context.cluster.view();
+    let now = ask.context.doors.clock.wall();
     let key = view.keys.get(&id).filter(|key| ask.caller.is_admin() || key.username == ask.caller.user());
-    let key = key.ok_or_else(Refused::no_key)?;
-    Ok(reply(StatusCode::OK, &write(key, view.status_of(key, ask.context.doors.clock.wall()))))
+    let key = key.filter(|key| key.is_kept(view.key_bounds().retention, now)).ok_or_else(Refused::no_key)?;
+    Ok(reply(StatusCode::OK, &write(key, view.status_of(key, now))))
 }
 
 /// The key as it is sent. Neither its secret nor its hash is part of it.

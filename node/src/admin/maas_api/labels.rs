@@ -1,5 +1,6 @@
-//! Labels of API keys: up to 50, keys as in Kubernetes, values free text.
+//! Labels of API keys: up to 50, keys as in Kubernetes, values free text; together no longer than the state keeps.
 
+use raft::state::KEY_LABELS_BYTES_MAX;
 use serde_json::{Map, Value};
 
 const LABELS_MAX: usize = 50;
@@ -10,6 +11,10 @@ const VALUE_BYTES_MAX: usize = 1024;
 pub(super) fn check(labels: &Map<String, Value>) -> Result<Vec<(String, String)>, String> {
     if labels.len() > LABELS_MAX {
         return Err(format!("invalid labels: {} of them, at most {LABELS_MAX} are kept", labels.len()));
+    }
+    let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();
+    if bytes > KEY_LABELS_BYTES_MAX {
+        return Err(format!("invalid labels: {bytes} bytes in all, at most {KEY_LABELS_BYTES_MAX} are kept"));
     }
     labels
         .iter()
@@ -81,5 +86,8 @@ mod tests {
         }
         let many: Map<String, Value> = (0..51).map(|at| (format!("k{at}"), json!("v"))).collect();
         assert!(check(&many).unwrap_err().contains("at most 50"));
+        let long = |count| (0..count).map(|at| (format!("k{at}"), json!("v".repeat(1022)))).collect::<Map<_, _>>();
+        assert!(check(&long(8)).is_ok());
+        assert_eq!(check(&long(9)).unwrap_err(), "invalid labels: 9216 bytes in all, at most 8192 are kept");
     }
 }

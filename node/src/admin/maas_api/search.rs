@@ -68,7 +68,8 @@ pub(super) fn answer(ask: &Ask<'_>) -> Result<Response, Refused> {
     let now = context.doors.clock.wall();
     let view = context.cluster.view();
     let has_status = |key: &ApiKey| statuses.is_empty() || statuses.contains(&view.status_of(key, now));
-    let wanted = |key: &&Arc<ApiKey>| filters.fit(key) && has_status(key);
+    let retention = view.key_bounds().retention;
+    let wanted = |key: &&Arc<ApiKey>| filters.fit(key) && has_status(key) && key.is_kept(retention, now);
     let mut keys: Vec<&Arc<ApiKey>> = match owner {
         Some(owner) => view.keys_of(owner).filter(wanted).collect(),
         None => view.keys.values().filter(wanted).collect(),
