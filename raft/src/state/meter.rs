@@ -211,6 +211,9 @@ impl State {
     pub(super) fn put_meter(&mut self, id: &MeterId, mut meter: Meter) {
         // Where nothing is ever spent, a window that nobody uses says nothing, and would never end.
         meter.window.take_if(|window| id.is_in_progress() && window.is_unused());
+        if self.is_forgotten(&id.subject) && meter.window.as_ref().is_none_or(|window| window.held() == 0) {
+            meter = Meter::default();
+        }
         let due = (!meter.is_blank()).then(|| meter.due(id));
         let due_before = self.meters.get(id).map(|before| before.due(id));
         if due != due_before {
@@ -230,6 +233,11 @@ impl State {
             Some(_) => self.meters.insert(id.clone(), Arc::new(meter)),
             None => self.meters.remove(id),
         };
+    }
+
+    /// Whether it is a key that is not there any more, so that nothing is granted to it again.
+    pub(super) fn is_forgotten(&self, subject: &Subject) -> bool {
+        matches!(subject, Subject::Key(id) if !self.keys.contains_key(id))
     }
 
     /// Looks at up to `max` meters whose time has come. Whether a meter was swept or not makes no difference to anybody who uses it:

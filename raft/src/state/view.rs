@@ -106,8 +106,12 @@ impl State {
         self.rule_of(id).map(|limit| limit.limit)
     }
 
-    /// The limit of a meter, as its MaaSSubscription says now; `None` if it says nothing (any more).
+    /// The limit of a meter, as its MaaSSubscription says now; `None` if it says nothing (any more), or the meter is of a key that was
+    /// forgotten.
     pub fn rule_of(&self, id: &MeterId) -> Option<&Limit> {
+        if self.is_forgotten(&id.subject) {
+            return None;
+        }
         let (namespace, name) = &id.subscription;
         match &self.object(&ObjectKey::new(Kind::Subscription, namespace, name))?.spec {
             Spec::Subscription(spec) => spec.limit(&id.model.0, &id.model.1, id.limit),

@@ -89,7 +89,7 @@ impl State {
                 return;
             }
             let Some(first) = owned.first_ended(self.time) else { return };
-            self.remove_key(first);
+            self.forget_key(first);
         }
     }
 

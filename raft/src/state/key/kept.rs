@@ -2,7 +2,7 @@
 //!
 //! A key that has ended is kept for the record, for as long as the Tenant says (`spec.apiKeys.retention`), and forgotten earlier if its
 //! owner has too many of them. A forgotten key is unknown, as if it had never been: nothing brings it back, since a creation that
-//! comes late is refused ([`State::check_in_time`]). Each log entry forgets a few at most, so none takes long.
+//! comes late is refused ([`State::check_in_time`]). Its meters go with it, or when no node holds anything of them. Each log entry forgets a few at most, so none takes long.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::{ApiKey, bounds};
 use crate::ids::Timestamp;
-use crate::state::State;
+use crate::resources::{Kind, LimitScope, Spec};
+use crate::state::{Meter, MeterId, State, Subject};
 
 /// An ephemeral key is forgotten so long after its end.
 const EPHEMERAL_KEPT: Duration = Duration::from_secs(30 * 60);
@@ -108,7 +109,7 @@ impl State {
             if self.time < end.plus(retention) {
                 return;
             }
-            self.remove_key(id);
+            self.forget_key(id);
         }
     }
 
@@ -118,7 +119,36 @@ impl State {
             if self.time < end.plus(EPHEMERAL_KEPT) {
                 return;
             }
-            self.remove_key(id);
+            self.forget_key(id);
         }
+    }
+
+    /// Forgets a key that has ended, and what the ledger keeps for it.
+    pub(super) fn forget_key(&mut self, id: Uuid) {
+        let Some(key) = self.keys.get(&id).cloned() else { return };
+        self.remove_key(id);
+        for meter in self.meters_of(&key) {
+            let left = self.meters.get(&meter).map(|meter| Meter::clone(meter)).unwrap_or_default();
+            self.put_meter(&meter, left);
+        }
+    }
+
+    /// The meters that count this key alone, as its subscription says now.
+    fn meters_of(&self, key: &ApiKey) -> Vec<MeterId> {
+        let mut meters = Vec::new();
+        for object in self.objects_of(Kind::Subscription).filter(|object| object.key.name == key.subscription) {
+            let Spec::Subscription(spec) = &object.spec else { continue };
+            for model in &spec.model_refs {
+                let of_key = model.limits.iter().filter(|limit| limit.scope == LimitScope::Key);
+                meters.extend(of_key.map(|limit| MeterId {
+                    subscription: (object.key.namespace.clone(), object.key.name.clone()),
+                    model: (model.namespace.clone(), model.name.clone()),
+                    limit: limit.kind(),
+                    subject: Subject::Key(key.id),
+                }));
+            }
+        }
+        meters.retain(|meter| self.meters.contains_key(meter));
+        meters
     }
 }

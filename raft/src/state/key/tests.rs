@@ -6,11 +6,15 @@ use uuid::Uuid;
 
 use super::bounds::{KEY_DESCRIPTION_BYTES_MAX, KEY_LABELS_BYTES_MAX, KEY_NAME_BYTES_MAX};
 use super::{ApiKey, KeyStatus};
-use crate::command::{Command, CommandRefusal, NewKey, NewToken, Reply};
-use crate::ids::{RequestId, Timestamp};
-use crate::resources::{ADMINISTRATORS, DEFAULT_TENANT, Kind, ObjectKey, TENANT_NAMESPACE};
-use crate::state::State;
-use crate::state::testing::{Log, object};
+use crate::command::{
+    Acquire, Command, CommandRefusal, EarlierIncarnations, NewKey, NewToken, QuotaBatch, QuotaEntry, Reply,
+};
+use crate::ids::{NodeId, RequestId, Timestamp};
+use crate::resources::{
+    ADMINISTRATORS, DEFAULT_TENANT, Kind, LimitKind, LimitScope, ObjectKey, TENANT_NAMESPACE, Unit,
+};
+use crate::state::testing::{Log, meter, object};
+use crate::state::{MeterId, State, Subject};
 
 const START: Timestamp = Timestamp(1_000_000);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -255,6 +259,59 @@ fn ended_keys_are_forgotten_after_the_retention_a_few_with_each_entry() {
     let again = log.reply(Command::RevokeKey { id: id(30), owner: None });
     assert_eq!(again, Reply::Refused(CommandRefusal::KeyNotFound));
     assert_eq!(log.state.key_ends.len(), 1);
+    check_derived(&log);
+}
+
+#[test]
+fn what_the_ledger_keeps_for_a_key_goes_with_the_key_or_with_the_last_that_a_node_holds() {
+    let mut log = log(r#"{"maxPerUser":1}"#);
+    let body = r#"{"spec":{"owner":{"users":["ann"]},"modelRefs":[{"namespace":"llm","name":"granite",
+        "tokenRateLimits":[{"limit":100,"window":"720h","scope":"key"}]}]}}"#;
+    log.create(object(Kind::Subscription, TENANT_NAMESPACE, "team", body));
+    let limit = LimitKind { window_seconds: 720 * 3600, unit: Unit::Total, scope: LimitScope::Key };
+    let meter = |number| MeterId { limit, subject: Subject::Key(id(number)), ..meter("ann", 0) };
+    let mut sequence = 0;
+    let mut tell = |log: &mut Log, number, (window, spent, returned), need| {
+        sequence += 1;
+        let acquire = (need > 0).then(|| Acquire::of(need));
+        let entry = QuotaEntry { meter: meter(number), window, spent, returned, excess: 0, acquire };
+        let batch = QuotaBatch {
+            node: NodeId(1),
+            incarnation: 1,
+            sequence,
+            entries: vec![entry],
+            usage: Vec::new(),
+            earlier: EarlierIncarnations::default(),
+        };
+        match log.reply(Command::Quota(batch)) {
+            Reply::Quota(grants) => (grants[0].window, grants[0].granted),
+            other => panic!("{other:?}"),
+        }
+    };
+    // Two keys, one after the other. Of the second's meter the node still holds 20.
+    made(&mut log, new_key(1, "ann"));
+    let (window, granted) = tell(&mut log, 1, (0, 0, 0), 30);
+    tell(&mut log, 1, (window, granted, 0), 0);
+    revoke(&mut log, 1);
+    made(&mut log, new_key(2, "ann"));
+    let (window, granted) = tell(&mut log, 2, (0, 0, 0), 30);
+    assert!(granted >= 30);
+    tell(&mut log, 2, (window, 10, granted - 30), 0);
+    assert_eq!(log.state.meters.len(), 2);
+    revoke(&mut log, 2);
+    for number in 3..=5 {
+        made(&mut log, new_key(number, "ann"));
+        revoke(&mut log, number);
+    }
+    assert_eq!(keys_of(&log, "ann"), "(4) (5)");
+    assert_eq!(log.state.meters.keys().collect::<Vec<_>>(), [&meter(2)]);
+
+    // Whoever is late gets nothing, and nothing is left when all is told.
+    assert_eq!(tell(&mut log, 1, (0, 0, 0), 30), (0, 0));
+    assert_eq!(tell(&mut log, 2, (window, 15, 0), 30), (0, 0));
+    assert_eq!(log.state.meters.len(), 1);
+    assert_eq!(tell(&mut log, 2, (window, 0, 5), 0), (0, 0));
+    assert!(log.state.meters.is_empty() && log.state.meters_due.is_empty());
     check_derived(&log);
 }
 
