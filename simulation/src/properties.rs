@@ -17,6 +17,7 @@
 //! | ENDS | every reservation ends exactly once |
 //! | GROWTH | when nobody calls any more, a node has no more tasks, connections and log than a fixed bound |
 //! | REVOKED | a key is never admitted after its revocation returned, nor a key or token after its end was answered (its account, its owner's place in a Group, the Group, the token), nor anybody by a node that was taken out |
+//! | KEYS | no user gets more working keys than one may have, whichever nodes are asked; ended keys are kept for their time unless newer ones take their place; none that was revoked or forgotten comes back |
 //! | LINEAR | administrators see one history |
 //! | OWN | no call is answered with the answer to another |
 //! | STREAM | streams arrive in order and complete, or with an error, and nothing follows their end |
@@ -29,6 +30,7 @@ mod clock;
 mod ends;
 mod fair;
 mod growth;
+mod keys;
 mod leader;
 mod linear;
 mod live;
@@ -75,6 +77,7 @@ pub(crate) struct Properties {
     same: same::States,
     log: log::Entries,
     quota: quota::Windows,
+    keys: keys::Keys,
     live: live::Liveness,
 }
 
@@ -89,6 +92,7 @@ impl Properties {
             self.same.check(&seen),
             self.log.check(shared, &seen),
             self.quota.check(shared, &seen),
+            self.keys.check(shared, &seen),
             ends::check(&seen),
             book::check(&seen),
         ];

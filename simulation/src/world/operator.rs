@@ -70,20 +70,29 @@ pub(crate) async fn host(shared: Rc<Shared>) -> turmoil::Result {
         let answer = create(&shared, &net, &mut chance, &setup::token_path(user), &request).await;
         tokens.push(answer["status"]["token"].as_str().unwrap_or_default().to_owned());
     }
+    // Keys that may be there though nobody was told, by user.
+    let mut unknown = vec![0; tokens.len()];
     for (at, token) in tokens.iter().enumerate() {
         let key = loop {
-            if let Some(key) = create_key(&shared, &net, &mut chance, at + 1, token).await {
-                break key;
+            let node = shared.some_node(&mut chance);
+            match create_key(&shared, &net, node, at + 1, token).await {
+                Made::Key(key) => break key,
+                Made::Refused => {
+                    untrue(&shared, format!("node {node} has too many keys of user {} for a first", at + 1))
+                }
+                Made::Unknown => unknown[at] += 1,
             }
+            sleep(Duration::from_millis(100)).await;
         };
         shared.keys.borrow_mut().push(key);
     }
+    bound_keys(&shared, &net, &mut chance).await;
     trace::event("operator", "everything is set up");
     for number in 1..=ADMINISTRATORS {
         tokio::task::spawn_local(administrate(shared.clone(), net.clone(), number));
     }
     tokio::task::spawn_local(leavers::come_and_go(shared.clone(), net.clone()));
-    tokio::task::spawn_local(manage_keys(shared.clone(), net.clone(), chance, tokens));
+    tokio::task::spawn_local(manage_keys(shared.clone(), net.clone(), chance, tokens, unknown));
     replace_lost(shared, net).await
 }
 
@@ -192,23 +201,45 @@ pub(super) async fn admin(
     if answer.end == End::Complete { Ok(answer) } else { Err("the answer broke off".to_owned()) }
 }
 
-async fn create_key(shared: &Shared, net: &Rc<SimNet>, chance: &mut Chance, user: usize, token: &str) -> Option<Key> {
-    let node = shared.some_node(chance);
+/// What came of a wish for a key.
+enum Made {
+    Key(Key),
+    /// The user has as many as one may have.
+    Refused,
+    /// It may or may not have been made.
+    Unknown,
+}
+
+async fn create_key(shared: &Shared, net: &Rc<SimNet>, node: usize, user: usize, token: &str) -> Made {
     let body = json!({"name": "a key", "subscription": "sim"});
     let made = admin(net, node, Method::POST, "/maas-api/v1/api-keys", token, "application/json", &body).await;
-    if let Ok(answer) = &made
-        && (400..500).contains(&answer.status)
-    {
-        untrue(shared, format!("a new key for user {user} was refused with {} on node {node}", answer.status));
-    }
-    let answer = made.ok().filter(|answer| answer.status == 201);
-    let Some(answer) = answer else {
-        sleep(Duration::from_millis(100)).await;
-        return None;
-    };
+    let Ok(answer) = made else { return Made::Unknown };
     let made: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let (id, secret) = (made["id"].as_str()?.to_owned(), made["key"].as_str()?.to_owned());
-    Some(Key { user, id, secret, revoking: None, revoked: None })
+    match (answer.status, made["id"].as_str(), made["key"].as_str()) {
+        (201, Some(id), Some(secret)) => {
+            Made::Key(Key { user, id: id.to_owned(), secret: secret.to_owned(), revoking: None, revoked: None })
+        }
+        (403, ..) if made["code"] == "api_key_limit_reached" => Made::Refused,
+        (400..500, ..) => {
+            untrue(shared, format!("a new key for user {user} was refused with {} on node {node}", answer.status));
+            Made::Unknown
+        }
+        _ => Made::Unknown,
+    }
+}
+
+/// Sets how many keys a user may have, and for how long ended ones are kept.
+async fn bound_keys(shared: &Shared, net: &Rc<SimNet>, chance: &mut Chance) {
+    let (path, patch) = setup::tenant_patch();
+    loop {
+        let node = shared.some_living_node(chance);
+        let merge = "application/merge-patch+json";
+        let answer = admin(net, node, Method::PATCH, &path, ADMIN_TOKEN, merge, &patch).await;
+        if answer.is_ok_and(|answer| answer.status < 300) {
+            return;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// An answer that no history explains: the operator alone makes and revokes keys, and nothing is wrong with what it asks for.
@@ -217,14 +248,47 @@ fn untrue(shared: &Shared, text: String) {
 }
 
 /// Makes keys and revokes them, as long as anybody calls.
-async fn manage_keys(shared: Rc<Shared>, net: Rc<SimNet>, mut chance: Chance, tokens: Vec<String>) {
+async fn manage_keys(
+    shared: Rc<Shared>,
+    net: Rc<SimNet>,
+    mut chance: Chance,
+    tokens: Vec<String>,
+    mut unknown: Vec<usize>,
+) {
     while shared.goes_on_after(Duration::from_millis(chance.between(300, 2_000))).await {
         if shared.phase.get() == Phase::SettingUp {
             continue;
         }
         let user = chance.between(1, tokens.len() as u64) as usize;
-        if let Some(key) = create_key(&shared, &net, &mut chance, user, &tokens[user - 1]).await {
-            shared.keys.borrow_mut().push(key);
+        // Sometimes on two nodes at once: each sees room for one, and there may be no more.
+        let nodes = [shared.some_node(&mut chance), shared.some_node(&mut chance)];
+        let wishes = if chance.percent(40) { 2 } else { 1 };
+        let may_work = shared.keys.borrow().iter().filter(|key| key.user == user && key.revoked.is_none()).count();
+        let token = &tokens[user - 1];
+        let made = match wishes {
+            1 => vec![create_key(&shared, &net, nodes[0], user, token).await],
+            _ => {
+                let both = tokio::join!(
+                    create_key(&shared, &net, nodes[0], user, token),
+                    create_key(&shared, &net, nodes[1], user, token)
+                );
+                vec![both.0, both.1]
+            }
+        };
+        unknown[user - 1] += made.iter().filter(|made| matches!(made, Made::Unknown)).count();
+        let is_refused = made.iter().any(|made| matches!(made, Made::Refused));
+        // The other wish of the two may have been the last that had room.
+        if is_refused && may_work + unknown[user - 1] + (wishes - 1) < setup::KEYS_MAX {
+            let text = format!(
+                "user {user} was refused a key on one of the nodes {nodes:?}, has {may_work}, and {} more at most",
+                unknown[user - 1]
+            );
+            shared.violate(Violation::new("KEYS", text));
+        }
+        for made in made {
+            if let Made::Key(key) = made {
+                shared.keys.borrow_mut().push(key);
+            }
         }
         // Every user keeps the first key.
         let first = shared.plan.users;

@@ -134,6 +134,17 @@ pub(crate) fn objects(plan: &Plan, groups: usize) -> Vec<(String, Value)> {
     objects
 }
 
+/// Working keys that one user may have: few, so that users come to the bound.
+pub(crate) const KEYS_MAX: usize = 3;
+
+/// The Tenant's path, and what is changed there once every user has a key: what a key costs the cluster is bounded, and ended ones are
+/// forgotten while the run lasts.
+pub(crate) fn tenant_patch() -> (String, Value) {
+    let bounds = json!({"maxPerUser": KEYS_MAX, "maxCreationsPerMinute": 1_000_000, "retention": "4s"});
+    let path = format!("/apis/maas.opendatahub.io/v1alpha1/namespaces/{TENANT}/tenants/default-tenant");
+    (path, json!({"spec": {"apiKeys": bounds}}))
+}
+
 /// What tokens cost, in thousandths of the currency: of prompts, of answers.
 pub(crate) const PRICE: (u64, u64) = (1, 2);
 
