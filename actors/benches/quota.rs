@@ -33,6 +33,7 @@ const USED: Charge = Charge {
     reasoning: 0,
     source: Source::Reported,
     is_absurd: false,
+    beyond: Amount { input: 0, output: 0, requests: 0 },
 };
 /// One measurement is the mean of so many calls: a clock is not read for each.
 const CHUNK: u32 = 100;

@@ -150,6 +150,7 @@ pub struct Cluster {
 struct Inner {
     node: NodeId,
     incarnation: u64,
+    started: Instant,
     founders: BTreeMap<NodeId, String>,
     member: Arc<Member>,
     peers: Arc<Peers>,
@@ -192,6 +193,7 @@ impl Cluster {
         let inner = Arc::new(Inner {
             node,
             incarnation,
+            started: Instant::now(),
             founders: members,
             member,
             peers,
@@ -276,6 +278,12 @@ impl Cluster {
     pub fn may_serve(&self) -> bool {
         let inner = &*self.inner;
         !inner.is_stopping() && inner.lease.holds(Instant::now()) && !inner.is_retired()
+    }
+
+    /// Whether another member has not answered this node for some seconds. Of a node that has just started nobody has heard.
+    pub fn is_silent(&self, node: NodeId) -> bool {
+        let walls = self.inner.member.walls();
+        node != self.inner.node && walls.is_silent(node, self.inner.started, Instant::now())
     }
 
     /// Whether this node was taken out of the cluster, as far as it knows.

@@ -55,6 +55,11 @@ impl Ledger {
         self.cluster.node()
     }
 
+    /// Whether another node has not answered for some seconds.
+    pub(super) fn is_silent(&self, node: NodeId) -> bool {
+        self.cluster.is_silent(node)
+    }
+
     /// How often this node's disk was started, from 1. Each batch carries it.
     pub(super) fn incarnation(&self) -> u64 {
         self.cluster.incarnation()

@@ -43,9 +43,16 @@ impl Quota {
     }
 
     /// Holds `need` in every limit of the permit, all or nothing. With a warm local allowance this does not wait. What is above a whole limit
-    /// is cut to that limit, so that a large call is possible in a fresh window; what is above a hard one is refused.
+    /// is cut to that limit, so that a large call is possible in a fresh window; what is above a hard one is refused. A call that
+    /// nobody competes with is content with the rest of a limit, unless that is hard.
     pub async fn reserve(&self, permit: &Permit, need: Amount) -> Result<Reservation, QuotaRefusal> {
         self.allowance.reserve(permit, need).await
+    }
+
+    /// The first limit of the permit of which calls in progress, or other nodes, hold what a call needs that needs `need`, as far as this
+    /// node knows: it would have to wait.
+    pub fn contended(&self, permit: &Permit, need: Amount) -> Option<LimitStanding> {
+        self.allowance.contended(permit, need)
     }
 
     /// Counts a call that a limit refused. The ledger hears of it with what else there is to tell.

@@ -7,7 +7,7 @@ use raft::Timestamp;
 use raft::state::UsageSum;
 use raft::storage::Disk;
 
-use crate::quota::{LATER, SOON, ledger, reserve};
+use crate::quota::{LATER, SOON, ledger, meter, reserve};
 use crate::support::{Node, charge, charged};
 
 /// All usage, in one sum.
@@ -75,6 +75,21 @@ async fn a_call_that_was_never_sent_is_nothing_to_anybody() {
     let next = Node::start_on(node.disk.copy(1)).await;
     tokio::time::sleep(LATER).await;
     assert_eq!((ledger(&next, 3600), used(&next).calls), ((0, 0), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_held_the_rest_of_a_limit_is_charged_that_rest_and_leaves_no_debt() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(100, "1h")]).await;
+    reserve(&node, &permit, 100).await.unwrap().settle(charge(60), None);
+    let mut call = node.actors.quota.reserve(&permit, Amount::of_call(30, 200)).await.unwrap();
+    call.noted().await.unwrap();
+    tokio::time::sleep(LATER).await;
+    let next = Node::start_on(node.disk.copy(1)).await;
+    tokio::time::sleep(LATER).await;
+    assert_eq!((ledger(&next, 3600), meter(&next, 3600).debt), ((100, 0), 0));
+    let sum = used(&next);
+    assert_eq!((sum.total(), sum.input, sum.estimated), (100, 90, 40));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use actors::quota::Amount;
 use actors::{Permit, QuotaRefusal};
-use raft::View;
 use raft::resources::{Kind, LimitScope, ObjectKey, Unit};
 use raft::state::{Meter, MeterId};
+use raft::{Timestamp, View};
 use serde_json::json;
 
-use crate::quota::ledger;
+use crate::quota::{ledger, meter};
 use crate::support::{Node, charge, charged};
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_budget_is_spent_at_the_price_of_prompts_and_answers() {
     let whole = Amount::of_call(500, 150);
     quota.reserve(ann, whole).await.unwrap().settle(charged(whole), None);
     let refusal = quota.reserve(bob, Amount::of_call(500, 1)).await.unwrap_err();
-    let expected = "budget of 2.50 per month of subscription `dev` used up: 2.00 used, 0.00 reserved by calls in progress, 0.51 needed";
+    let expected = "budget of 2.50 per month of subscription `dev` used up: 2.00 used, 0.00 reserved by calls in progress, 0.51 needed, 0.50 would fit now";
     assert_eq!(refusal.to_string(), expected);
 
     // A replica that produces more than it was told to is not believed.
@@ -193,5 +193,24 @@ async fn under_a_hard_limit_no_report_is_believed_beyond_what_is_held() {
         let charge = reservation.charge();
         let believed = (charge.amount.input, charge.amount.output, charge.is_absurd);
         assert_eq!(believed, expected, "{unit}, {enforcement}");
+        // Usage says what was reported.
+        let told = (charge.amount.input + charge.beyond.input, charge.amount.output + charge.beyond.output);
+        assert_eq!(told, (300, 70), "{unit}, {enforcement}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_report_is_charged_beyond_what_the_call_can_have_used() {
+    let node = Node::start().await;
+    let permit = node.permit_under(&[(1000, "1h")]).await;
+    let mut reservation = node.actors.quota.reserve(&permit, Amount::of_call(100, 20)).await.unwrap();
+    reservation.cannot_exceed(Amount::of_call(100, 50));
+    reservation.settle(charged(Amount::of_call(12, 9_999_999)), Some(9_999_999));
+    node.actors.drain().await;
+    assert_eq!((ledger(&node, 3600), meter(&node, 3600).debt), ((62, 0), 0));
+    let view = node.cluster.view();
+    let sums: Vec<_> = view.usage.between(Timestamp(0), Timestamp(u64::MAX)).map(|(_, _, _, sum)| *sum).collect();
+    assert_eq!((sums.len(), sums[0].input, sums[0].output, sums[0].absurd_calls), (1, 12, 9_999_999, 1));
+    // Nothing is learnt from it.
+    assert_eq!(node.actors.quota.output_estimate(&permit, None), 1024);
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actors::{Permit, QuotaRefusal, Reservation};
+use raft::NodeId;
 use tokio::time::Instant;
 
 use crate::support::{Node, amount, charge};
@@ -65,5 +66,23 @@ async fn callers_at_both_nodes_together_use_the_limit_and_no_more() {
         spent += by_caller;
         refusals.push(refusal);
     }
-    assert!((3000 - 30..=3000).contains(&spent), "{spent}: {refusals:#?}");
+    // The last of them was alone, and got what was left.
+    assert!((3000..3025).contains(&spent), "{spent}: {refusals:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_for_what_a_dead_node_holds_is_told_which_node_that_is() {
+    let nodes = Node::start_several(3).await;
+    nodes[0].prepare(&[(1000, "1h")]).await;
+    let (_, key) = nodes[0].key("ann", "dev").await;
+    for node in &nodes {
+        node.cluster.read_barrier().await.unwrap();
+    }
+    let _in_progress = reserve(&nodes[2], &nodes[2].permit(&key, "qwen"), 900).await.unwrap();
+    // It dies with its call, and nobody starts it again.
+    nodes[2].cluster.shutdown().await;
+    let refusal = reserve(&nodes[0], &nodes[0].permit(&key, "qwen"), 200).await.unwrap_err();
+    let text = refusal.to_string();
+    assert!(text.ends_with("100 would fit now; node 3 holds some of it and does not answer"), "{text}");
+    assert!(matches!(refusal, QuotaRefusal::Exhausted { silent, .. } if silent == [NodeId(3)]));
 }

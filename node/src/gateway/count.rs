@@ -1,8 +1,10 @@
-//! How large a prompt really is: asked of a replica, which renders it as it would for the call and says the tokens.
+//! How large a prompt really is: asked of a replica, which renders it as it would for the call and says the tokens. One that does not
+//! render is asked to tokenize, if the prompt is text and no limit is hard: media are not counted there, nor what some models' templates
+//! add for a call.
 //!
-//! The bound of [`super::estimate`] is several times the truth, so near the end of a limit it refuses calls that would fit. Only
-//! then is a count worth its price (a replica's front end tokenizes the prompt, its engine does nothing): [`super::reserve`] asks
-//! for one when it decides. It is never asked twice for one call.
+//! The bound of [`super::estimate`] is several times the truth, so near the end of a limit it refuses calls that would fit, and calls wait
+//! for each other that would fit together. Only then is a count worth its price (a replica's front end tokenizes the prompt, its engine
+//! does nothing): [`super::reserve`] asks for one when it decides. It is never asked twice for one call.
 //!
 //! A node asks for at most [`PLACES`] counts at once, whoever wants them. Whoever finds no place waits a moment for one, because
 //! the last tokens of a limit are usually wanted by many at once, and a refusal sends a caller away until the window ends.
@@ -14,6 +16,7 @@ use std::fmt;
 use std::time::Duration;
 
 use actors::{NoReplica, Permit};
+use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
@@ -72,6 +75,12 @@ impl Counter {
         Counter { upstream, places: Semaphore::new(PLACES) }
     }
 
+    /// A place for one count, if one is free.
+    pub(super) fn place_now(&self) -> Option<Place<'_>> {
+        let held = self.places.try_acquire().ok()?;
+        Some(Place { upstream: &self.upstream, was_waited_for: false, _held: held })
+    }
+
     /// A place for one count, at once or after a short wait. `None`: too many others are being counted.
     pub(super) async fn place(&self, context: &Context, permit: &Permit) -> Option<Place<'_>> {
         let (held, was_waited_for) = match self.places.try_acquire() {
@@ -86,15 +95,18 @@ impl Counter {
 }
 
 impl Place<'_> {
-    /// The tokens of the call's prompts together, as one replica counts them. `None`: it could not be found out.
+    /// The tokens of the call's prompts together, as one replica counts them. `None`: it could not be found out. `may_tokenize`: a count
+    /// that may be a bit too small will do.
     pub(super) async fn count(
         self,
         context: &Context,
         permit: &Permit,
         endpoint: &Endpoint,
         body: &CallBody,
+        may_tokenize: bool,
     ) -> Option<u64> {
-        let counted = match timeout(ANSWER_WAIT, ask(self.upstream, context, permit, endpoint, body)).await {
+        let asked = ask(self.upstream, context, permit, endpoint, body, may_tokenize);
+        let counted = match timeout(ANSWER_WAIT, asked).await {
             Ok(counted) => counted,
             Err(_) => Err(Uncounted::TooSlow),
         };
@@ -110,18 +122,40 @@ async fn ask(
     permit: &Permit,
     endpoint: &Endpoint,
     body: &CallBody,
+    may_tokenize: bool,
 ) -> Result<u64, Uncounted> {
     let path = endpoint.render_path().ok_or(Uncounted::NoPath)?;
     // The route ends here: a question takes no slot from calls.
     let base = rank(context, permit, &Shape::of_question())?.next_route()?.base().to_owned();
-    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
     let body = body.rewrite(&permit.model().served_name, &Steering::of(permit, endpoint), endpoint, None);
+    match post(upstream, &base, path, body.clone()).await {
+        Err(Uncounted::Status(
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED,
+        )) if may_tokenize && let Some(path) = endpoint.tokenize_path() => {
+            count_in(&post(upstream, &base, path, body).await?).ok_or(Uncounted::NoTokens)
+        }
+        answer => tokens_in(&answer?).ok_or(Uncounted::NoTokens),
+    }
+}
+
+/// The whole answer of the replica at `base`.
+async fn post(upstream: &Upstream, base: &str, path: &'static str, body: Bytes) -> Result<Bytes, Uncounted> {
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
     let request = Outgoing { method: Method::POST, path: Uri::from_static(path), headers, body };
-    let mut answer = upstream.send(&base, request).await?;
+    let mut answer = upstream.send(base, request).await?;
     if answer.head.status != StatusCode::OK {
         return Err(Uncounted::Status(answer.head.status));
     }
-    tokens_in(&answer.body.collect(ANSWER_MAX).await?).ok_or(Uncounted::NoTokens)
+    Ok(answer.body.collect(ANSWER_MAX).await?)
+}
+
+/// How many tokens the answer of `/tokenize` says. `None`: it says nothing, or that there are none.
+fn count_in(answer: &[u8]) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Tokenized {
+        count: u64,
+    }
+    serde_json::from_slice::<Tokenized>(answer).ok().map(|tokenized| tokenized.count).filter(|count| *count > 0)
 }
 
 /// The token ids in an answer: one object (a chat), or a list with one for each prompt. `None`: it is neither, or a prompt has none.
@@ -193,6 +227,19 @@ mod tests {
         ];
         for (answer, expected) in table {
             assert_eq!(tokens_in(answer.as_bytes()), expected, "{answer}");
+        }
+    }
+    #[test]
+    fn what_tokenize_says_is_a_count() {
+        let table = [
+            (r#"{"count":12,"max_model_len":40960,"tokens":[1,2],"token_strs":null}"#, Some(12)),
+            (r#"{"count":0}"#, None),
+            (r#"{"count":-1}"#, None),
+            (r#"{"tokens":[1]}"#, None),
+            ("", None),
+        ];
+        for (answer, expected) in table {
+            assert_eq!(count_in(answer.as_bytes()), expected, "{answer}");
         }
     }
 }

@@ -128,6 +128,16 @@ impl Endpoint {
         match self.kind {
             Kind::Chat => Some("/v1/chat/completions/render"),
             Kind::Completions => Some("/v1/completions/render"),
+            Kind::Responses => Some("/v1/responses/render"),
+            Kind::Messages => Some("/v1/messages/render"),
+            Kind::ChatBatch | Kind::Encode | Kind::Speech | Kind::Tokens => None,
+        }
+    }
+
+    /// Where a replica that does not render counts the tokens of a text or of messages: not those of media.
+    pub(super) fn tokenize_path(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Chat | Kind::Completions => Some("/tokenize"),
             Kind::ChatBatch | Kind::Responses | Kind::Messages | Kind::Encode | Kind::Speech | Kind::Tokens => None,
         }
     }

@@ -15,6 +15,7 @@ mod authenticate;
 mod authorize;
 mod body;
 mod call_id;
+mod ceiling;
 mod complaint;
 mod count;
 mod deliver;

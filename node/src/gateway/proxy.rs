@@ -97,7 +97,7 @@ pub(super) async fn proxy(
     let mut ranking = rank(context, permit, shape).inspect_err(|_| guard.waive())?;
     let mut route = ranking.next_route().inspect_err(|_| guard.waive())?;
     loop {
-        guard.sent(upstream.learnt(route.base()), route.engine_output());
+        guard.sent(route.base(), upstream.learnt(route.base()), route.engine_output());
         let failed = match attempt(context, upstream, &route, request.clone()).await {
             Ok((head, body)) => return Ok(Answer { head, body, route }),
             Err(failed) => failed,

@@ -1,14 +1,16 @@
 //! Whether tokens are left: holds what the prompt may cost and the probable output in every limit of the permit.
 //!
-//! What the prompt may cost is its bound. Where that is refused and the real prompt could still fit, a replica is asked for its exact
-//! size, and the call is judged once more by that. So a limit can be used up to less than one call's real use.
+//! What the prompt may cost is its bound. Where that is refused and the real prompt could still fit, or where it would have to wait for
+//! calls in progress, a replica is asked for its exact size, and the call is judged by that. So a hard limit can be used up to less than
+//! one call's real use, and calls that fit together are not one after the other.
 
-use actors::quota::Amount;
+use actors::quota::{Amount, LimitStanding};
 use actors::{Permit, QuotaRefusal, Reservation};
 use raft::resources::{Enforcement, Limit, Unit};
 
 use super::body::CallBody;
-use super::count::Counter;
+use super::ceiling::Ceiling;
+use super::count::{Counter, Place};
 use super::endpoint::Endpoint;
 use super::estimate::PromptEstimate;
 use super::record::Record;
@@ -31,20 +33,26 @@ pub(super) async fn reserve(
 ) -> Result<ChargeGuard, Refusal> {
     let call = context.metrics.of(permit, &context.cluster.view());
     if !endpoint.is_metered() {
-        return Ok(ChargeGuard::open(context.metrics.clone(), call, record, None, 0, None));
+        return Ok(ChargeGuard::open(context.metrics.clone(), call, record, None, 0, None, Ceiling::default()));
     }
     let is_hard = is_hard(permit) && endpoint.generates();
     let output = output(context, permit, endpoint, body, is_hard);
     let output_min = if is_hard { output.min(body.choices) } else { output };
     let entry = Entry { context, permit, endpoint, body, prompt, output, output_min };
-    let held = match entry.by_bound().await {
-        Err(short) if entry.could_fit(&short.refusal) => entry.by_count(counter, short).await,
-        held => held,
-    };
+    let held = entry.held(counter).await;
     match held {
         Ok(Held { reservation, prompt_tokens }) => {
             let output_max = is_hard.then(|| reservation.need().output / body.choices.max(1));
-            Ok(ChargeGuard::open(context.metrics.clone(), call, record, Some(reservation), prompt_tokens, output_max))
+            let ceiling = Ceiling::of(endpoint, body, prompt);
+            Ok(ChargeGuard::open(
+                context.metrics.clone(),
+                call,
+                record,
+                Some(reservation),
+                prompt_tokens,
+                output_max,
+                ceiling,
+            ))
         }
         Err(Short { refusal, tokens }) => {
             let reason = match &refusal {
@@ -88,6 +96,36 @@ struct Short {
 }
 
 impl Entry<'_> {
+    async fn held(&self, counter: &Counter) -> Result<Held, Short> {
+        if self.is_worth_counting_first()
+            && let Some(place) = counter.place_now()
+        {
+            // It is not asked for twice.
+            return match self.count(place).await {
+                Some(exact) => self.hold(exact, exact).await,
+                None => self.by_bound().await,
+            };
+        }
+        match self.by_bound().await {
+            Err(short) if self.could_fit(&short.refusal) => self.by_count(counter, short).await,
+            held => held,
+        }
+    }
+
+    /// Whether calls in progress hold what the bound needs, and the call may fit beside them, or after one of them.
+    fn is_worth_counting_first(&self) -> bool {
+        let need = Amount::of_call(self.prompt.bound, self.output);
+        self.endpoint.render_path().is_some()
+            && self.context.actors.quota.contended(self.permit, need).is_some_and(|standing| {
+                standing.unit.counts_input() && has_room(&standing, self.prompt.guess, self.output_min)
+            })
+    }
+
+    async fn count(&self, place: Place<'_>) -> Option<u64> {
+        let may_tokenize = !self.prompt.has_media && !has_hard_limit(self.permit);
+        place.count(self.context, self.permit, self.endpoint, self.body, may_tokenize).await
+    }
+
     async fn by_bound(&self) -> Result<Held, Short> {
         self.hold(self.prompt.bound, self.prompt.guess).await
     }
@@ -103,8 +141,7 @@ impl Entry<'_> {
                 held => return held,
             };
         }
-        let counted = place.count(self.context, self.permit, self.endpoint, self.body).await;
-        let Some(exact) = counted else { return Err(first) };
+        let Some(exact) = self.count(place).await else { return Err(first) };
         match self.hold(exact, exact).await {
             // That nobody could be asked this time does not make the first answer untrue.
             Err(Short { refusal: QuotaRefusal::Unavailable | QuotaRefusal::Changed, .. }) => Err(first),
@@ -148,15 +185,20 @@ async fn noted(mut reservation: Reservation) -> Result<Reservation, QuotaRefusal
     Ok(reservation)
 }
 
-/// Whether a limit that refused a bound may have room for the real thing. The guess may be twice the truth, hardly more: with less
-/// than half of it the call is hopeless, and a caller who asks again and again costs no replica anything.
+/// Whether a limit that refused a bound may have room for the real thing.
 fn could_fit(refusal: &QuotaRefusal, prompt_guess: u64, output: u64) -> bool {
     let QuotaRefusal::Exhausted { standing, retry_after, .. } = refusal else { return false };
     // Else calls in progress hold the tokens, and the same call can be expected to pass soon.
     let is_spent = *retry_after >= standing.resets_in;
-    let least = standing.share_of(Amount::of_call(prompt_guess / 2, output));
     // A count of the prompt changes nothing for a limit that does not count prompts.
-    is_spent && standing.unit.counts_input() && standing.limit.saturating_sub(standing.used) >= least
+    is_spent && standing.unit.counts_input() && has_room(standing, prompt_guess, output)
+}
+
+/// Whether a call may fit into what is not used of a limit. The guess may be twice the truth, hardly more: with less than half of it the
+/// call is hopeless, and a caller who asks again and again costs no replica anything.
+fn has_room(standing: &LimitStanding, prompt_guess: u64, output: u64) -> bool {
+    let least = standing.share_of(Amount::of_call(prompt_guess / 2, output));
+    standing.limit.saturating_sub(standing.used) >= least
 }
 
 /// What output there is room for in the hard limit that refused a call, beside its prompt.
@@ -171,6 +213,13 @@ fn room(refusal: &QuotaRefusal, prompt_max: u64) -> Option<u64> {
         }
         Unit::Total | Unit::Output | Unit::Input | Unit::Requests | Unit::InProgress | Unit::Cost => None,
     }
+}
+
+/// Whether a limit must never be passed.
+fn has_hard_limit(permit: &Permit) -> bool {
+    let counts_tokens = |limit: &Limit| limit.unit.counts_input() || limit.unit.counts_output();
+    let is_hard = |limit: &Limit| limit.enforcement == Enforcement::Hard && counts_tokens(limit);
+    permit.subscription().limits.iter().any(is_hard)
 }
 
 /// Whether a limit that counts outputs must never be passed.
@@ -200,7 +249,6 @@ fn output(context: &Context, permit: &Permit, endpoint: &Endpoint, body: &CallBo
 mod tests {
     use std::time::Duration;
 
-    use actors::quota::LimitStanding;
     use actors::routing::Name;
     use raft::Timestamp;
     use raft::resources::{LimitScope, Price};
@@ -219,10 +267,17 @@ mod tests {
             used,
             reserved: 0,
             remaining: 1000 - used,
+            debt: 0,
             resets_in: Duration::from_secs(60),
             resets_at: Timestamp(0),
         };
-        QuotaRefusal::Exhausted { subscription: Name::new("a", "b"), standing, needed: 500, retry_after }
+        QuotaRefusal::Exhausted {
+            subscription: Name::new("a", "b"),
+            standing,
+            needed: 500,
+            retry_after,
+            silent: Vec::new(),
+        }
     }
 
     #[test]

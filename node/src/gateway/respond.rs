@@ -191,6 +191,7 @@ mod tests {
             used: 1000 - remaining,
             reserved: 0,
             remaining,
+            debt: 0,
             resets_in: Duration::from_millis(1500),
             resets_at: Timestamp(1_795_351_209_000),
         }

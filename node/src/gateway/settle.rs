@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actors::Reservation;
 use actors::epp::EngineOutput;
 use actors::quota::{Amount, Charge, LimitStanding, Limits, Source};
 use tokio::time::Instant;
+use tracing::warn;
 
+use super::ceiling::Ceiling;
 use super::learnt::Learnt;
 use super::record::Record;
 use super::usage::Usage;
@@ -23,6 +26,7 @@ pub(super) struct ChargeGuard {
     /// Here once settled.
     limits: Option<Limits>,
     prompt_guess: u64,
+    ceiling: Ceiling,
     /// Of each choice: replicas are told to stop there, because a limit is hard.
     output_max: Option<u64>,
     /// How many answers there are.
@@ -43,6 +47,7 @@ impl ChargeGuard {
         reservation: Option<Reservation>,
         prompt_guess: u64,
         output_max: Option<u64>,
+        ceiling: Ceiling,
     ) -> ChargeGuard {
         call.authorized_calls.inc();
         call.in_flight.inc();
@@ -57,6 +62,7 @@ impl ChargeGuard {
             reservation,
             limits,
             prompt_guess,
+            ceiling,
             output_max,
             choices,
             is_at_once,
@@ -94,9 +100,10 @@ impl ChargeGuard {
         (self.choices, self.is_at_once) = (choices.max(1), !is_streamed);
     }
 
-    /// The call is on its way to a replica, of which this is `learnt`: from now on its prompt costs.
-    pub(super) fn sent(&mut self, learnt: Arc<Learnt>, engine: EngineOutput) {
-        self.flight = Some(Flight { since: Instant::now(), first: None, learnt, engine });
+    /// The call is on its way to a replica at the URL `base`, of which this is `learnt`: from now on its prompt costs.
+    pub(super) fn sent(&mut self, base: &str, learnt: Arc<Learnt>, engine: EngineOutput) {
+        let replica = base.to_owned();
+        self.flight = Some(Flight { replica, since: Instant::now(), first: None, learnt, engine });
         self.observe(self.counted(0));
     }
 
@@ -129,6 +136,8 @@ impl ChargeGuard {
 
     fn observe(&mut self, charge: Charge) {
         if let Some(reservation) = &mut self.reservation {
+            let elapsed = self.flight.as_ref().map_or(Duration::ZERO, |flight| flight.since.elapsed());
+            reservation.cannot_exceed(self.ceiling.after(elapsed, self.choices));
             reservation.observe(charge);
         }
     }
@@ -193,13 +202,13 @@ impl ChargeGuard {
     }
 
     fn settle(&mut self, charge: Charge, output: Option<u64>) {
-        self.learn_pace(charge.amount.output);
-        self.flight = None;
         self.observe(charge);
         if let Some(reservation) = self.reservation.take() {
+            self.learn_pace(reservation.charge().amount.output);
             self.record_charge(&reservation);
             self.limits = Some(reservation.settle(charge, output));
         }
+        self.flight = None;
     }
 
     /// In metrics, and in the record of calls.
@@ -211,14 +220,39 @@ impl ChargeGuard {
         self.call.released.inc_by(reserved.saturating_sub(tokens));
         self.metrics.settled_by(source);
         self.call.overshoot.inc_by(reservation.overshoot());
+        if charge.is_absurd {
+            self.tell_of_absurd(reservation);
+        }
         if charge != Charge::default() {
             self.record.write(&self.metrics, reservation.permit(), &charge, reserved);
         }
     }
 }
 
+impl ChargeGuard {
+    /// Somebody has to look at a replica that reports what cannot be true.
+    fn tell_of_absurd(&self, reservation: &Reservation) {
+        let (charge, model) = (reservation.charge(), &*reservation.permit().model().id.name);
+        let Charge { amount, beyond, .. } = charge;
+        let replica = self.flight.as_ref().map_or("", |flight| &*flight.replica);
+        self.metrics.reported_absurdly(model);
+        warn!(
+            replica,
+            model,
+            id = self.record.id(),
+            input = amount.input + beyond.input,
+            output = amount.output + beyond.output,
+            charged_input = amount.input,
+            charged_output = amount.output,
+            "a replica reported usage that cannot be true; it is recorded, and charged as far as it can be"
+        );
+    }
+}
+
 /// A call on its way.
 struct Flight {
+    /// The URL of the replica.
+    replica: String,
     since: Instant,
     /// When the first tokens of a stream were here, and how many.
     first: Option<(Instant, u64)>,

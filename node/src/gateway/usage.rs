@@ -26,7 +26,7 @@ impl Usage {
     pub(super) fn charge(self) -> Charge {
         let Usage { input, output, cached, reasoning } = self;
         let amount = Amount::of_call(input, output);
-        Charge { amount, cached, reasoning, source: Source::Reported, is_absurd: false }
+        Charge { amount, cached, reasoning, source: Source::Reported, ..Charge::default() }
     }
 }
 

@@ -42,6 +42,7 @@ struct Inner {
     denied: IntCounterVec,
     auth: IntCounterVec,
     settlements: IntCounterVec,
+    absurd_reports: IntCounterVec,
     upstream_failures: IntCounterVec,
     prompt_counts: IntCounterVec,
     overshoot: IntCounterVec,
@@ -184,6 +185,11 @@ impl Metrics {
                 "calls settled, by where the tokens are known from",
                 &["source"],
             ),
+            absurd_reports: counters(
+                "tollgate_usage_absurd_reports_total",
+                "calls of which a replica reported what cannot be true",
+                &["model"],
+            ),
             upstream_failures: counters(
                 "tollgate_upstream_failures_total",
                 "calls that a replica failed",
@@ -279,6 +285,11 @@ impl Metrics {
     /// Counts a settled call by where its tokens are known from.
     pub(crate) fn settled_by(&self, source: &str) {
         self.0.settlements.with_label_values(&[source]).inc();
+    }
+
+    /// Counts a call of which a replica reported what cannot be true.
+    pub(crate) fn reported_absurdly(&self, model: &str) {
+        self.0.absurd_reports.with_label_values(&[model]).inc();
     }
 
     /// Counts a charged call as OpenTelemetry wants it. Replicas are vLLM.

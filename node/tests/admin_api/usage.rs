@@ -16,6 +16,7 @@ fn charge(input: u64, output: u64) -> Charge {
         reasoning: 5,
         source: Source::Reported,
         is_absurd: false,
+        beyond: Amount::default(),
     }
 }
 

@@ -115,7 +115,11 @@ async fn a_model_lists_itself_even_when_its_quota_is_used_up() {
     );
     assert_eq!(second.json()["error"]["code"], "rate_limit_exceeded");
     let seconds: u64 = second.header("retry-after").parse().unwrap();
-    assert!((3500..=3600).contains(&seconds), "{seconds}");
+    // The rest of this window, and the whole ones that what it used beyond pays for.
+    let owed = first.json()["usage"]["total_tokens"].as_u64().unwrap() - 10;
+    let windows = owed / 10 * 3600;
+    assert!((3500 + windows..=3600 + windows).contains(&seconds), "{seconds} after {owed} tokens too many");
+    assert_eq!(second.json()["error"]["quota"]["debt"], owed);
     assert_eq!(world.counter("limited_calls"), 1.0);
     let bearer = format!("Bearer {}", world.key);
     let list = world.connect().await.get("/llm/qwen/v1/models", &[("authorization", &bearer)]).await;

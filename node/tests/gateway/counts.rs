@@ -1,4 +1,5 @@
-//! The end of a limit: replicas count prompts exactly, so that what is left is used, and nothing goes wrong where they do not.
+//! The end of a limit: replicas count prompts exactly, so that what is left of a hard limit is used, and nothing goes wrong where they do
+//! not. Of other limits a call that is alone gets the rest (`rest`), and is counted only where it would wait for calls in progress.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use sim_vllm::{Config, Fault, FaultKind};
 use tokio::time::Instant;
 
-use crate::client::Answer;
+use crate::client::{Answer, request};
 use crate::scripted::Script;
 use crate::world::{PLENTY, World, replica, replica_with};
 
@@ -15,30 +16,40 @@ const CHAT: &str = "/llm/qwen/v1/chat/completions";
 const COMPLETIONS: &str = "/llm/qwen/v1/completions";
 
 fn chat() -> Value {
-    json!({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 20, "ignore_eos": true})
+    let content = "hello ".repeat(60);
+    json!({"messages": [{"role": "user", "content": content}], "max_tokens": 20, "ignore_eos": true})
 }
 
-/// What is held for a chat that nobody has counted.
+/// What is held for the prompt of a chat that nobody has counted.
 fn bound() -> u64 {
-    chat().to_string().len() as u64 + 128 + 20
+    chat().to_string().len() as u64 + 128
 }
 
 fn counts(world: &World, result: &str) -> f64 {
     world.counter(&format!("tollgate_prompt_counts_total{{model=\"qwen\",result=\"{result}\"}}"))
 }
 
-/// What one such call uses.
+/// What the prompt of one such call uses.
 async fn cost(url: &str, path: &str, body: &Value) -> u64 {
     let world = World::start(&[url.to_owned()], PLENTY).await;
     let answer = world.post(path, body).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    world.used().await
+    world.charged().await.input
 }
 
-/// A world with a limit of ten chats, so far used that the next one's bound does not fit. Also what a chat uses.
+/// A world whose key is under a limit of so many tokens of prompts.
+async fn under(url: &str, tokens: u64, enforcement: &str) -> World {
+    let mut world = World::start(&[url.to_owned()], PLENTY).await;
+    let limit = json!({"limit": tokens, "window": "1h", "unit": "input", "enforcement": enforcement});
+    world.subscribe("prompts", json!([limit])).await;
+    world.key = world.add_key("ann", "prompts", Duration::from_secs(3600)).await;
+    world
+}
+
+/// A world with a hard limit of ten chats' prompts, so far used that the next one's bound does not fit. Also what a prompt uses.
 async fn near_the_end(url: &str) -> (World, u64) {
     let one = cost(url, CHAT, &chat()).await;
-    let world = World::start(&[url.to_owned()], one * 10).await;
+    let world = under(url, one * 10, "hard").await;
     let mut used = 0;
     while used + bound() <= one * 10 {
         assert_eq!(world.post(CHAT, &chat()).await.status, 200);
@@ -60,22 +71,26 @@ async fn a_limit_is_used_to_its_last_token_when_replicas_count() {
     let (_replica, url) = replica(1).await;
     let mut streamed = chat();
     streamed["stream"] = true.into();
-    let prompts = json!({"prompt": ["once upon", "a time"], "max_tokens": 10, "ignore_eos": true});
+    let prompts =
+        json!({"prompt": ["once upon ".repeat(40), "a time ".repeat(40)], "max_tokens": 10, "ignore_eos": true});
     for (path, body) in [(CHAT, chat()), (CHAT, streamed), (COMPLETIONS, prompts)] {
         let one = cost(&url, path, &body).await;
-        let world = World::start(std::slice::from_ref(&url), one * 10).await;
-        for call in 0..10 {
-            let answer = world.post(path, &body).await;
-            assert_eq!(answer.status, 200, "call {call}: {answer:?}");
+        for enforcement in ["hard", "reserve"] {
+            let world = under(&url, one * 10, enforcement).await;
+            for call in 0..10 {
+                let answer = world.post(path, &body).await;
+                assert_eq!(answer.status, 200, "call {call}: {answer:?}");
+            }
+            let by_count = counts(&world, "counted");
+            let expected = if enforcement == "hard" { 1.0..10.0 } else { 0.0..1.0 };
+            assert!(expected.contains(&by_count), "{by_count} of ten calls were counted, {enforcement}");
+            for _ in 0..3 {
+                assert_eq!(world.post(path, &body).await.status, 429);
+            }
+            assert_eq!(counts(&world, "counted"), by_count, "nobody is asked for what is hopeless");
+            assert_eq!(world.charged().await.input, one * 10);
+            assert_eq!(world.counter("limited_calls"), 3.0);
         }
-        let by_count = counts(&world, "counted");
-        assert!((1.0..10.0).contains(&by_count), "{by_count} of ten calls were counted");
-        for _ in 0..3 {
-            assert_eq!(world.post(path, &body).await.status, 429);
-        }
-        assert_eq!(counts(&world, "counted"), by_count, "nobody is asked for what is hopeless");
-        assert_eq!(world.counter("authorized_hits"), (one * 10) as f64);
-        assert_eq!(world.counter("limited_calls"), 3.0);
     }
 }
 
@@ -83,7 +98,7 @@ async fn a_limit_is_used_to_its_last_token_when_replicas_count() {
 async fn who_is_refused_by_the_exact_size_is_told_it_and_was_counted_once() {
     let (_replica, url) = replica(2).await;
     let one = cost(&url, CHAT, &chat()).await;
-    let world = World::start(std::slice::from_ref(&url), one * 11 - 1).await;
+    let world = under(&url, one * 11 - 1, "hard").await;
     for _ in 0..10 {
         assert_eq!(world.post(CHAT, &chat()).await.status, 200);
     }
@@ -107,7 +122,7 @@ async fn replicas_that_cannot_count_change_nothing() {
 async fn answers_that_are_no_counts_change_nothing_and_are_asked_for_with_the_calls_own_body() {
     let script = Script::default();
     let url = script.serve().await;
-    script.whole("200 OK", r#"{"usage":{"prompt_tokens":12,"completion_tokens":20}}"#);
+    script.whole("200 OK", r#"{"usage":{"prompt_tokens":70,"completion_tokens":20}}"#);
     let (world, _) = near_the_end(&url).await;
     let (used, asked) = (world.used().await, script.requests().len());
     let table = [
@@ -161,5 +176,31 @@ async fn many_at_once_share_what_is_left_to_its_last_token() {
     let answers = join_all((0..60).map(|_| world.post(CHAT, &body))).await;
     let admitted = answers.iter().filter(|answer| answer.status == 200).count() as u64;
     assert!(answers.iter().all(|answer| matches!(answer.status, 200 | 429)), "{answers:?}");
-    assert_eq!((admitted, world.counter("authorized_hits")), (left, (one * 10) as f64));
+    assert_eq!((admitted, world.charged().await.input), (left, one * 10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_fit_beside_one_in_progress_are_counted_and_need_not_wait_for_it() {
+    // By rendering, by tokenizing, or not at all.
+    let table = [(Config::default(), true), (Config { scale_out_endpoints: false, ..Config::default() }, true)];
+    for (config, is_counted) in table {
+        let renders = config.scale_out_endpoints;
+        let (_replica, url) = replica_with(Config { seed: 5, speed: 1.0, ..config }).await;
+        let mut slow = chat();
+        (slow["max_tokens"], slow["stream"]) = (json!(300), json!(true));
+        let world = World::start(std::slice::from_ref(&url), 700).await;
+        let mut first = world.connect().await;
+        let bearer = format!("Bearer {}", world.key);
+        first.send(request("POST", CHAT, &[("authorization", &bearer)], &slow.to_string())).await;
+        first.read_until("data: {").await;
+        // Its prompt is known, so of 700 some 370 are left; two such calls have bounds of 200 each, and use 30.
+        let mut wide = chat();
+        wide["messages"][0]["content"] = json!("hello ".repeat(40));
+        let began = Instant::now();
+        for answer in join_all((0..2).map(|_| world.post(CHAT, &wide))).await {
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert_eq!(counts(&world, "counted") > 0.0, is_counted, "renders: {renders}");
+    }
 }

@@ -59,7 +59,7 @@ fn bound(is_streamed: bool) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_replica_says_beyond_what_it_was_allowed_is_not_charged_and_is_noted() {
+async fn what_a_replica_says_beyond_what_it_was_allowed_is_recorded_and_not_charged() {
     let script = Script::default();
     let url = script.serve().await;
     let world = under(&url, hard(1000, "total")).await;
@@ -70,5 +70,7 @@ async fn what_a_replica_says_beyond_what_it_was_allowed_is_not_charged_and_is_no
     let sent: Value = serde_json::from_str(script.requests()[0].split_once("\r\n\r\n").unwrap().1).unwrap();
     assert_eq!((&sent["max_tokens"], &sent["max_completion_tokens"]), (&json!(30), &Value::Null), "as it was asked");
     let charged = world.charged().await;
-    assert_eq!((charged.input, charged.output, charged.absurd_calls), (12, 30, 1));
+    assert_eq!((charged.input, charged.output, charged.absurd_calls), (12, 5000, 1), "usage says what was reported");
+    assert_eq!(world.used().await, 12 + 30, "the limit was charged what it allowed");
+    assert_eq!(world.counter("tollgate_usage_absurd_reports_total"), 1.0);
 }

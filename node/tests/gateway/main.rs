@@ -21,6 +21,7 @@ mod media;
 mod poison;
 mod records;
 mod refusals;
+mod rest;
 mod retries;
 mod scripted;
 mod slow_clients;

@@ -63,7 +63,11 @@ async fn media_in_the_body_pass_a_usual_limit_and_are_charged_by_the_replica() {
     }
     assert_eq!(world.charged().await.total(), count * 400);
     // Whoever writes the same bytes as text pays for text.
-    assert_eq!(world.post(CHAT, &chat(json!({"type": "text", "text": sound}))).await.status, 429);
+    let text = chat(json!({"type": "text", "text": sound}));
+    world.subscribe("hard", hard()).await;
+    let key = world.add_key("ann", "hard", Duration::from_secs(3600)).await;
+    assert_eq!(world.post_as(&key, CHAT, &text).await.status, 429);
+    assert_eq!(world.post_as(&key, CHAT, &chat(spoken(&sound))).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

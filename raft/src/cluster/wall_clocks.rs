@@ -28,6 +28,9 @@ const ASK_WITHIN: Duration = Duration::from_millis(300);
 /// An older answer does not count: whoever gave it may be gone, or its clock set.
 const FRESH: Duration = Duration::from_secs(10);
 
+/// Who answers none of a few questions is down or cut off.
+const SILENT_AFTER: Duration = Duration::from_secs(3);
+
 /// What the other members' wall clocks said last.
 #[derive(Debug, Default)]
 pub(crate) struct WallClocks {
@@ -46,6 +49,13 @@ impl WallClocks {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.retain(|_, heard| heard.is_fresh(now));
         heard.insert(node, Heard { wall, at: now });
+    }
+
+    /// Whether `node` has said nothing for a while at `now`, on a node that has asked since `started`.
+    pub(super) fn is_silent(&self, node: NodeId, started: Instant, now: Instant) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = heard.get(&node).map_or(started, |heard| heard.at);
+        now.saturating_duration_since(last) > SILENT_AFTER
     }
 
     /// What time it is at `now` for a majority of `voters`, when this is `node` and its own wall clock says `wall`.
@@ -138,6 +148,9 @@ mod tests {
             |wall, after| walls.trusted(NodeId(1), Timestamp(wall), &voters, began + after).map(Timestamp::millis);
         walls.hear(NodeId(2), Timestamp(50_000), began);
         walls.hear(NodeId(9), Timestamp(50_000), began);
+        let is_silent = |node, after| walls.is_silent(NodeId(node), began, began + after);
+        assert_eq!([2, 3].map(|node| is_silent(node, SILENT_AFTER)), [false, false]);
+        assert_eq!([2, 3].map(|node| is_silent(node, SILENT_AFTER + Duration::from_millis(1))), [true, true]);
         assert_eq!(trusted(90_000_000, Duration::from_secs(4)), Some(54_000), "our own clock was set in between");
         assert_eq!(trusted(60_000, FRESH), Some(60_000));
         assert_eq!(

@@ -40,12 +40,15 @@ pub struct Charge {
     pub source: Source,
     /// The replica reported what cannot be true.
     pub is_absurd: bool,
+    /// What it reported beyond `amount`: usage says it, and no limit counts it.
+    pub beyond: Amount,
 }
 
 impl Charge {
     /// As it is accounted; `None` if the call never reached a replica.
     pub(super) fn sum(&self) -> Option<UsageSum> {
-        let Charge { amount, cached, reasoning, source, is_absurd } = *self;
+        let Charge { amount: charged, cached, reasoning, source, is_absurd, beyond } = *self;
+        let amount = Amount { input: charged.input + beyond.input, output: charged.output + beyond.output, ..charged };
         let of = |wanted: Source, value: u64| if source == wanted { value } else { 0 };
         let sum = UsageSum {
             calls: amount.requests,

@@ -1,6 +1,10 @@
 //! How many output tokens a call will need: what it asks for, unless that is far beyond what such calls usually need.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use raft::state::{Usage, UsageSum};
+
+use crate::routing::{AccessKey, Name};
 
 /// What a caller asks for up to here is taken at its word.
 const TRUSTED_MAX: u64 = 4096;
@@ -9,33 +13,79 @@ const COLD_START: f64 = 1024.0;
 /// How fast the learnt size follows a larger output, and how slowly it forgets it: about one output in twenty is larger.
 const RISE: f64 = 0.25;
 const FALL: f64 = 0.015;
+/// After so many outputs more is known than before the first. Until then each counts for half of what is known.
+const HANDFUL: u32 = 5;
+const HANDFUL_STEP: f64 = 0.5;
+/// Rows of usage that are looked at for earlier calls, newest first: what is older says little of today, and callers wait for it.
+const ROWS_MAX: usize = 10_000;
+/// Few outputs are larger than so many times the mean.
+const HIGH_OF_MEAN: f64 = 2.0;
 
 /// A high size of the outputs of one subscription's calls to one model, in tokens.
-pub(super) struct OutputSize(AtomicU64);
+#[derive(Default)]
+pub(super) struct OutputSize(Mutex<Learnt>);
 
-impl Default for OutputSize {
-    fn default() -> OutputSize {
-        OutputSize(AtomicU64::new(COLD_START.to_bits()))
+#[derive(Clone, Copy)]
+struct Learnt {
+    high: f64,
+    /// From so many outputs; counted up to a handful.
+    outputs: u32,
+}
+
+impl Default for Learnt {
+    fn default() -> Learnt {
+        Learnt { high: COLD_START, outputs: 0 }
     }
 }
 
 impl OutputSize {
+    /// As the newest usage of the subscription and the model teaches it.
+    pub(super) fn of_usage(usage: &Usage, key: &AccessKey) -> OutputSize {
+        let name = |(namespace, name): &(String, String), wanted: &Name| {
+            **namespace == *wanted.namespace && **name == *wanted.name
+        };
+        let mut sum = UsageSum::default();
+        for ((_, labels), row) in usage.hours.iter().rev().take(ROWS_MAX) {
+            let is_of_key = name(&labels.subscription, &key.subscription) && name(&labels.model, &key.model);
+            if is_of_key && row.absurd_calls == 0 {
+                sum.add(row);
+            }
+        }
+        OutputSize(Mutex::new(Learnt::of(&sum)))
+    }
+
     /// A call ended with so many output tokens.
     pub(super) fn learn(&self, output: u64) {
-        let learnt = |bits| Some(moved(f64::from_bits(bits), output).to_bits());
-        // The closure never refuses, so neither does the update.
-        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, learnt);
+        let mut learnt = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *learnt = learnt.with(output);
     }
 
     /// What a call will need that asks for `asked` tokens, or does not say.
     pub(super) fn estimate(&self, asked: Option<u64>) -> u64 {
-        estimate(f64::from_bits(self.0.load(Ordering::Acquire)), asked)
+        let high = self.0.lock().unwrap_or_else(PoisonError::into_inner).high;
+        estimate(high, asked)
     }
 }
 
-fn moved(high: f64, output: u64) -> f64 {
-    let distance = output as f64 - high;
-    high + distance * if distance > 0.0 { RISE } else { FALL }
+impl Learnt {
+    /// From the sum of some calls.
+    fn of(sum: &UsageSum) -> Learnt {
+        if sum.calls == 0 {
+            return Learnt::default();
+        }
+        let high = (HIGH_OF_MEAN * sum.output as f64 / sum.calls as f64).max(1.0);
+        Learnt { high, outputs: u32::try_from(sum.calls).unwrap_or(HANDFUL).min(HANDFUL) }
+    }
+
+    fn with(self, output: u64) -> Learnt {
+        let distance = output as f64 - self.high;
+        let step = match distance > 0.0 {
+            _ if self.outputs < HANDFUL => HANDFUL_STEP,
+            true => RISE,
+            false => FALL,
+        };
+        Learnt { high: self.high + distance * step, outputs: (self.outputs + 1).min(HANDFUL) }
+    }
 }
 
 /// With `high` as the learnt size.
@@ -45,11 +95,6 @@ pub(super) fn estimate(high: f64, asked: Option<u64>) -> u64 {
         Some(asked) => asked.min(TRUSTED_MAX.max((2.0 * high).ceil() as u64)),
         None => high.ceil().max(1.0) as u64,
     }
-}
-
-/// The estimate of a call whose like has never been seen.
-pub(super) fn cold(asked: Option<u64>) -> u64 {
-    estimate(COLD_START, asked)
 }
 
 #[cfg(test)]

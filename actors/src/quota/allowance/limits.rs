@@ -8,7 +8,6 @@ use raft::journal::{JournalError, NoteNumber};
 use smallvec::SmallVec;
 
 use super::Allowance;
-use super::amount::Amount;
 use super::set::MeterSet;
 use super::standing::{self, LimitStanding};
 
@@ -37,6 +36,6 @@ impl Limits {
 
     /// Where each limit stands for the caller now; the tightest first.
     pub fn standing(&self) -> Vec<LimitStanding> {
-        standing::of_sets(self.sets.iter(), Amount::default(), self.allowance.ledger.now())
+        standing::of_sets(self.sets.iter(), self.allowance.ledger.now())
     }
 }

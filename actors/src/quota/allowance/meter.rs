@@ -48,6 +48,19 @@ impl LocalMeter {
         taken
     }
 
+    /// Reserves what is free, at most `max`, if no call holds anything. `None`: one does, or nothing is free.
+    pub(super) fn take_rest(&self, max: u64) -> Option<u64> {
+        // Held first, as in `take`: 1 stands for what is not known yet. Of two that try at once one gets it.
+        self.held.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire).ok()?;
+        let taken = self.take_free(max);
+        if taken > 0 {
+            self.held.fetch_add(taken - 1, Ordering::AcqRel);
+        } else {
+            self.held.fetch_sub(1, Ordering::AcqRel);
+        }
+        (taken > 0).then_some(taken)
+    }
+
     /// Undoes a [`LocalMeter::take`], or a part of it.
     pub(super) fn put_back(&self, tokens: u64) {
         self.free.fetch_add(tokens, Ordering::AcqRel);
@@ -125,7 +138,7 @@ impl LocalMeter {
         self.free.load(Ordering::Acquire)
     }
 
-    pub(super) fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.held.load(Ordering::Acquire)
     }
 

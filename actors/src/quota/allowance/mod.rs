@@ -44,9 +44,9 @@ pub use standing::LimitStanding;
 pub(crate) use hold::Hold;
 pub(crate) use meter::LocalMeter;
 pub(crate) use notice::Notice;
-pub(crate) use refusal::exhausted;
+pub(crate) use refusal::Obstacle;
 pub(crate) use set::{LimitSubject, MeterSet};
-pub(crate) use slots::{Rule, Slot, Slots};
+pub(crate) use slots::{Granted, Rule, Slot, Slots};
 pub(crate) use tally::label_bytes;
 pub(crate) use waiter::Waiter;
 
@@ -77,10 +77,12 @@ impl Allowance {
         if let Some(known) = self.find(&permit.subscription().key, &limit_subject) {
             return known;
         }
+        // What earlier calls teach is looked up before anybody has to wait for it.
+        let size = self.size(permit);
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         let account = accounts
             .entry(permit.subscription().key.clone())
-            .or_insert_with(|| Account { size: Arc::default(), sets: HashMap::new() });
+            .or_insert_with(|| Account { size: size.clone(), sets: HashMap::new() });
         let size = account.size.clone();
         let set = account.sets.entry(limit_subject.clone()).or_insert_with(|| {
             let id = self.ids.fetch_add(1, Ordering::AcqRel);
@@ -89,10 +91,18 @@ impl Allowance {
         set.clone()
     }
 
-    /// The learnt sizes of a permit's calls, if there were any.
-    fn size(&self, permit: &Permit) -> Option<Arc<OutputSize>> {
-        let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
-        Some(accounts.get(&permit.subscription().key)?.size.clone())
+    /// The learnt sizes of a permit's calls. At first they are what usage says of earlier ones, also of those of other nodes.
+    fn size(&self, permit: &Permit) -> Arc<OutputSize> {
+        let key = &permit.subscription().key;
+        {
+            let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(account) = accounts.get(key) {
+                return account.size.clone();
+            }
+        }
+        let size = Arc::new(OutputSize::of_usage(&self.ledger.view().usage, key));
+        let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        accounts.entry(key.clone()).or_insert_with(|| Account { size, sets: HashMap::new() }).size.clone()
     }
 
     /// The set of a limit subject, if there is one.

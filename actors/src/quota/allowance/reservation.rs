@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use raft::journal::{CallId, EndedCall, NoteNumber};
 use raft::resources::{Enforcement, Unit};
+use smallvec::SmallVec;
 use tokio::time::timeout;
 
 use super::amount::Amount;
 use super::charge::Charge;
-use super::hold::Holds;
+use super::hold::{Hold, Holds};
 use super::limits::Limits;
 use super::notice::Notice;
 use super::refusal::QuotaRefusal;
-use super::slots::Slot;
+use super::slots::{Granted, Slot};
 use super::standing::{self, LimitStanding};
 use super::{Allowance, note};
 use crate::routing::Permit;
@@ -26,6 +27,8 @@ pub struct Reservation {
     /// One for each limit subject that the call counts for: at least one, because every subscription has limits.
     holds: Holds,
     need: Amount,
+    /// What it can use at most, as far as that is known.
+    ceiling: Amount,
     charge: Charge,
     call: CallId,
     /// That this is held.
@@ -37,7 +40,9 @@ impl Reservation {
     pub(super) fn new(allowance: &Arc<Allowance>, permit: Permit, holds: Holds, need: Amount) -> Reservation {
         let call = allowance.ledger.journal().next_call();
         let note = note::open(&allowance.ledger, call, &permit, &holds, need);
-        Reservation { allowance: allowance.clone(), permit, holds, need, charge: Charge::default(), call, note }
+        let ceiling = Amount { input: u64::MAX, output: u64::MAX, requests: 1 };
+        let charge = Charge::default();
+        Reservation { allowance: allowance.clone(), permit, holds, need, ceiling, charge, call, note }
     }
 
     /// Waits until it is noted what the call holds, so that it is known even if this process is killed: only then may it be sent to a
@@ -65,20 +70,25 @@ impl Reservation {
         self.charge
     }
 
-    /// Under a hard limit nothing is used beyond what is held: a replica that says otherwise was told to stop before.
+    /// The call can use no more than this. What a replica reports beyond it is recorded and not charged.
+    pub fn cannot_exceed(&mut self, ceiling: Amount) {
+        self.ceiling = ceiling;
+    }
+
+    /// Nothing is used beyond the ceiling, and under a hard limit nothing beyond what is held: a replica that says otherwise was told to
+    /// stop before.
     fn believed(&self, charge: Charge) -> Charge {
         let hard = |counts: fn(Unit) -> bool| {
             let limits = &self.permit.subscription().limits;
             limits.iter().any(|limit| limit.enforcement == Enforcement::Hard && counts(limit.unit))
         };
-        let mut amount = charge.amount;
-        if hard(Unit::counts_input) {
-            amount.input = amount.input.min(self.need.input);
-        }
-        if hard(Unit::counts_output) {
-            amount.output = amount.output.min(self.need.output);
-        }
-        Charge { amount, is_absurd: charge.is_absurd || amount != charge.amount, ..charge }
+        let told = charge.amount;
+        let most = |ceiling: u64, is_hard: bool, held: u64| if is_hard { ceiling.min(held) } else { ceiling };
+        let input = told.input.min(most(self.ceiling.input, hard(Unit::counts_input), self.need.input));
+        let output = told.output.min(most(self.ceiling.output, hard(Unit::counts_output), self.need.output));
+        let beyond = Amount { input: told.input - input, output: told.output - output, requests: 0 };
+        let is_absurd = charge.is_absurd || beyond != Amount::default();
+        Charge { amount: Amount { input, output, ..told }, is_absurd, beyond, ..charge }
     }
 
     /// Lets go what was held for a prompt beyond its `input` tokens, now that these are known. Returns how many tokens that was.
@@ -88,11 +98,11 @@ impl Reservation {
             return 0;
         }
         self.need.input = input;
+        let held: SmallVec<[Granted; 1]> = self.holds.iter_mut().map(|hold| hold.shrink(self.need)).collect();
         // Noted first: whoever gets what comes free is noted later.
         self.note = note::open(&self.allowance.ledger, self.call, &self.permit, &self.holds, self.need);
-        for hold in &mut self.holds {
-            hold.slots.give_back(before, self.need);
-            hold.need = self.need;
+        for (hold, held) in self.holds.iter().zip(&held) {
+            hold.slots.give_back(held, &hold.granted);
             self.allowance.mark(&hold.set);
         }
         before.total() - self.need.total()
@@ -100,8 +110,8 @@ impl Reservation {
 
     /// How much more would be charged of a hard limit than is held of it: nothing, or something here is wrong. In the unit of the limit.
     pub fn overshoot(&self) -> u64 {
-        let slots = self.holds.iter().flat_map(|hold| &hold.slots.slots).filter(|slot| slot.rule.is_hard);
-        let beyond = |slot: &Slot| slot.rule.used_of(self.charge.amount).saturating_sub(slot.share_of(self.need));
+        let slots = self.holds.iter().flat_map(Hold::parts).filter(|(slot, _)| slot.rule.is_hard);
+        let beyond = |(slot, held): (&Slot, u64)| slot.rule.used_of(self.charge.amount).saturating_sub(held);
         slots.map(beyond).max().unwrap_or(0)
     }
 
@@ -110,15 +120,15 @@ impl Reservation {
         &self.permit
     }
 
-    /// What is held.
+    /// What it is taken to need: what is held, but of a limit that had only a rest.
     pub fn need(&self) -> Amount {
         self.need
     }
 
-    /// Ends the call. `output` (tokens) teaches the output estimate. Returns where its limits stand from now on.
+    /// Ends the call. `output` (tokens) teaches the output estimate, if it can be believed. Returns where its limits stand from now on.
     pub fn settle(mut self, charge: Charge, output: Option<u64>) -> Limits {
         self.observe(charge);
-        if let (Some(output), Some(hold)) = (output, self.holds.first()) {
+        if let (Some(output), Some(hold), false) = (output, self.holds.first(), self.charge.is_absurd) {
             hold.set.size.learn(output);
         }
         let sets = self.holds.iter().map(|hold| hold.set.clone()).collect();
@@ -147,7 +157,7 @@ impl Reservation {
 
     /// Where each limit stands for this caller now, this reservation counted as used; the tightest first.
     pub fn standing(&self) -> Vec<LimitStanding> {
-        standing::of_sets(self.holds.iter().map(|hold| &hold.set), self.need, self.allowance.ledger.now())
+        standing::of_holds(&self.holds, self.allowance.ledger.now())
     }
 }
 

@@ -5,20 +5,22 @@ use std::sync::Arc;
 use raft::resources::LimitScope;
 use tokio::sync::oneshot;
 
+use super::Allowance;
 use super::amount::Amount;
 use super::hold::{Hold, Holds};
 use super::notice::Notice;
-use super::refusal::{self, QuotaRefusal};
+use super::refusal::{Obstacle, QuotaRefusal};
 use super::reservation::Reservation;
 use super::set::{LimitSubject, MeterSet};
-use super::slots::Slots;
+use super::slots::{Slot, Slots};
+use super::standing::{self, LimitStanding};
 use super::waiter::Waiter;
-use super::{Allowance, estimate};
 use crate::routing::Permit;
 
 impl Allowance {
     /// Holds `need` in every limit of the permit, all or nothing. With a warm local allowance this does not wait. What is above a whole limit
-    /// is cut to that limit, so that a large call is possible in a fresh window; what is above a hard one is refused.
+    /// is cut to that limit, so that a large call is possible in a fresh window; what is above a hard one is refused. A call that
+    /// nobody competes with is content with the rest of a limit.
     pub(crate) async fn reserve(self: &Arc<Self>, permit: &Permit, need: Amount) -> Result<Reservation, QuotaRefusal> {
         let limits = &permit.subscription().limits;
         // What most calls share comes last, and is held the shortest while others are waited for. One order for all: nobody waits in a ring.
@@ -41,9 +43,11 @@ impl Allowance {
         let set = self.obtain(permit, limit_subject);
         let slots = set.slots.load_full();
         if slots.stand_for(&permit.subscription().limits) {
-            if !set.somebody_waits() && set.take(&slots, need) {
+            if !set.somebody_waits()
+                && let Some(granted) = set.take(&slots, need)
+            {
                 self.mark_if_low(&set, &slots);
-                return Ok(Hold::new(self, set, slots, need));
+                return Ok(Hold::new(self, set, slots, granted));
             }
             if let Some(refusal) = self.hopeless(permit, &slots, need) {
                 return Err(refusal);
@@ -56,7 +60,24 @@ impl Allowance {
     fn hopeless(&self, permit: &Permit, slots: &Slots, need: Amount) -> Option<QuotaRefusal> {
         let now = self.ledger.now();
         let spent = slots.slots.iter().find(|slot| slot.is_spent_for(need, now))?;
-        Some(refusal::exhausted(permit, spent, need, now, true))
+        Some(Obstacle { slot: spent, is_spent: true, silent: Vec::new() }.refusal(permit, need, now))
+    }
+
+    /// The first limit of the permit of which calls in progress, or other nodes, hold what a call needs that needs `need`.
+    pub(crate) fn contended(&self, permit: &Permit, need: Amount) -> Option<LimitStanding> {
+        let now = self.ledger.now();
+        let is_contended = |slot: &Slot| {
+            let is_open = slot.meter.number != 0 && slot.meter.ends > now;
+            let is_held = slot.meter.held() > 0 || slot.elsewhere > 0;
+            let standing = (is_open && is_held).then(|| standing::of(slot, 0, now))?;
+            (standing.remaining < slot.share_of(need)).then_some(standing)
+        };
+        let limits = &permit.subscription().limits;
+        let scopes = LimitScope::NAMES.map(|(_, scope)| scope).into_iter();
+        scopes.filter(|scope| limits.iter().any(|limit| limit.scope == *scope)).find_map(|scope| {
+            let set = self.find(&permit.subscription().key, &LimitSubject::of(permit, scope))?;
+            set.slots.load().slots.iter().find_map(is_contended)
+        })
     }
 
     async fn wait(&self, permit: &Permit, set: Arc<MeterSet>, need: Amount) -> Result<Hold, QuotaRefusal> {
@@ -82,9 +103,6 @@ impl Allowance {
     /// How many output tokens a call will probably need: what the caller asked for (`asked`, all choices together) unless that is far
     /// beyond what this subscription's calls to this model usually need; the learnt size if nothing was asked.
     pub(crate) fn output_estimate(&self, permit: &Permit, asked: Option<u64>) -> u64 {
-        match self.size(permit) {
-            Some(size) => size.estimate(asked),
-            None => estimate::cold(asked),
-        }
+        self.size(permit).estimate(asked)
     }
 }

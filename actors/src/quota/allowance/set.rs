@@ -10,7 +10,7 @@ use raft::state::{MeterId, Subject};
 use super::amount::{Amount, Sum};
 use super::estimate::OutputSize;
 use super::meter::LocalMeter;
-use super::slots::{Rule, Slots};
+use super::slots::{Granted, Rule, Slot, Slots};
 use super::tally::Tally;
 use crate::routing::{AccessKey, Permit};
 
@@ -68,12 +68,27 @@ impl MeterSet {
     }
 
     /// Reserves `need` in `slots` and counts it.
-    pub(crate) fn take(&self, slots: &Slots, need: Amount) -> bool {
-        let is_taken = slots.take(need);
-        if is_taken {
-            self.taken.add(need);
-        }
-        is_taken
+    pub(crate) fn take(&self, slots: &Slots, need: Amount) -> Option<Granted> {
+        self.take_or_rest(slots, need, |_| false)
+    }
+
+    /// The same, with less in slots that have only a rest. Only the actor knows which do.
+    pub(crate) fn take_or_rest(
+        &self,
+        slots: &Slots,
+        need: Amount,
+        has_rest: impl Fn(usize) -> bool,
+    ) -> Option<Granted> {
+        let granted = slots.take(need, has_rest)?;
+        self.taken.add(need);
+        Some(granted)
+    }
+
+    /// Whether calls of this node hold anything of the window that `slot` is in.
+    pub(crate) fn holds_any_of(&self, slot: &Slot) -> bool {
+        let is_same = |rule: &Rule, meter: &LocalMeter| meter.number == slot.meter.number && rule.id == slot.rule.id;
+        slot.meter.held() > 0
+            || self.closed().iter().any(|(rule, meter)| is_same(rule, meter) && !meter.is_lapsed() && meter.held() > 0)
     }
 
     /// What was reserved so far.

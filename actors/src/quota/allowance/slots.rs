@@ -8,11 +8,15 @@ use std::sync::Arc;
 use raft::Timestamp;
 use raft::resources::{Enforcement, Limit, Price, Unit};
 use raft::state::MeterId;
+use smallvec::SmallVec;
 
 use super::amount::Amount;
 use super::meter::LocalMeter;
 use super::set::LimitSubject;
 use crate::routing::AccessKey;
+
+/// What a call holds of each slot of its set, in order: all that it needs, or the rest of a limit.
+pub(crate) type Granted = SmallVec<[u64; 4]>;
 
 /// One limit, its current window, and what the ledger last said of it.
 #[derive(Clone, Debug)]
@@ -23,6 +27,8 @@ pub(crate) struct Slot {
     pub(crate) settled: u64,
     /// Held in that window by other nodes, or orphaned.
     pub(crate) elsewhere: u64,
+    /// Owed beyond that window, as far as the ledger knows.
+    pub(crate) debt: u64,
 }
 
 /// One limit of somebody.
@@ -34,6 +40,8 @@ pub(crate) struct Rule {
     pub(super) window: String,
     /// Nothing may ever be used beyond it.
     pub(super) is_hard: bool,
+    /// A call that nobody competes with may hold less of it than it needs.
+    pub(crate) gives_rest: bool,
     /// Of tokens, if it counts money.
     pub(crate) price: Price,
 }
@@ -53,7 +61,7 @@ impl Rule {
 impl Slot {
     /// A slot of a limit of which nothing is known yet.
     pub(crate) fn new(rule: Arc<Rule>) -> Slot {
-        Slot { rule, meter: Arc::default(), settled: 0, elsewhere: 0 }
+        Slot { rule, meter: Arc::default(), settled: 0, elsewhere: 0, debt: 0 }
     }
 
     /// How much of it a call takes that needs `need`: a call larger than the whole limit takes the whole limit, unless that is hard.
@@ -64,9 +72,14 @@ impl Slot {
 
     /// Whether `need` cannot be had before the window ends, whatever comes back: so much is really spent.
     pub(super) fn is_spent_for(&self, need: Amount, now: Timestamp) -> bool {
-        self.meter.number != 0
-            && self.meter.ends > now
-            && self.used().saturating_add(self.share_of(need)) > self.rule.limit
+        // A call that is alone needs no more than the rest.
+        let least = if self.rule.gives_rest { self.share_of(need).min(1) } else { self.share_of(need) };
+        self.meter.number != 0 && self.meter.ends > now && self.used().saturating_add(least) > self.rule.limit
+    }
+
+    /// Owed beyond the window: what the ledger knows, and what it has not been told.
+    pub(super) fn debt(&self) -> u64 {
+        self.debt.saturating_add(self.meter.excess())
     }
 
     /// Used in the meter's window, by everybody, as far as this node knows.
@@ -99,9 +112,9 @@ impl Slots {
                 limit: limit.kind(),
                 subject: limit_subject.subject.clone(),
             });
-            let is_hard = limit.enforcement == Enforcement::Hard;
+            let (is_hard, gives_rest) = (limit.enforcement == Enforcement::Hard, limit.gives_rest());
             let (window, price) = (limit.window.clone(), limit.price);
-            let rule = Arc::new(Rule { id, limit: limit.limit, window, is_hard, price });
+            let rule = Arc::new(Rule { id, limit: limit.limit, window, is_hard, gives_rest, price });
             // Two limits of one kind are one: the smaller, or of two alike the hard one.
             if let Some(slot) = slots.iter_mut().find(|slot| slot.rule.id == rule.id) {
                 if (rule.limit, !rule.is_hard) < (slot.rule.limit, !slot.rule.is_hard) {
@@ -123,31 +136,52 @@ impl Slots {
         self.limits.as_deref() == Some(limits)
     }
 
-    /// Reserves `need` in every slot, or in none.
-    pub(super) fn take(&self, need: Amount) -> bool {
+    /// Reserves `need` in every slot, or in none. In slots that `has_rest` (by their place) less will do: what is free, if no other call
+    /// holds anything.
+    pub(super) fn take(&self, need: Amount, has_rest: impl Fn(usize) -> bool) -> Option<Granted> {
+        let mut granted = Granted::new();
         for (at, slot) in self.slots.iter().enumerate() {
-            if !slot.meter.take(slot.share_of(need)) {
-                for taken in &self.slots[..at] {
-                    taken.meter.put_back(taken.share_of(need));
-                }
-                return false;
-            }
+            let share = slot.share_of(need);
+            let taken = if slot.meter.take(share) {
+                Some(share)
+            } else if has_rest(at) {
+                slot.meter.take_rest(share)
+            } else {
+                None
+            };
+            let Some(taken) = taken else {
+                self.put_back(&granted);
+                return None;
+            };
+            granted.push(taken);
         }
-        true
+        Some(granted)
     }
 
-    /// Ends a reservation of `need` of which (or beyond which) `used` was used.
-    pub(super) fn settle(&self, need: Amount, used: Amount) {
-        for slot in &self.slots {
-            slot.meter.settle(slot.share_of(need), slot.rule.used_of(used));
+    /// Undoes what was taken of the first slots.
+    fn put_back(&self, granted: &[u64]) {
+        for (slot, granted) in self.slots.iter().zip(granted) {
+            slot.meter.put_back(*granted);
         }
     }
 
-    /// Gives back what a reservation of `before` holds beyond one of `after`.
-    pub(super) fn give_back(&self, before: Amount, after: Amount) {
-        for slot in &self.slots {
-            slot.meter.put_back(slot.share_of(before) - slot.share_of(after));
+    /// Ends a hold of `granted` of which (or beyond which) `used` was used.
+    pub(super) fn settle(&self, granted: &[u64], used: Amount) {
+        for (slot, granted) in self.slots.iter().zip(granted) {
+            slot.meter.settle(*granted, slot.rule.used_of(used));
         }
+    }
+
+    /// Gives back what a hold of `before` has beyond `after`.
+    pub(super) fn give_back(&self, before: &[u64], after: &[u64]) {
+        for (slot, (before, after)) in self.slots.iter().zip(before.iter().zip(after)) {
+            slot.meter.put_back(before - after);
+        }
+    }
+
+    /// What is left of a hold of `granted` once the call needs just `need`.
+    pub(super) fn left_of(&self, granted: &[u64], need: Amount) -> Granted {
+        self.slots.iter().zip(granted).map(|(slot, granted)| slot.share_of(need).min(*granted)).collect()
     }
 
     pub(super) fn is_low(&self) -> bool {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft::Timestamp;
 use raft::resources::{LimitKind, LimitScope, Price, Unit};
+use raft::{NodeId, Timestamp};
 
 use super::amount::Amount;
+use super::hold::Hold;
 use super::set::MeterSet;
 use super::slots::Slot;
 use crate::routing::Name;
@@ -34,6 +35,8 @@ pub struct LimitStanding {
     pub reserved: u64,
     /// `limit - used - reserved`.
     pub remaining: u64,
+    /// Owed to later windows: used beyond what this one had.
+    pub debt: u64,
     /// Until the window ends; the whole window if none is open.
     pub resets_in: Duration,
     /// When it ends, by the state clock.
@@ -41,8 +44,18 @@ pub struct LimitStanding {
 }
 
 impl LimitStanding {
-    /// Why a call of this subscription was refused that needs so much.
-    pub(super) fn refusal(&self, subscription: &Name, needed: u64) -> String {
+    /// Until the first window of which something is free: after this one those that debt uses up, as a whole or before anybody calls.
+    pub(super) fn free_in(&self, now: Timestamp) -> Duration {
+        /// Longer than any process runs.
+        const WINDOWS_MAX: u64 = 10_000;
+        let kind = LimitKind { window_seconds: self.window_seconds, unit: self.unit, scope: self.scope };
+        let owed = self.debt.checked_div(self.limit).unwrap_or(0).min(WINDOWS_MAX);
+        // Months differ in length.
+        (0..owed).fold(self.resets_at, |end, _| kind.window_end(end)).since(now)
+    }
+
+    /// Why a call of this subscription was refused that needs so much. `silent`: nodes that hold some of it and do not answer.
+    pub(super) fn refusal(&self, subscription: &Name, needed: u64, silent: &[NodeId]) -> String {
         let (limit, name) = (self.unit.written(self.limit), &subscription.name);
         let amount = |amount: u64| match self.unit {
             Unit::Cost => self.unit.written(amount),
@@ -50,16 +63,26 @@ impl LimitStanding {
         };
         let (used, reserved, needed) = (amount(self.used), amount(self.reserved), amount(needed));
         let window = &self.window;
-        match self.unit {
+        let owed = if self.debt > 0 { format!(", {} owed", amount(self.debt)) } else { String::new() };
+        let fits = amount(self.remaining);
+        let told = match self.unit {
             Unit::InProgress => {
                 format!("limit of {limit} of subscription `{name}` reached: try again when one has ended")
             }
             Unit::Cost => format!(
-                "budget of {limit} per {window} of subscription `{name}` used up: {used} used, {reserved} reserved by calls in progress, {needed} needed"
+                "budget of {limit} per {window} of subscription `{name}` used up: {used} used{owed}, {reserved} reserved by calls in progress, {needed} needed, {fits} would fit now"
             ),
             Unit::Total | Unit::Input | Unit::Output | Unit::Requests => format!(
-                "limit of {limit} per {window} of subscription `{name}` reached: {used} used, {reserved} reserved by calls in progress, {needed} needed"
+                "limit of {limit} per {window} of subscription `{name}` reached: {used} used{owed}, {reserved} reserved by calls in progress, {needed} needed, {fits} would fit now"
             ),
+        };
+        match silent {
+            [] => told,
+            [node] => format!("{told}; node {node} holds some of it and does not answer"),
+            nodes => {
+                let nodes: Vec<String> = nodes.iter().map(NodeId::to_string).collect();
+                format!("{told}; nodes {} hold some of it and do not answer", nodes.join(", "))
+            }
         }
     }
 
@@ -69,29 +92,33 @@ impl LimitStanding {
     }
 }
 
-/// Every limit of some sets at `now`, the tightest first. `own` of what is held counts as used.
-pub(super) fn of_sets<'a>(
-    sets: impl Iterator<Item = &'a Arc<MeterSet>>,
-    own: Amount,
-    now: Timestamp,
-) -> Vec<LimitStanding> {
+/// Every limit of some sets at `now`, the tightest first.
+pub(super) fn of_sets<'a>(sets: impl Iterator<Item = &'a Arc<MeterSet>>, now: Timestamp) -> Vec<LimitStanding> {
     let slots: Vec<_> = sets.map(|set| set.slots.load()).collect();
-    of_slots(slots.iter().flat_map(|slots| &slots.slots), own, now)
+    sorted(slots.iter().flat_map(|slots| &slots.slots).map(|slot| of(slot, 0, now)).collect())
 }
 
-fn of_slots<'a>(slots: impl Iterator<Item = &'a Slot>, own: Amount, now: Timestamp) -> Vec<LimitStanding> {
-    let mut standings: Vec<LimitStanding> = slots.map(|slot| of(slot, own, now)).collect();
+/// Every limit that a call holds something of at `now`, the tightest first. What it holds counts as used.
+pub(super) fn of_holds(holds: &[Hold], now: Timestamp) -> Vec<LimitStanding> {
+    let of_hold = |hold: &Hold| -> Vec<LimitStanding> {
+        let own = |slot: &Slot| hold.parts().find(|(held, _)| held.rule.id == slot.rule.id).map_or(0, |(_, own)| own);
+        hold.set.slots.load().slots.iter().map(|slot| of(slot, own(slot), now)).collect()
+    };
+    sorted(holds.iter().flat_map(of_hold).collect())
+}
+
+fn sorted(mut standings: Vec<LimitStanding>) -> Vec<LimitStanding> {
     standings.sort_by_key(|standing| (standing.remaining, standing.window_seconds));
     standings
 }
 
 /// One limit at `now`. `own` of what is held counts as used.
-pub(super) fn of(slot: &Slot, own: Amount, now: Timestamp) -> LimitStanding {
+pub(super) fn of(slot: &Slot, own: u64, now: Timestamp) -> LimitStanding {
     let limit = slot.rule.limit;
     let LimitKind { window_seconds, unit, scope } = slot.rule.id.limit;
     let is_open = slot.meter.number != 0 && slot.meter.ends > now;
     let held = slot.meter.held();
-    let own = slot.share_of(own).min(held);
+    let own = own.min(held);
     let (used, reserved) = match is_open {
         true => (slot.used().saturating_add(own), held - own + slot.elsewhere),
         false => (own, held - own),
@@ -113,6 +140,7 @@ pub(super) fn of(slot: &Slot, own: Amount, now: Timestamp) -> LimitStanding {
         used,
         reserved,
         remaining: limit - used - reserved,
+        debt: slot.debt(),
         resets_in: resets_at.since(now),
         resets_at,
     }

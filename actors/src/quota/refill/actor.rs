@@ -281,7 +281,7 @@ impl Running {
         self.urgent.remove(&id);
         let Some(deadline) = state.deadline(&self.allowance.settings, &self.snapshot) else {
             // Nobody waits any more: the ledger need not ask others for us.
-            if state.slot_states.iter().any(|slot_state| slot_state.is_wanting) {
+            if state.slot_states.iter().any(|slot_state| slot_state.is_to_give_up(self.snapshot.instant)) {
                 self.pending.insert(id);
             }
             return;

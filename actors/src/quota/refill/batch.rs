@@ -15,7 +15,8 @@ use super::set_state::SetState;
 use super::waiting::Demand;
 use crate::quota::allowance::{LocalMeter, Rule, Slot};
 
-/// So long the ledger's word that a window is still open stands against this node's clock.
+/// So long a refused acquire stands: against this node's clock if that says that the window is over, and for whoever else wants what the
+/// ledger said that others hold.
 const REFUSAL_STANDS: Duration = Duration::from_millis(100);
 
 /// The size of one batch, about: a quarter of what the log takes in one entry. The rest goes with the next batch.
@@ -63,7 +64,11 @@ impl Draft {
         for (at, (slot, acquire)) in slots.slots.iter().zip(acquires).enumerate() {
             let returned = given[at];
             let told = Told { spent: slot.meter.start_report(), returned, acquire };
-            let must_stop_wanting = state.slot_states[at].is_wanting && acquire.is_none();
+            let must_stop_wanting = acquire.is_none()
+                && match gives_all {
+                    true => state.slot_states[at].is_wanting,
+                    false => state.slot_states[at].is_to_give_up(snapshot.instant),
+                };
             if told.is_something() || slot.meter.has_news() || must_stop_wanting {
                 self.push(state, &slot.rule, &slot.meter, told);
             }
@@ -151,7 +156,8 @@ fn acquires(state: &SetState, slots: &[Slot], snapshot: &LedgerSnapshot, gives_a
         // A demand that the ledger has noted is kept up as long as somebody waits: an entry without an acquire would end it.
         let kept = if slot_state.is_wanting { readings[at].short(slot.share_of(first.need)) } else { 0 };
         let need = demanded[at].max(kept);
-        (need > 0).then(|| Acquire { need, extra: decide::extra(state.rate().of_slot(slot)), alone: false })
+        let (extra, alone) = (decide::extra(state.rate().of_slot(slot)), readings[at].takes_rest());
+        (need > 0).then_some(Acquire { need, extra, alone })
     };
     (0..slots.len()).map(acquire).collect()
 }
@@ -192,8 +198,10 @@ pub(super) fn take_answer(
         let was_refused = sent.acquire.is_some() && grant.granted == 0;
         let slot_state = &mut state.slot_states[at];
         slot_state.is_wanting = was_refused;
-        slot_state.refusal =
-            was_refused.then(|| LastRefusal { window: grant.window, until: snapshot.instant + REFUSAL_STANDS });
+        if sent.acquire.is_some() {
+            let until = snapshot.instant + REFUSAL_STANDS;
+            slot_state.refusal = was_refused.then_some(LastRefusal { window: grant.window, until });
+        }
     }
     sent.meter.reported(sent.spent);
     // The View has what was answered: whoever proposes is answered when its node has applied it.

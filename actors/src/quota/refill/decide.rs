@@ -22,6 +22,10 @@ pub(super) struct Reading {
     pub(super) available: u64,
     /// What other nodes hold, used or not.
     pub(super) others: u64,
+    /// A call that nobody competes with may have less of it than it needs.
+    pub(super) gives_rest: bool,
+    /// No call of this node holds anything of it.
+    pub(super) is_alone: bool,
 }
 
 /// Whether a need can be met.
@@ -29,6 +33,8 @@ pub(super) struct Reading {
 pub(super) enum Prospect {
     /// From the local allowance.
     Ready,
+    /// From the local allowance, which has the rest of the limit: less than the need, and nobody competes for it.
+    Rest,
     /// From the ledger, as far as this node knows.
     Acquire,
     /// If calls in progress, or other nodes, give back enough.
@@ -46,20 +52,29 @@ impl Reading {
     pub(super) fn prospect(&self, need: u64) -> Prospect {
         let short = self.short(need);
         let may_come_back = self.held.saturating_add(self.others);
+        let has_no_rival = self.takes_rest() && may_come_back == 0;
+        let in_all = self.available.saturating_add(may_come_back);
         if short == 0 {
             Prospect::Ready
-        } else if short <= self.available {
+        } else if short <= self.available || (has_no_rival && self.available > 0) {
             Prospect::Acquire
-        } else if short <= self.available.saturating_add(may_come_back) {
+        } else if has_no_rival && self.free > 0 {
+            Prospect::Rest
+        } else if short <= in_all || (self.gives_rest && in_all.saturating_add(self.free) > 0) {
             Prospect::Held
         } else {
             Prospect::Spent
         }
     }
 
+    /// Whether an acquire of this node is content with what the ledger has, if that is less than the need.
+    pub(super) fn takes_rest(&self) -> bool {
+        self.gives_rest && self.is_alone
+    }
+
     /// Whether asking other nodes for what they do not use could meet `need`.
     pub(super) fn is_worth_recalling(&self, need: u64) -> bool {
-        self.others > 0 && self.short(need) <= self.available.saturating_add(self.others)
+        self.others > 0 && (self.takes_rest() || self.short(need) <= self.available.saturating_add(self.others))
     }
 
     /// The acquire that spares callers at `rate` (tokens a second) the wait, if one is due and worth it. `sharers` is the number of nodes

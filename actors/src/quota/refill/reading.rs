@@ -9,7 +9,8 @@ use raft::{NodeId, Timestamp, View};
 use tokio::time::Instant;
 
 use super::decide::Reading;
-use crate::quota::allowance::Slot;
+use super::ledger_snapshot::LedgerSnapshot;
+use crate::quota::allowance::{MeterSet, Slot};
 use crate::routing::AccessKey;
 
 /// The ledger's last word on an acquire: worth asking again only when something has changed.
@@ -17,8 +18,15 @@ use crate::routing::AccessKey;
 pub(super) struct LastRefusal {
     /// In which window.
     pub(super) window: u64,
-    /// Until when it is taken as final even if this node's clock says that the window is over.
+    /// Until when it is taken as final even if this node's clock says that the window is over, and no acquire asks again for what other
+    /// nodes hold.
     pub(super) until: Instant,
+}
+
+impl LastRefusal {
+    pub(super) fn stands(&self, now: Instant) -> bool {
+        now < self.until
+    }
 }
 
 /// What the subscription says of the model now; `None` if either is gone.
@@ -54,28 +62,30 @@ fn window<'a>(view: &'a View, slot: &Slot) -> Option<&'a MeterWindow> {
 
 /// Reads a slot at `now`. A window that is over by this node's clock, or that nobody has opened, is taken to be wholly available, unless the
 /// ledger has just said otherwise.
-pub(super) fn read(
-    view: &View,
-    slot: &Slot,
-    node: NodeId,
-    now: Timestamp,
-    refusal: Option<LastRefusal>,
-    instant: Instant,
-) -> Reading {
+pub(super) fn read(snapshot: &LedgerSnapshot, set: &MeterSet, slot: &Slot, refusal: Option<LastRefusal>) -> Reading {
+    let LedgerSnapshot { view, node, now, instant, .. } = snapshot;
     let last = window(view, slot);
     let number = last.map_or(0, |window| window.number);
-    let was_just_refused = refusal.is_some_and(|refusal| refusal.window == number && instant < refusal.until);
-    let current = if was_just_refused { last } else { open_window(view, slot, now) };
+    let was_just_refused = refusal.is_some_and(|refusal| refusal.window == number && refusal.stands(*instant));
+    let current = if was_just_refused { last } else { open_window(view, slot, *now) };
+    let gives_rest = slot.rule.gives_rest;
     let Some(window) = current else {
         let available = if was_just_refused { 0 } else { slot.rule.limit };
-        return Reading { free: 0, held: 0, available, others: 0 };
+        return Reading { free: 0, held: 0, available, others: 0, gives_rest, is_alone: true };
     };
-    let own = window.granted.get(&node).copied().unwrap_or(0);
-    let (free, held) = match window.number == slot.meter.number {
-        true => (slot.meter.free(), slot.meter.held_of(own)),
-        false => (0, 0),
+    let own = window.granted.get(node).copied().unwrap_or(0);
+    let (free, held, is_alone) = match window.number == slot.meter.number {
+        true => (slot.meter.free(), slot.meter.held_of(own), !set.holds_any_of(slot)),
+        false => (0, 0, true),
     };
-    Reading { free, held, available: window.free(slot.rule.limit), others: window.outstanding() - own }
+    let (available, others) = (window.free(slot.rule.limit), window.outstanding() - own);
+    Reading { free, held, available, others, gives_rest, is_alone }
+}
+
+/// Other nodes that hold some of the slot's window, spent or not.
+pub(super) fn holders<'a>(snapshot: &'a LedgerSnapshot, slot: &Slot) -> impl Iterator<Item = NodeId> + use<'a> {
+    let window = window(&snapshot.view, slot).filter(|window| window.number == slot.meter.number);
+    window.into_iter().flat_map(|window| window.granted.keys()).copied().filter(|node| *node != snapshot.node)
 }
 
 /// Whether the ledger that `view` shows has counted `batch`.
@@ -86,6 +96,7 @@ pub(super) fn has_applied(view: &View, batch: &QuotaBatch) -> bool {
 
 /// Copies what the ledger says of the meter's window into the slot.
 pub(super) fn refresh(view: &View, slot: &mut Slot, node: NodeId) {
+    slot.debt = view.meters.get(&*slot.rule.id).map_or(0, |meter| meter.debt);
     if let Some(window) = window(view, slot).filter(|window| window.number == slot.meter.number) {
         let own = window.granted.get(&node).copied().unwrap_or(0);
         slot.elsewhere = window.held().saturating_sub(own);

@@ -52,6 +52,16 @@ impl SlotState {
     fn new(now: Instant) -> SlotState {
         SlotState { refusal: None, is_wanting: false, lowest: u64::MAX, surplus: 0, others: (0, now) }
     }
+
+    /// Whether the ledger has just refused an acquire: what it said of what others hold stands, whoever else wants the same.
+    pub(super) fn is_just_refused(&self, now: Instant) -> bool {
+        self.refusal.is_some_and(|refusal| refusal.stands(now))
+    }
+
+    /// Whether the ledger is to hear that nobody here waits any more. Not at once: who comes next would only ask again.
+    pub(super) fn is_to_give_up(&self, now: Instant) -> bool {
+        self.is_wanting && !self.is_just_refused(now)
+    }
 }
 
 impl SetState {
@@ -118,11 +128,7 @@ impl SetState {
     pub(super) fn readings(&self, snapshot: &LedgerSnapshot) -> Vec<Reading> {
         let slots = self.set.slots.load();
         let slot_states = slots.slots.iter().zip(&self.slot_states);
-        slot_states
-            .map(|(slot, slot_state)| {
-                reading::read(&snapshot.view, slot, snapshot.node, snapshot.now, slot_state.refusal, snapshot.instant)
-            })
-            .collect()
+        slot_states.map(|(slot, slot_state)| reading::read(snapshot, &self.set, slot, slot_state.refusal)).collect()
     }
 
     /// Leaves windows that are over and enters those that others have opened, so that callers are told the truth and need not ask
@@ -145,9 +151,9 @@ impl SetState {
         let mut changed = false;
         let mut slots = self.set.slots.load().slots.clone();
         for (slot, slot_state) in slots.iter_mut().zip(&mut self.slot_states) {
-            let before = (slot.settled, slot.elsewhere);
+            let before = (slot.settled, slot.elsewhere, slot.debt);
             reading::refresh(&snapshot.view, slot, snapshot.node);
-            changed |= before != (slot.settled, slot.elsewhere);
+            changed |= before != (slot.settled, slot.elsewhere, slot.debt);
             if slot_state.others.0 != slot.elsewhere {
                 slot_state.others = (slot.elsewhere, snapshot.instant);
             }

@@ -16,6 +16,8 @@ impl SetState {
         self.measure(snapshot.instant);
         // Calls that were refused ask for no batch of their own.
         let mut has_news = !self.set.tally().is_empty();
+        has_news |= self.waiters.is_empty()
+            && self.slot_states.iter().any(|slot_state| slot_state.is_to_give_up(snapshot.instant));
         if self.is_empty() && !self.was_used {
             return has_news;
         }

@@ -7,9 +7,10 @@ use tokio::time::Instant;
 
 use super::decide::{self, Prospect, Reading};
 use super::ledger_snapshot::LedgerSnapshot;
+use super::reading;
 use super::set_state::{SetState, SlotState};
 use crate::Settings;
-use crate::quota::allowance::{self, Allowance, Amount, Hold, QuotaRefusal, Slot, Slots, Waiter};
+use crate::quota::allowance::{Allowance, Amount, Granted, Hold, Obstacle, QuotaRefusal, Slot, Slots, Waiter};
 
 /// What a set with waiting calls wants from the ledger.
 #[derive(PartialEq, Eq, Debug)]
@@ -52,11 +53,14 @@ impl SetState {
         if !slots.stand_for(&waiter.permit.subscription().limits) {
             return Some(Err(QuotaRefusal::Changed));
         }
-        if self.set.take(&slots, waiter.need) {
-            return Some(Ok(Hold::new(allowance, self.set.clone(), slots, waiter.need)));
+        if let Some(granted) = self.take(&slots, waiter.need, snapshot) {
+            return Some(Ok(Hold::new(allowance, self.set.clone(), slots, granted)));
         }
-        let exhausted =
-            |slot, is_spent| Some(Err(allowance::exhausted(&waiter.permit, slot, waiter.need, snapshot.now, is_spent)));
+        let exhausted = |slot, is_spent| {
+            let silent = reading::holders(snapshot, slot).filter(|node| allowance.ledger.is_silent(*node)).collect();
+            let obstacle = Obstacle { slot, is_spent, silent };
+            Some(Err(obstacle.refusal(&waiter.permit, waiter.need, snapshot.now)))
+        };
         let obstacle = self.obstacle(&slots, waiter.need, snapshot);
         // Nothing is final while an acquire is on its way.
         if let Some((spent, Prospect::Spent)) = obstacle
@@ -72,6 +76,20 @@ impl SetState {
             Some((slot, _)) => exhausted(slot, false),
             None => Some(Err(QuotaRefusal::Unavailable)),
         }
+    }
+
+    /// Reserves `need`, or the rest of limits of which the ledger has no more to give and nobody else holds anything.
+    fn take(&self, slots: &Slots, need: Amount, snapshot: &LedgerSnapshot) -> Option<Granted> {
+        if let Some(granted) = self.set.take(slots, need) {
+            return Some(granted);
+        }
+        // An acquire that is on its way may bring more than the rest that is here.
+        if self.is_acquiring {
+            return None;
+        }
+        let readings = self.readings(snapshot);
+        let has_rest = |at: usize| readings[at].prospect(slots.slots[at].share_of(need)) == Prospect::Rest;
+        self.set.take_or_rest(slots, need, has_rest)
     }
 
     /// The limit for which no acquire can get `need`, by what is known: rather one that is spent than one that is held.
@@ -90,7 +108,13 @@ impl SetState {
     pub(super) fn deadline(&self, settings: &Settings, snapshot: &LedgerSnapshot) -> Option<Instant> {
         let first = self.waiters.front()?;
         let has_obstacle = self.obstacle(&self.set.slots.load(), first.need, snapshot).is_some();
-        Some(first.since + self.wait_max(has_obstacle, settings, snapshot))
+        let refused_at = first.since + self.wait_max(has_obstacle, settings, snapshot);
+        // What the ledger refused is asked for again when that does not stand any more.
+        let stands = |slot_state: &SlotState| {
+            slot_state.refusal.filter(|refusal| !slot_state.is_wanting && refusal.stands(snapshot.instant))
+        };
+        let again = self.slot_states.iter().filter_map(stands).map(|refusal| refusal.until).min();
+        Some(again.map_or(refused_at, |again| again.min(refused_at)))
     }
 
     /// How long a call waits: for others to give back what it needs if there is an obstacle, for the ledger to answer if there is none.
@@ -108,11 +132,16 @@ impl SetState {
         let is_held = |(need, reading): (&u64, &Reading)| reading.prospect(*need) == Prospect::Held;
         if !needs.iter().zip(&readings).any(is_held) {
             let (_, needs) = decide::servable(self.waiters.iter().map(needs_of), &readings);
-            return Demand::of(needs.iter().zip(&readings).map(|(need, reading)| reading.short(*need)).collect());
+            let short = |(need, reading): (&u64, &Reading)| match reading.prospect(*need) {
+                Prospect::Rest => 0,
+                _ => reading.short(*need),
+            };
+            return Demand::of(needs.iter().zip(&readings).map(short).collect());
         }
         // Only other nodes, or calls in progress, can help. An acquire that will be refused asks the others to give back.
         let recalls = needs.iter().zip(&readings).zip(&self.slot_states).map(|((need, reading), slot_state)| {
-            let is_new = is_held((need, reading)) && !slot_state.is_wanting && reading.is_worth_recalling(*need);
+            let is_asked = slot_state.is_wanting || slot_state.is_just_refused(snapshot.instant);
+            let is_new = is_held((need, reading)) && !is_asked && reading.is_worth_recalling(*need);
             if is_new { reading.short(*need) } else { 0 }
         });
         Demand::of(recalls.collect())

@@ -36,7 +36,7 @@ pub(super) fn error_body(refusal: &Refusal) -> Bytes {
         "code": refusal.code(),
     });
     if let Refusal::Quota(quota) = refusal
-        && let QuotaRefusal::Exhausted { subscription, standing, needed, retry_after } = &**quota
+        && let QuotaRefusal::Exhausted { subscription, standing, needed, retry_after, .. } = &**quota
     {
         let amount = |amount| standing.unit.number(amount);
         error["quota"] = json!({
@@ -46,7 +46,9 @@ pub(super) fn error_body(refusal: &Refusal) -> Bytes {
             "window": standing.window,
             "used": amount(standing.used),
             "reserved": amount(standing.reserved),
+            "debt": amount(standing.debt),
             "needed": amount(*needed),
+            "fits_now": amount(standing.remaining),
             "resets_at": (standing.unit != Unit::InProgress).then(|| standing.resets_at.to_string()),
             "retry_after_ms": u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX),
         });

@@ -37,10 +37,14 @@ const PAIR_TOKENS: u64 = 8;
 /// What a prompt may cost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct PromptEstimate {
-    /// Never less than its tokens, unless it has media without a bound.
+    /// Never less than its tokens, if it `has_bound`.
     pub(super) bound: u64,
     /// About its tokens.
     pub(super) guess: u64,
+    /// False if it has media without a bound: then `bound` is what such media usually become, and it may be more.
+    pub(super) has_bound: bool,
+    /// Whether there is something in it that is no text.
+    pub(super) has_media: bool,
 }
 
 /// Judges the prompt of a body. Errors: it has no bound, and a hard limit of the permit needs one.
@@ -78,29 +82,33 @@ fn estimate(
     let mut guess = 0_u64;
     let embeds = ("prompt_embeds", Unbounded::Embeddings { part: "prompt_embeds" });
     let mut unbounded = body.has_prompt_embeds().then_some(embeds);
+    let mut has_media = unbounded.is_some();
     for (name, field) in body.prompt_fields() {
         let of_field = Field::read(field, Place::of(name, endpoint), media);
         let length = field.len() as u64;
         let again = body.compared.filter(|compared| compared.field == name).map_or(0, |compared| compared.pairs - 1);
         bound = (bound - length).saturating_add(of_field.bound.saturating_mul(again + 1));
         guess = guess.saturating_add(of_field.guess.saturating_mul(again + 1));
+        has_media |= of_field.has_media;
         unbounded = unbounded.or(of_field.unbounded.map(|why| (name, why)));
     }
     let between = body.compared.map_or(0, |compared| compared.pairs.saturating_mul(PAIR_TOKENS));
-    (PromptEstimate { bound: bound.saturating_add(between), guess: guess.saturating_add(between / 4) }, unbounded)
+    let (bound, guess) = (bound.saturating_add(between), guess.saturating_add(between / 4));
+    (PromptEstimate { bound, guess, has_bound: unbounded.is_none(), has_media }, unbounded)
 }
 
 /// What one field of the prompt may cost.
 struct Field {
     bound: u64,
     guess: u64,
+    has_media: bool,
     unbounded: Option<Unbounded>,
 }
 
 impl Field {
     fn read(json: &[u8], place: Option<Place>, media: &MediaTokens) -> Field {
         if let Some(ids) = token_ids(json) {
-            return Field { bound: ids, guess: ids, unbounded: None };
+            return Field { bound: ids, guess: ids, has_media: false, unbounded: None };
         }
         let mut tally = Tally::new(media);
         if let Some(place) = place {
@@ -110,6 +118,7 @@ impl Field {
         Field {
             bound: text.saturating_add(tally.bound),
             guess: text.div_ceil(4).saturating_add(tally.guess),
+            has_media: tally.has_media || tally.unbounded.is_some(),
             unbounded: tally.unbounded,
         }
     }

@@ -45,12 +45,15 @@ impl Speech {
         let speech = Cost { bound: of_seconds(windows.saturating_mul(AUDIO_WINDOW)), guess: of_seconds(self.seconds) };
         let speech = speech.capped(most.map(|most| most.saturating_mul(FRAMES)));
         let texts = text.saturating_add(TEMPLATE_TOKENS).saturating_mul(windows);
+        let has_bound = !self.is_guessed || most.is_some();
         let estimate = PromptEstimate {
             bound: speech.bound.saturating_add(texts),
             guess: speech.guess.saturating_add(text.div_ceil(4)),
+            has_bound,
+            has_media: true,
         };
         let unbounded = Unbounded::Length { part: "file", annotation: AUDIO_TOKENS_ANNOTATION };
-        (estimate, (self.is_guessed && most.is_none()).then_some(unbounded))
+        (estimate, (!has_bound).then_some(unbounded))
     }
 }
 
@@ -84,12 +87,9 @@ mod tests {
             let speech = Speech::of(&file);
             assert_eq!(speech.windows(), windows, "{} bytes", file.len());
             let (estimate, unbounded) = speech.estimate(40, &media);
-            assert_eq!(
-                estimate,
-                PromptEstimate { bound: bound + windows * (40 + TEMPLATE_TOKENS), guess: guess + 10 },
-                "{} bytes, {media:?}",
-                file.len()
-            );
+            let (bound, guess) = (bound + windows * (40 + TEMPLATE_TOKENS), guess + 10);
+            let expected = PromptEstimate { bound, guess, has_bound: is_bounded, has_media: true };
+            assert_eq!(estimate, expected, "{} bytes, {media:?}", file.len());
             assert_eq!(unbounded.is_none(), is_bounded, "{unbounded:?}");
         }
     }

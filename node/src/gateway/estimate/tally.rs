@@ -63,6 +63,8 @@ pub(super) struct Tally<'a> {
     media: &'a MediaTokens,
     /// Bytes of the body that are files and no text.
     pub(super) file_bytes: u64,
+    /// Whether there are any.
+    pub(super) has_media: bool,
     /// The most tokens that the media become.
     pub(super) bound: u64,
     /// The tokens that they usually become.
@@ -79,11 +81,12 @@ pub(super) struct Cost {
 
 impl<'a> Tally<'a> {
     pub(super) fn new(media: &'a MediaTokens) -> Tally<'a> {
-        Tally { media, file_bytes: 0, bound: 0, guess: 0, unbounded: None }
+        Tally { media, file_bytes: 0, has_media: false, bound: 0, guess: 0, unbounded: None }
     }
 
     /// Adds a medium. `part` is how a caller knows it: the part's type.
     pub(super) fn add(&mut self, kind: Kind, part: &'static str, source: &Source<'_>) {
+        self.has_media = true;
         let file = match source {
             Source::Here(payload) => {
                 self.file_bytes += payload.written;

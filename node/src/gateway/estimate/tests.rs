@@ -29,7 +29,11 @@ fn bounds_of_text_are_above_and_guesses_are_near() {
         ("/v1/rerank", r#"{"query":"12","documents":["3","4"]}"#, 36 + 4 + 16 + 128, 2 + 3 + 4),
     ];
     for (path, json, bound, guess) in table {
-        assert_eq!(judge(path, json), (PromptEstimate { bound, guess }, None), "{json}");
+        assert_eq!(
+            judge(path, json),
+            (PromptEstimate { bound, guess, has_bound: true, has_media: false }, None),
+            "{json}"
+        );
     }
 }
 

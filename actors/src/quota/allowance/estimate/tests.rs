@@ -1,3 +1,8 @@
+use std::sync::Arc;
+
+use raft::Timestamp;
+use raft::state::{UsageKey, UsageLabels};
+
 use super::*;
 
 #[test]
@@ -16,6 +21,51 @@ fn callers_are_believed_up_to_a_point() {
     ];
     for (high, asked, answer) in table {
         assert_eq!(estimate(high, asked), answer, "{high} {asked:?}");
+    }
+}
+
+#[test]
+fn a_handful_of_calls_teaches_what_such_calls_need() {
+    let size = OutputSize::default();
+    for _ in 0..5 {
+        size.learn(5);
+    }
+    assert!((5..=40).contains(&size.estimate(None)), "{}", size.estimate(None));
+    // It is still believed that calls may be larger than a few small ones.
+    size.learn(2000);
+    assert!(size.estimate(None) > 500, "{}", size.estimate(None));
+}
+
+#[test]
+fn usage_teaches_a_node_that_has_just_started() {
+    let name = |name: &str| Name::new("ns", name);
+    let key = AccessKey { subscription: name("dev"), model: name("qwen") };
+    let row = |subscription: &str, hour: u64, calls: u64, output: u64, absurd_calls: u64| {
+        let pair = |name: &str| ("ns".to_owned(), name.to_owned());
+        let labels = UsageLabels {
+            user: format!("user {hour}"),
+            key: None,
+            subscription: pair(subscription),
+            model: pair("qwen"),
+            organization: String::new(),
+            cost_center: String::new(),
+        };
+        let sum = UsageSum { calls, output, absurd_calls, ..UsageSum::default() };
+        ((Timestamp(hour), Arc::new(labels)), sum)
+    };
+    let of = |rows: Vec<(UsageKey, UsageSum)>| {
+        let usage = Usage { hours: rows.into_iter().collect(), ..Usage::default() };
+        OutputSize::of_usage(&usage, &key).estimate(None)
+    };
+    let table = [
+        ("nothing is known", vec![], 1024),
+        ("others' calls say nothing", vec![row("prod", 1, 100, 500, 0)], 1024),
+        ("twice the mean of all", vec![row("dev", 1, 10, 100, 0), row("dev", 2, 10, 300, 0)], 40),
+        ("nobody learns from lies", vec![row("dev", 1, 10, 100, 0), row("dev", 2, 1, 9_999_999, 1)], 20),
+        ("answers of nothing", vec![row("dev", 1, 10, 0, 0)], 1),
+    ];
+    for (what, rows, expected) in table {
+        assert_eq!(of(rows), expected, "{what}");
     }
 }
 

@@ -28,9 +28,14 @@ fn slot(limit: u64, granted: u64) -> Slot {
             limit,
             window: "60s".to_owned(),
             is_hard: false,
+            gives_rest: true,
             price: Price::default(),
         }))
     }
+}
+
+fn take(slots: &Slots, need: Amount) -> Option<Granted> {
+    slots.take(need, |_| false)
 }
 
 /// (free, held, unreported, excess).
@@ -60,9 +65,9 @@ fn every_token_is_in_one_place() {
 #[test]
 fn a_reservation_takes_from_every_meter_or_from_none() {
     let slots = Slots { limits: None, slots: vec![slot(1000, 100), slot(1000, 30), slot(1000, 100)] };
-    assert!(!slots.take(tokens(31)));
+    assert_eq!(take(&slots, tokens(31)), None);
     assert!(slots.slots.iter().all(|slot| slot.meter.held() == 0));
-    assert!(slots.take(tokens(30)));
+    assert_eq!(take(&slots, tokens(30)).unwrap()[..], [30, 30, 30]);
     let free: Vec<u64> = slots.slots.iter().map(|slot| slot.meter.free()).collect();
     assert_eq!(free, [70, 0, 70]);
 }
@@ -70,12 +75,33 @@ fn a_reservation_takes_from_every_meter_or_from_none() {
 #[test]
 fn a_call_larger_than_a_limit_takes_the_whole_limit() {
     let slots = Slots { limits: None, slots: vec![slot(1000, 500), slot(50, 50)] };
-    assert!(slots.take(tokens(400)));
+    let granted = take(&slots, tokens(400)).unwrap();
     let held: Vec<u64> = slots.slots.iter().map(|slot| slot.meter.held()).collect();
     assert_eq!(held, [400, 50]);
-    slots.settle(tokens(400), tokens(60));
+    slots.settle(&granted, tokens(60));
     assert_eq!(parts(&slots.slots[0].meter), (440, 0, 60, 0));
     assert_eq!(parts(&slots.slots[1].meter), (0, 0, 50, 10));
+}
+
+#[test]
+fn a_call_that_nobody_competes_with_takes_the_rest_and_settles_what_it_took() {
+    let slots = Slots { limits: None, slots: vec![slot(1000, 100), slot(1000, 30)] };
+    let rest_of_second = |at: usize| at == 1;
+    assert_eq!(slots.take(tokens(50), |at| at == 0), None, "the second one has no rest for it");
+    assert_eq!(parts(&slots.slots[0].meter), (100, 0, 0, 0));
+    let granted = slots.take(tokens(50), rest_of_second).unwrap();
+    assert_eq!(granted[..], [50, 30]);
+    // Now a call is in progress, and only what is needed as a whole can be had.
+    slots.slots[1].meter.grant(10);
+    assert_eq!(slots.take(tokens(20), rest_of_second), None);
+    // The prompt turns out to be smaller: what is held beyond comes free, and of the rest nothing.
+    let left = slots.left_of(&granted, tokens(40));
+    assert_eq!(left[..], [40, 30]);
+    slots.give_back(&granted, &left);
+    slots.settle(&left, tokens(45));
+    assert_eq!(slots.slots.iter().map(|slot| parts(&slot.meter)).collect::<Vec<_>>(), [(55, 0, 45, 0), (0, 0, 40, 5)]);
+    assert_eq!(slots.take(tokens(20), rest_of_second), None, "nothing is no rest");
+    assert_eq!(parts(&slots.slots[1].meter), (0, 0, 40, 5));
 }
 
 #[test]
@@ -145,9 +171,23 @@ fn two_limits_of_one_kind_are_the_smaller_one_and_meters_that_stay_are_kept() {
 }
 
 #[test]
-fn a_limit_is_spent_only_if_nothing_that_comes_back_could_serve_the_call() {
+fn a_limit_that_gives_its_rest_is_spent_when_all_of_it_is_used_and_another_when_a_call_does_not_fit() {
     let now = Timestamp(500);
-    let mut slot = slot(100, 0);
+    let of = |gives_rest: bool| {
+        let mut slot = slot(100, 0);
+        let Rule { id, limit, window, price, .. } = &*slot.rule;
+        let (id, limit, window, price) = (id.clone(), *limit, window.clone(), *price);
+        slot.rule = Arc::new(Rule { id, limit, window, is_hard: !gives_rest, gives_rest, price });
+        slot
+    };
+    let mut rest = of(true);
+    for (settled, is_spent) in [(0, false), (60, false), (99, false), (100, true), (130, true)] {
+        rest.settled = settled;
+        assert_eq!(rest.is_spent_for(tokens(41), now), is_spent, "{settled} settled");
+        assert!(!rest.is_spent_for(tokens(0), now) || settled > 100, "a call that needs none of it");
+    }
+
+    let mut slot = of(false);
     slot.settled = 60;
     assert!(!slot.is_spent_for(tokens(40), now) && slot.is_spent_for(tokens(41), now));
     // What this node has not told the ledger yet is spent as well.
@@ -181,10 +221,10 @@ fn a_limit_subject_has_the_limits_of_its_scope_and_each_takes_its_own_unit() {
     assert_eq!(slots(&limit_subject(whole, Subject::Everybody)).slots.len(), 1);
 
     ann.slots.iter().for_each(|slot| slot.meter.grant(1000));
-    assert!(ann.take(Amount::of_call(300, 40)));
+    let granted = take(&ann, Amount::of_call(300, 40)).unwrap();
     let held: Vec<u64> = ann.slots.iter().map(|slot| slot.meter.held()).collect();
     assert_eq!(held, [340, 300, 40, 1]);
-    ann.settle(Amount::of_call(300, 40), Amount::of_call(290, 50));
+    ann.settle(&granted, Amount::of_call(290, 50));
     let used: Vec<u64> = ann.slots.iter().map(|slot| slot.meter.used()).collect();
     assert_eq!(used, [340, 290, 50, 1]);
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 fn reading((free, held, available, others): (u64, u64, u64, u64)) -> Reading {
-    Reading { free, held, available, others }
+    Reading { free, held, available, others, ..Reading::default() }
 }
 
 #[test]
@@ -23,6 +23,34 @@ fn a_need_is_met_from_the_nearest_place_that_has_enough() {
         let reading = reading(parts);
         assert_eq!(reading.prospect(need), prospect, "{need} {parts:?}");
         assert_eq!(reading.is_worth_recalling(need), is_worth_recalling, "{need} {parts:?}");
+    }
+}
+
+#[test]
+fn a_need_that_nobody_competes_with_is_met_from_the_rest_of_a_limit() {
+    use Prospect::{Acquire, Held, Ready, Rest, Spent};
+    let table = [
+        // (free here, held here, available, others), whether no call of this node holds anything, prospect of 10, worth recalling.
+        ((10, 0, 0, 0), true, Ready, false),
+        ((4, 0, 20, 0), true, Acquire, false),
+        ((4, 0, 1, 0), true, Acquire, false),
+        ((4, 0, 0, 0), true, Rest, false),
+        ((0, 0, 0, 0), true, Spent, false),
+        // Others may give back, and what is on its way back may be acquired again.
+        ((4, 0, 1, 1), true, Held, true),
+        ((4, 0, 0, 1), true, Held, true),
+        ((4, 1, 0, 0), true, Held, false),
+        // A call of this node is in progress: when it has ended, there is no rival any more.
+        ((0, 1, 0, 0), false, Held, false),
+        ((0, 1, 0, 1), false, Held, false),
+        ((0, 1, 5, 5), false, Held, true),
+    ];
+    for (parts, is_alone, prospect, is_worth_recalling) in table {
+        let reading = Reading { gives_rest: true, is_alone, ..reading(parts) };
+        assert_eq!(reading.prospect(10), prospect, "{parts:?} {is_alone}");
+        assert_eq!(reading.is_worth_recalling(10), is_worth_recalling, "{parts:?} {is_alone}");
+        let strict = Reading { gives_rest: false, ..reading };
+        assert!(strict.prospect(10) != Rest && !strict.takes_rest(), "{parts:?}");
     }
 }
 
