@@ -4,6 +4,7 @@
 #
 #   simulation/mutations/run.sh              every patch in this directory
 #   simulation/mutations/run.sh NAME...      some of them
+# A patch that says `Aim: ledger` is run by plans that are aimed at the ledger.
 #
 # Works in a copy of the last commit below target/mutations. A patch that no longer applies or builds is a failure, and so is anything that
 # is reported without a patch.
@@ -22,14 +23,14 @@ cd "$tree"
 
 missed=0
 
-# Builds the tree as it is, and runs seeds until something is reported. Says what came of it; succeeds if it ran.
+# Builds the tree as it is, and runs seeds with the aim until something is reported. Says what came of it; succeeds if it ran.
 report() {
-  local output log=$root/target/mutations/$2.log
+  local aim=$3 output log=$root/target/mutations/$2.log
   if ! cargo build -p simulation --profile mutation --quiet 2>"$log"; then
     echo "does not build: see $log"
     return 1
   fi
-  output=$("$CARGO_TARGET_DIR/mutation/simulation" --seeds "$1" --until-failure 2>&1)
+  output=$("$CARGO_TARGET_DIR/mutation/simulation" --seeds "$1" --aim "$aim" --until-failure 2>&1)
   local failed=$?
   local violation runs
   violation=$(grep -m1 -E '^[A-Z]+: ' <<<"$output")
@@ -43,16 +44,19 @@ report() {
   fi
 }
 
-said=$(report "$unbroken" unbroken) || missed=1
-printf '%-28s %s\n' "(unbroken)" "$said"
-[[ $said = not\ noticed* ]] || missed=1
+for aim in everything ledger; do
+  said=$(report "$unbroken" unbroken "$aim") || missed=1
+  printf '%-28s %s\n' "(unbroken, $aim)" "$said"
+  [[ $said = not\ noticed* ]] || missed=1
+done
 
 for patch in "${@:-$here/*.patch}"; do
   for file in $patch; do
     [ -f "$file" ] || file=$here/$file.patch
     said="does not apply"
     if git apply "$file"; then
-      said=$(report "$seeds" "$(basename "$file" .patch)")
+      aim=$(sed -n 's/^Aim: //p' "$file")
+      said=$(report "$seeds" "$(basename "$file" .patch)" "${aim:-everything}")
     fi
     printf '%-28s %s\n' "$(basename "$file" .patch)" "$said"
     [[ $said = noticed* ]] || missed=1

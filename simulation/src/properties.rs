@@ -10,7 +10,8 @@
 //! | SAME | two nodes that applied equally many entries have equal states |
 //! | LOG | an applied entry is the same on every node, for ever |
 //! | QUOTA | no meter admits beyond its limit in any window, hard ones owe nothing, and windows do not overlap |
-//! | USABLE | where nothing breaks, all of a limit can be used, from any node |
+//! | USABLE | where nothing breaks, all of a limit can be used, from any node, and a call that is the only one is not refused while any of it is left |
+//! | DEBT | debt is carried, paid and never lost, and no more is owed than calls used that were not held as a whole |
 //! | FAIR | one user's poison costs no other user a call, and an engine that hangs gets no new calls once that can be known |
 //! | USAGE | what engines produced is in the ledger, and no more; usage adds up to what was charged |
 //! | BOOK | a node's local allowance never has more than the ledger granted to that node |
@@ -27,6 +28,7 @@
 
 mod book;
 mod clock;
+mod debt;
 mod ends;
 mod fair;
 mod growth;
@@ -78,6 +80,8 @@ pub(crate) struct Properties {
     log: log::Entries,
     quota: quota::Windows,
     keys: keys::Keys,
+    debt: debt::Debts,
+    usable: usable::Rests,
     live: live::Liveness,
 }
 
@@ -93,12 +97,14 @@ impl Properties {
             self.log.check(shared, &seen),
             self.quota.check(shared, &seen),
             self.keys.check(shared, &seen),
+            self.debt.check(&seen),
             ends::check(&seen),
             book::check(&seen),
         ];
         for violation in checks.into_iter().filter_map(Result::err) {
             shared.violate(violation);
         }
+        self.usable.note(&seen);
         self.live.note(seen);
     }
 
@@ -116,6 +122,8 @@ impl Properties {
             linear::check(shared, self.live.state()),
             usage::check(shared, self.live.state()),
             usable::check(shared, self.live.state()),
+            self.usable.check(shared),
+            debt::check(shared, self.live.state()),
         ];
         for violation in checks.into_iter().filter_map(Result::err) {
             shared.violate(violation);

@@ -13,6 +13,8 @@ pub(crate) struct Call {
     /// There are no smaller ones.
     pub(crate) is_smallest: bool,
     pub(crate) is_streamed: bool,
+    /// It said how long its answer may be.
+    pub(crate) is_stated: bool,
     pub(crate) began: Duration,
     pub(crate) ended: Option<(Duration, Ended)>,
 }

@@ -86,11 +86,11 @@ async fn call_on(shared: Rc<Shared>, net: Rc<SimNet>, user: usize, hand: u64, mu
             (false, true) => Text::smallest(),
             (false, false) => Text::draw(&mut chance, &id),
         };
-        let is_streamed = text.streams;
+        let (is_streamed, is_stated) = (text.streams, text.max_tokens.is_some());
         let at = {
             let mut history = shared.calls.borrow_mut();
             let began = trace::now();
-            let call = Call { id: id.clone(), key, node, is_smallest, is_streamed, began, ended: None };
+            let call = Call { id: id.clone(), key, node, is_smallest, is_streamed, is_stated, began, ended: None };
             history.push(call);
             history.len() - 1
         };
