@@ -204,3 +204,26 @@ async fn calls_that_fit_beside_one_in_progress_are_counted_and_need_not_wait_for
         assert_eq!(counts(&world, "counted") > 0.0, is_counted, "renders: {renders}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_and_responses_are_rendered_where_a_replica_can() {
+    let text = "hello ".repeat(60);
+    let messages = json!({"max_tokens": 20, "messages": [{"role": "user", "content": text}]});
+    let responses = json!({"max_output_tokens": 20, "input": text});
+    for (path, body) in [("/v1/messages", messages), ("/v1/responses", responses)] {
+        let script = Script::default();
+        let url = script.serve().await;
+        // It is an answer and a rendering.
+        let both = json!({"usage": {"input_tokens": 70, "output_tokens": 5}, "token_ids": vec![1; 70]});
+        script.whole("200 OK", &both.to_string());
+        let world = under(&url, 700, "hard").await;
+        let call = async || world.post(&format!("/llm/qwen{path}"), &body).await.status;
+        for number in 0..10 {
+            assert_eq!(call().await, 200, "call {number} to {path}");
+        }
+        assert_eq!(call().await, 429, "{path}");
+        let asked = format!("POST {path}/render HTTP/1.1\r\n");
+        let rendered = script.requests().iter().filter(|request| request.starts_with(&asked)).count();
+        assert!(rendered > 0 && rendered as f64 == counts(&world, "counted"), "{rendered} renderings of {path}");
+    }
+}
