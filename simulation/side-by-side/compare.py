@@ -185,13 +185,12 @@ def run_directory():
 class Process:
     """A process and its children, pinned to one processor, stopped on leaving the `with`."""
 
-    def __init__(self, name, command, directory, cpu, **environment):
+    def __init__(self, name, command, directory, cpu):
         self.name = name
         self.log = directory / f"{name}.log"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
-                ["taskset", "-c", str(cpu), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory,
-                env={**os.environ, **environment})
+                ["taskset", "-c", str(cpu), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory)
 
     def __enter__(self):
         return self
@@ -312,8 +311,7 @@ class Tollgate(Process):
             f'[admin]\nlisten = "127.0.0.1:{TOLLGATE_PORTS["admin"]}"\n'
             'certificate = "admin.crt"\nkey = "admin.key"\n'
         )
-        as_in_its_image = {"MALLOC_ARENA_MAX": "2"}
-        super().__init__("tollgate", [binary, "serve", "--config", "tollgate.toml"], directory, cpu, **as_in_its_image)
+        super().__init__("tollgate", [binary, "serve", "--config", "tollgate.toml"], directory, cpu)
 
     def __enter__(self):
         try:
