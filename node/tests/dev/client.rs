@@ -71,7 +71,13 @@ impl Client {
     }
 
     async fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer, String> {
-        let wrong = |error: &dyn std::fmt::Display| format!("{method} {}{path}: {error}", self.base);
+        let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+        self.connect().await?.call(method, path, body).await
+    }
+
+    /// A connection for several calls, one after the other. Errors: one line.
+    pub(crate) async fn connect(&self) -> Result<Connection, String> {
+        let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", self.base);
         let authority = self.base.split_once("://").expect("a URL").1;
         let (host, port) = authority.rsplit_once(':').expect("a port");
         let port = port.parse().expect("a port number");
@@ -80,9 +86,30 @@ impl Client {
             let name = ServerName::try_from(host.to_owned()).expect("a host name");
             stream = Box::new(tls.connect(name, stream).await.map_err(|error| wrong(&error))?);
         }
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| wrong(&error))?;
-        let connection = tokio::spawn(connection);
-        let mut request = http::Request::builder().method(method).uri(path).header("host", authority);
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| wrong(&error))?;
+        let connection = tokio::spawn(async move { drop(connection.await) });
+        Ok(Connection { authority: authority.to_owned(), token: self.token.clone(), sender, connection })
+    }
+}
+
+/// A kept-alive connection. Dropping it closes it.
+pub(crate) struct Connection {
+    authority: String,
+    token: String,
+    sender: http1::SendRequest<Full<Bytes>>,
+    connection: tokio::task::JoinHandle<()>,
+}
+
+impl Connection {
+    /// Whether the other side has closed it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// One call. Errors: one line why there was no complete answer; the connection is of no use then.
+    pub(crate) async fn call(&mut self, method: &str, path: &str, body: Bytes) -> Result<Answer, String> {
+        let wrong = |error: &dyn std::fmt::Display| format!("{method} {}{path}: {error}", self.authority);
+        let mut request = http::Request::builder().method(method).uri(path).header("host", &self.authority);
         request = request.header(
             "content-type",
             if method == "PATCH" { "application/merge-patch+json" } else { "application/json" },
@@ -90,18 +117,20 @@ impl Client {
         if !self.token.is_empty() {
             request = request.header("authorization", format!("Bearer {}", self.token));
         }
-        let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
-        let response = sender
-            .send_request(request.body(Full::new(body)).expect("a request"))
-            .await
-            .map_err(|error| wrong(&error))?;
+        let request = request.body(Full::new(body)).expect("a request");
+        let response = self.sender.send_request(request).await.map_err(|error| wrong(&error))?;
         let (head, body) = response.into_parts();
         let body = body.collect().await.map_err(|error| wrong(&error))?.to_bytes();
-        connection.abort();
         Ok(Answer {
             status: head.status.as_u16(),
             headers: head.headers,
             text: String::from_utf8_lossy(&body).into_owned(),
         })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.connection.abort();
     }
 }

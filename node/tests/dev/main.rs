@@ -14,6 +14,8 @@ mod cluster_quota;
 #[cfg(test)]
 mod cluster_survives;
 #[cfg(test)]
+mod hostile_mix;
+#[cfg(test)]
 mod one_node;
 #[cfg(test)]
 mod process;
