@@ -120,16 +120,15 @@ impl Node {
         let context = Context { cluster, actors, doors, metrics: Metrics::new(), new_keys: Pace::default() };
 
         let (drain, drained) = watch::channel(false);
-        let public = admin::public_router(context.clone());
+        let routers = admin::routers(&context, drained.clone(), &config.admin.bounds);
         let settings = gateway::Settings {
             traces: traces.clone(),
             body_memory: config.gateway.body_memory,
             ..gateway::Settings::new(upstream)
         };
-        let gateway =
-            gateway.serve(|port| gateway::serve(context.clone(), settings, port, public, until(drained.clone())));
-        let router = admin::router(context.clone(), drained.clone());
-        let admin = admin.serve(|port| admin::serve(context.clone(), router, port, until(drained)));
+        let gateway = gateway
+            .serve(|port| gateway::serve(context.clone(), settings, port, routers.public, until(drained.clone())));
+        let admin = admin.serve(|port| admin::serve(context.clone(), routers.admin, port, until(drained)));
         let bootstrap = tokio::spawn(bootstrap::propose(context.cluster.clone(), token));
         info!(node = %context.cluster.node(), gateway = %gateway.address, admin = %admin.address, "serving");
         Ok(Node { context, gateway, admin, bootstrap, traces, drain })

@@ -2,7 +2,8 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::accept::BodyError;
@@ -16,6 +17,9 @@ pub(super) enum Unread {
         /// The bound.
         max: usize,
     },
+    /// It is compressed, and only plain bodies are read here.
+    #[error("the request body has a Content-Encoding: send it as it is")]
+    Coded,
     /// It did not arrive in time.
     #[error("{0}")]
     TooSlow(String),
@@ -29,6 +33,7 @@ impl Unread {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Unread::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Unread::Coded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Unread::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Unread::Broken(_) => StatusCode::BAD_REQUEST,
         }
@@ -45,8 +50,15 @@ impl From<BodyError> for Unread {
     }
 }
 
-/// The whole body, if it has at most `max` bytes.
-pub(super) async fn read(body: Body, max: usize) -> Result<Bytes, Unread> {
+/// The whole body, if it has at most `max` bytes and, as `headers` say, no coding.
+pub(super) async fn read(headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, Unread> {
+    let is_plain = |coding: &HeaderValue| {
+        let codings = coding.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        codings.into_iter().all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
+    };
+    if !headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
+        return Err(Unread::Coded);
+    }
     match Limited::new(body, max).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Unread::TooLarge { max }),

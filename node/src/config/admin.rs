@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::section::{Reader, is_loopback};
+use super::section::{Reader, Section, is_loopback};
 use super::{Files, Node, limits};
 use crate::accept::Limits;
+use crate::admin::Bounds;
 
 /// The port for the admin API.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Admin {
     /// `bootstrap_token_file`: the first administrator's token. If there is no such file the node writes one; default
     /// `admin.token` in the data directory.
     pub bootstrap_token_file: PathBuf,
+    /// `watches_max`, `watches_per_user_max`, `queries_max`, `queries_per_user_max`: what users may have in progress.
+    pub bounds: Bounds,
     /// Its limits.
     pub limits: Limits,
 }
@@ -35,6 +38,21 @@ impl Admin {
         }
         let bootstrap_token_file =
             section.path("bootstrap_token_file").unwrap_or_else(|| node.data_dir.join("admin.token"));
-        Admin { listen, tls, bootstrap_token_file, limits: limits::read(section, node.drain_timeout) }
+        let (bounds, limits) = (read_bounds(section), limits::read(section, node.drain_timeout));
+        Admin { listen, tls, bootstrap_token_file, bounds, limits }
+    }
+}
+
+/// One user never has more than there is.
+fn read_bounds(section: Section<'_>) -> Bounds {
+    let defaults = Bounds::default();
+    let watches_max = limits::count(section, "watches_max", defaults.watches_max);
+    let queries_max = limits::count(section, "queries_max", defaults.queries_max);
+    let per_user = |key, default: usize, max| limits::count(section, key, default.min(max)).min(max);
+    Bounds {
+        watches_max,
+        watches_per_user_max: per_user("watches_per_user_max", defaults.watches_per_user_max, watches_max),
+        queries_max,
+        queries_per_user_max: per_user("queries_per_user_max", defaults.queries_per_user_max, queries_max),
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn read(section: Section<'_>, drain_timeout: Duration) -> Limits {
     }
 }
 
-fn count(section: Section<'_>, key: &'static str, default: usize) -> usize {
+pub(super) fn count(section: Section<'_>, key: &'static str, default: usize) -> usize {
     let default = u64::try_from(default).unwrap_or(u64::MAX);
     usize::try_from(section.integer(key, default, 1..=COUNT_MAX)).unwrap_or(usize::MAX)
 }

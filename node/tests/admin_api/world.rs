@@ -57,6 +57,11 @@ impl Answer {
 
 impl World {
     pub(crate) async fn start() -> World {
+        World::start_bounded(&admin::Bounds::default()).await
+    }
+
+    /// One whose users may have other numbers of watches and queries.
+    pub(crate) async fn start_bounded(bounds: &admin::Bounds) -> World {
         let doors = Doors::real();
         let peer = format!("127.0.0.1:{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
         let settings = Settings {
@@ -79,13 +84,8 @@ impl World {
         let actors = Actors::start(deps).await.unwrap();
         let context = Context { cluster, actors, doors, metrics: Metrics::new(), new_keys: Pace::default() };
         let (drain, draining) = watch::channel(false);
-        let world = World {
-            admin: admin::router(context.clone(), draining),
-            public: admin::public_router(context.clone()),
-            context,
-            replicas,
-            drain,
-        };
+        let admin::Routers { admin, public } = admin::routers(&context, draining, bounds);
+        let world = World { admin, public, context, replicas, drain };
         world.add_token(ADMIN, "admin", &["system:masters"]).await;
         world.add_token(ALICE, "alice", &["calculus-users"]).await;
         world.add_token(BOB, "bob", &[]).await;

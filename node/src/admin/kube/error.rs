@@ -8,6 +8,7 @@ use raft::{CommandRefusal, ProposeError};
 use serde_json::{Map, Value, json};
 
 use crate::admin::body::Unread;
+use crate::admin::shares::NoShare;
 
 /// A refusal. Boxed, so that the good case stays small.
 #[derive(Debug)]
@@ -178,9 +179,18 @@ impl From<Unread> for Failure {
             Unread::TooLarge { .. } => {
                 Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", unread.to_string())
             }
+            Unread::Coded => {
+                Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", unread.to_string())
+            }
             Unread::TooSlow(_) => Failure::new(StatusCode::REQUEST_TIMEOUT, "Timeout", unread.to_string()),
             Unread::Broken(_) => Failure::bad_request(unread.to_string()),
         }
+    }
+}
+
+impl From<NoShare> for Failure {
+    fn from(none: NoShare) -> Failure {
+        Failure::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", none.to_string()).retry_after(1)
     }
 }
 

@@ -41,9 +41,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use raft::resources::{Kind, Object, ObjectKey, Status};
 use raft::{Timestamp, View};
 use serde_json::Value;
-use tokio::sync::Semaphore;
 
 use crate::Context;
+use crate::admin::shares::Shares;
 use crate::admin::{body, json};
 use crate::credentials::bearer;
 use access::{Wish, authorize};
@@ -54,12 +54,15 @@ use target::{Document, Part, Target};
 
 /// Request bodies, in bytes: as much as an API server takes.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
-/// Watches at once. Each costs a task and one look at its kind's statuses a second.
-const WATCHES_MAX: usize = 256;
 
 /// Everything on the admin port that no other route takes.
-pub(super) fn router(context: Context, draining: tokio::sync::watch::Receiver<bool>) -> Router {
-    let kube = Kube { context, draining, history: Arc::default(), watches: Arc::new(Semaphore::new(WATCHES_MAX)) };
+pub(super) fn router(
+    context: Context,
+    draining: tokio::sync::watch::Receiver<bool>,
+    watches: Shares,
+    queries: Shares,
+) -> Router {
+    let kube = Kube { context, draining, history: Arc::default(), watches, queries };
     Router::new().fallback(handle).with_state(kube)
 }
 
@@ -69,7 +72,8 @@ struct Kube {
     context: Context,
     draining: tokio::sync::watch::Receiver<bool>,
     history: Arc<History>,
-    watches: Arc<Semaphore>,
+    watches: Shares,
+    queries: Shares,
 }
 
 /// An authenticated request whose target is known.
@@ -90,7 +94,7 @@ impl Kube {
         let caller = self.authenticate(&head.headers).await?;
         let target = target::parse(head.uri.path()).ok_or_else(Failure::no_resource)?;
         let options = Options::parse(&head.uri)?;
-        let body = body::read(body, BODY_BYTES_MAX).await?;
+        let body = body::read(&head.headers, body, BODY_BYTES_MAX).await?;
         let mut call = Call { caller, head, options, body };
         if !matches!(call.method(), Method::GET) && !matches!(target, Target::Review(_)) {
             // What was acknowledged on any node may be what this change is about.
@@ -139,6 +143,7 @@ impl Kube {
             }
             Method::GET => {
                 allow("list")?;
+                let _share = self.queries.take(call.caller.user())?;
                 read::list(self, &call, kind, namespace.as_deref()).await
             }
             Method::POST => {

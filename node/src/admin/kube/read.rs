@@ -12,6 +12,9 @@ use super::error::Failure;
 use super::options::Options;
 use super::{Call, Kube, reply, table};
 
+/// So many objects are shown before others have a turn.
+const TURN: usize = 64;
+
 pub(super) async fn get(kube: &Kube, call: &Call, key: &ObjectKey) -> Result<Response, Failure> {
     let view = at_least(kube, call.options.resource_version).await?;
     let object = view.object(key).ok_or_else(|| Failure::not_found(key))?;
@@ -27,14 +30,20 @@ pub(super) async fn get(kube: &Kube, call: &Call, key: &ObjectKey) -> Result<Res
 pub(super) async fn list(kube: &Kube, call: &Call, kind: Kind, namespace: Option<&str>) -> Result<Response, Failure> {
     let view = view_for(kube, &call.options).await?;
     let selected = select(&view, kind, namespace, &call.options);
-    let version = list_version(&view);
-    let value = if table::is_wanted(&call.head.headers) {
-        let now = kube.now();
-        let row =
-            |object: &Arc<Object>| table::line(object, &kube.status(object, &view), now, call.options.include_object);
-        table::write(kind.columns(), version, selected.map(row).collect())
+    let (version, now, as_table) = (list_version(&view), kube.now(), table::is_wanted(&call.head.headers));
+    let mut items: Vec<Value> = Vec::new();
+    for object in selected {
+        items.push(match as_table {
+            true => table::line(object, &kube.status(object, &view), now, call.options.include_object),
+            false => kube.shown(object, &view),
+        });
+        if items.len().is_multiple_of(TURN) {
+            tokio::task::yield_now().await;
+        }
+    }
+    let value = if as_table {
+        table::write(kind.columns(), version, items)
     } else {
-        let items: Vec<Value> = selected.map(|object| kube.shown(object, &view)).collect();
         json!({
             "kind": format!("{}List", kind.name()),
             "apiVersion": kind.api_version(),

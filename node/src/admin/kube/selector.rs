@@ -1,8 +1,11 @@
 //! Selectors: which objects of a list are meant, by their labels or by their names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use raft::resources::Object;
+
+/// Requirements of one selector.
+const REQUIREMENTS_MAX: usize = 64;
 
 /// Requirements on labels; all of them must hold.
 #[derive(Debug, Default)]
@@ -10,8 +13,8 @@ pub(super) struct LabelSelector(Vec<Requirement>);
 
 #[derive(Debug, PartialEq, Eq)]
 enum Requirement {
-    In(String, Vec<String>),
-    NotIn(String, Vec<String>),
+    In(String, BTreeSet<String>),
+    NotIn(String, BTreeSet<String>),
     Exists(String),
     Absent(String),
 }
@@ -19,9 +22,8 @@ enum Requirement {
 impl LabelSelector {
     /// Reads `a=b,c!=d,e in (f,g),h notin (i),j,!k`. Errors: what is wrong.
     pub(super) fn parse(text: &str) -> Result<LabelSelector, String> {
-        split_outside_parentheses(text)
+        not_too_many(split_outside_parentheses(text))?
             .into_iter()
-            .filter(|part| !part.is_empty())
             .map(requirement)
             .collect::<Result<_, _>>()
             .map(LabelSelector)
@@ -60,14 +62,27 @@ fn requirement(text: &str) -> Result<Requirement, String> {
         };
     }
     if let Some((key, value)) = text.split_once("!=") {
-        return Ok(Requirement::NotIn(label_key(key)?, vec![value.trim().to_owned()]));
+        return Ok(Requirement::NotIn(label_key(key)?, one(value)));
     }
     if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
-        return Ok(Requirement::In(label_key(key)?, vec![value.trim().to_owned()]));
+        return Ok(Requirement::In(label_key(key)?, one(value)));
     }
     match text.strip_prefix('!') {
         Some(key) => Ok(Requirement::Absent(label_key(key)?)),
         None => Ok(Requirement::Exists(label_key(text)?)),
+    }
+}
+
+fn one(value: &str) -> BTreeSet<String> {
+    BTreeSet::from([value.trim().to_owned()])
+}
+
+/// The parts of a selector that say something. Each object of a list is held against each of them.
+fn not_too_many(mut parts: Vec<&str>) -> Result<Vec<&str>, String> {
+    parts.retain(|part| !part.is_empty());
+    match parts.len() {
+        0..=REQUIREMENTS_MAX => Ok(parts),
+        count => Err(format!("the selector has {count} requirements: use at most {REQUIREMENTS_MAX}")),
     }
 }
 
@@ -110,9 +125,8 @@ impl FieldSelector {
     /// Reads `metadata.name=a,metadata.namespace!=b`. In a value `\\`, `\,` and `\=` stand for a backslash, a comma and an equals sign,
     /// as Kubernetes' clients write them. Errors: what is wrong.
     pub(super) fn parse(text: &str) -> Result<FieldSelector, String> {
-        split_unescaped(text)
+        not_too_many(split_unescaped(text))?
             .into_iter()
-            .filter(|part| !part.is_empty())
             .map(field_requirement)
             .collect::<Result<_, _>>()
             .map(FieldSelector)
@@ -203,6 +217,11 @@ mod tests {
         for text in ["=x", "a b=c", "a near (b)", "a in (b", "!"] {
             assert!(LabelSelector::parse(text).is_err(), "{text}");
         }
+        let many = |count: usize| vec!["a"; count].join(",");
+        assert!(LabelSelector::parse(&many(64)).is_ok());
+        assert_eq!(LabelSelector::parse(&many(65)).unwrap_err(), "the selector has 65 requirements: use at most 64");
+        let values = format!("a in ({})", many(10_000));
+        assert!(LabelSelector::parse(&values).is_ok(), "any number of values is one requirement");
     }
 
     #[test]
@@ -225,5 +244,7 @@ mod tests {
         for text in [r"metadata.name=a\b", r"metadata.name=a\"] {
             assert!(FieldSelector::parse(text).is_err(), "{text}");
         }
+        let many = vec!["metadata.name!=a"; 65].join(",");
+        assert!(FieldSelector::parse(&many).unwrap_err().contains("at most 64"));
     }
 }

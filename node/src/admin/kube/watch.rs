@@ -21,13 +21,14 @@ use http::{HeaderValue, StatusCode};
 use raft::View;
 use raft::resources::{Kind, Object, ObjectKey, Status};
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::access::{Wish, authorize};
 use super::error::Failure;
 use super::options::{IncludeObject, Options};
 use super::{Call, Kube, read, table, wire};
+use crate::admin::shares::Share;
 
 /// How often statuses are compared.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,9 +45,7 @@ pub(super) async fn answer(
         let message = "sendInitialEvents is not supported: list first, then watch from the list's resourceVersion";
         return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message));
     }
-    let permit = Arc::clone(&kube.watches).try_acquire_owned().map_err(|_| {
-        Failure::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", "too many watches on this node").retry_after(5)
-    })?;
+    let share = kube.watches.take(call.caller.user())?;
     let changes = kube.context.cluster.watch();
     let start = call.options.resource_version.filter(|version| *version > 0);
     read::at_least(kube, start).await?;
@@ -65,7 +64,7 @@ pub(super) async fn answer(
         events: VecDeque::new(),
         ends: Instant::now() + asked.min(DURATION_MAX),
         is_over: false,
-        _permit: permit,
+        _share: share,
     };
     // Without a version, what is there is news; with one, only what has changed since.
     if let Some(version) = start {
@@ -99,7 +98,7 @@ struct Watch {
     /// Its client has been told why it ends early.
     is_over: bool,
     /// Counts this watch until its client is gone.
-    _permit: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 struct Sight {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::header::RETRY_AFTER;
+use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use raft::ProposeError;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::reply;
 use crate::admin::body::Unread;
+use crate::admin::shares::NoShare;
 use crate::anthropic;
 
 /// Which error body a route uses.
@@ -30,11 +31,13 @@ pub(super) struct Refused {
     message: String,
     code: Option<&'static str>,
     retry_after: Option<Duration>,
+    /// What the path takes, if not this method.
+    allowed: Option<&'static str>,
 }
 
 impl Refused {
     pub(super) fn new(status: StatusCode, family: Family, message: impl Into<String>) -> Refused {
-        Refused { status, family, message: message.into(), code: None, retry_after: None }
+        Refused { status, family, message: message.into(), code: None, retry_after: None, allowed: None }
     }
 
     /// 400 on a key route.
@@ -49,6 +52,12 @@ impl Refused {
 
     pub(super) fn no_route() -> Refused {
         Refused::new(StatusCode::NOT_FOUND, Family::Keys, "not found")
+    }
+
+    /// The path takes only these methods.
+    pub(super) fn method(family: Family, allowed: &'static str) -> Refused {
+        let refused = Refused::new(StatusCode::METHOD_NOT_ALLOWED, family, "method not allowed");
+        Refused { allowed: Some(allowed), ..refused }
     }
 
     /// No such key, or somebody else's: one answer, so that existence cannot be probed.
@@ -86,6 +95,14 @@ impl Refused {
     }
 }
 
+impl From<NoShare> for Refused {
+    fn from(none: NoShare) -> Refused {
+        Refused::new(StatusCode::TOO_MANY_REQUESTS, Family::Keys, none.to_string())
+            .with_code("too_many_queries")
+            .with_retry_after(Duration::from_secs(1))
+    }
+}
+
 impl From<Unread> for Refused {
     fn from(unread: Unread) -> Refused {
         Refused::new(unread.status(), Family::Keys, unread.to_string())
@@ -100,9 +117,17 @@ impl Refused {
 
     fn reply(&self, body: &Value) -> Response {
         let mut response = reply(self.status, body);
-        if let Some(wait) = self.retry_after {
+        // What is busy now may not be in a moment.
+        let is_busy = self.status == StatusCode::SERVICE_UNAVAILABLE;
+        if let Some(wait) = self.retry_after.or(is_busy.then_some(Duration::from_secs(1))) {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allowed) = self.allowed {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

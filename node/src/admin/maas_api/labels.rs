@@ -3,7 +3,8 @@
 use raft::state::KEY_LABELS_BYTES_MAX;
 use serde_json::{Map, Value};
 
-const LABELS_MAX: usize = 50;
+/// Labels of one key.
+pub(super) const LABELS_MAX: usize = 50;
 const KEY_BYTES_MAX: usize = 128;
 const VALUE_BYTES_MAX: usize = 1024;
 

@@ -36,6 +36,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::shares::Shares;
 use super::{body, json as unambiguous, path};
 use crate::credentials::Shown;
 use crate::{Context, anthropic, model_id};
@@ -50,23 +51,31 @@ const REQUEST_ID: &str = "x-request-id";
 const IDENTITY_HEADERS: [&str; 2] = ["x-maas-username", "x-maas-group"];
 
 /// Everything below `/maas-api`.
-pub(super) fn router(context: Context) -> Router {
+pub(super) fn router(context: Context, queries: Shares) -> Router {
     Router::new()
         .route("/maas-api", any(handle))
         .route("/maas-api/", any(handle))
         .route("/maas-api/{*rest}", any(handle))
-        .with_state(context)
+        .with_state(Api { context, queries })
 }
 
 /// `/v1/models` for OpenAI clients.
-pub(super) fn models_router(context: Context) -> Router {
-    Router::new().route("/v1/models", any(handle)).route("/v1/models/{*id}", any(handle)).with_state(context)
+pub(super) fn models_router(context: Context, queries: Shares) -> Router {
+    let routes = Router::new().route("/v1/models", any(handle)).route("/v1/models/{*id}", any(handle));
+    routes.with_state(Api { context, queries })
 }
 
-async fn handle(State(context): State<Context>, request: Request<Body>) -> Response {
-    let request_id = request_id(&context, request.headers());
+/// What the requests share.
+#[derive(Clone)]
+struct Api {
+    context: Context,
+    queries: Shares,
+}
+
+async fn handle(State(api): State<Api>, request: Request<Body>) -> Response {
+    let request_id = request_id(&api.context, request.headers());
     let is_anthropic = anthropic::asks(request.headers());
-    let mut response = match answer(&context, request).await {
+    let mut response = match answer(&api, request).await {
         Ok(response) => response,
         Err(refused) if is_anthropic => refused.to_anthropic(request_id.to_str().unwrap_or_default()),
         Err(refused) => refused.into_response(),
@@ -93,7 +102,7 @@ fn request_id(context: &Context, headers: &HeaderMap) -> HeaderValue {
     })
 }
 
-async fn answer(context: &Context, request: Request<Body>) -> Result<Response, Refused> {
+async fn answer(Api { context, queries }: &Api, request: Request<Body>) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
     if head.method == Method::OPTIONS {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -113,7 +122,10 @@ async fn answer(context: &Context, request: Request<Body>) -> Result<Response, R
         _ => Family::Keys,
     };
     let caller = authenticate(context, &head.headers, family).await?;
-    let body = body::read(body, BODY_BYTES_MAX).await?;
+    let body = body::read(&head.headers, body, BODY_BYTES_MAX).await?;
+    // What looks through much is counted from here on: it waits for the cluster, too.
+    let is_query = matches!((&method, segments), (_, ["v1", "api-keys", "search"] | ["v1", "usage"]));
+    let _share = if is_query { Some(queries.take(caller.user())?) } else { None };
     if method != Method::GET {
         // What was acknowledged on any node may be what this change is about.
         context.cluster.read_barrier().await.map_err(|error| Refused::not_answered(&error, family))?;
@@ -131,17 +143,16 @@ async fn answer(context: &Context, request: Request<Body>) -> Result<Response, R
         (&Method::GET, ["v1", "usage"]) => usage::answer(&ask).await,
         (&Method::GET, ["v1", "api-keys", "config"]) => Ok(create::config(&ask)),
         (&Method::POST, ["v1", "api-keys"]) => create::answer(&ask).await,
-        (&Method::POST, ["v1", "api-keys", "search"]) => search::answer(&ask),
+        (&Method::POST, ["v1", "api-keys", "search"]) => search::answer(&ask).await,
         (&Method::POST, ["v1", "api-keys", "bulk-revoke"]) => revoke::bulk(&ask).await,
         (&Method::GET, ["v1", "api-keys", id]) => key::get(&ask, id),
         (&Method::DELETE, ["v1", "api-keys", id]) => revoke::one(&ask, id).await,
-        (
-            _,
-            ["health"]
-            | ["v1", "models" | "subscriptions" | "usage" | "api-keys"]
-            | ["v1", "model", _, "subscriptions"]
-            | ["v1", "api-keys", _],
-        ) => Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, family, "method not allowed")),
+        (_, ["v1", "api-keys"] | ["v1", "api-keys", "search" | "bulk-revoke"]) => Err(Refused::method(family, "POST")),
+        (_, ["v1", "api-keys", "config"]) => Err(Refused::method(family, "GET, HEAD")),
+        (_, ["v1", "api-keys", _]) => Err(Refused::method(family, "GET, HEAD, DELETE")),
+        (_, ["health"] | ["v1", "models" | "subscriptions" | "usage"] | ["v1", "model", _, "subscriptions"]) => {
+            Err(Refused::method(family, "GET, HEAD"))
+        }
         _ => Err(Refused::no_route()),
     }
 }

@@ -11,10 +11,15 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::error::Refused;
+use super::labels::LABELS_MAX;
 use super::{Ask, key, reply};
 
 const LIMIT_DEFAULT: i64 = 50;
 const LIMIT_MAX: i64 = 100;
+/// So many keys are looked at before others have a turn.
+const TURN: usize = 1024;
+/// Statuses in a filter, of which there are three.
+const STATUSES_MAX: usize = 16;
 
 #[derive(Deserialize)]
 struct Wanted {
@@ -48,7 +53,7 @@ struct Pagination {
     offset: i64,
 }
 
-pub(super) fn answer(ask: &Ask<'_>) -> Result<Response, Refused> {
+pub(super) async fn answer(ask: &Ask<'_>) -> Result<Response, Refused> {
     let (context, caller) = (ask.context, &ask.caller);
     let wanted: Wanted = ask.json()?;
     let filters = wanted.filters.unwrap_or_default();
@@ -64,16 +69,24 @@ pub(super) fn answer(ask: &Ask<'_>) -> Result<Response, Refused> {
     let (limit, offset) = page(wanted.pagination.as_ref())?;
     let order = Order::parse(wanted.sort.as_ref())?;
     let statuses = statuses(filters.status.as_deref().unwrap_or_default())?;
+    if let Some(labels) = filters.labels_contain.as_ref().filter(|labels| labels.len() > LABELS_MAX) {
+        let message = format!("filters.labelsContain has {} labels: a key has at most {LABELS_MAX}", labels.len());
+        return Err(Refused::bad_request(message));
+    }
 
     let now = context.doors.clock.wall();
     let view = context.cluster.view();
     let has_status = |key: &ApiKey| statuses.is_empty() || statuses.contains(&view.status_of(key, now));
     let retention = view.key_bounds().retention;
-    let wanted = |key: &&Arc<ApiKey>| filters.fit(key) && has_status(key) && key.is_kept(retention, now);
-    let mut keys: Vec<&Arc<ApiKey>> = match owner {
-        Some(owner) => view.keys_of(owner).filter(wanted).collect(),
-        None => view.keys.values().filter(wanted).collect(),
+    let all: Vec<&Arc<ApiKey>> = match owner {
+        Some(owner) => view.keys_of(owner).collect(),
+        None => view.keys.values().collect(),
     };
+    let mut keys: Vec<&Arc<ApiKey>> = Vec::new();
+    for some in all.chunks(TURN) {
+        keys.extend(some.iter().filter(|key| filters.fit(key) && has_status(key) && key.is_kept(retention, now)));
+        tokio::task::yield_now().await;
+    }
     keys.sort_by(|one, other| order.compare(one, other));
     let shown = |key: &&Arc<ApiKey>| key::write(key, view.status_of(key, now));
     let data: Vec<Value> = keys.iter().skip(offset).take(limit).map(shown).collect();
@@ -94,6 +107,10 @@ impl Filters {
 }
 
 fn statuses(words: &[String]) -> Result<Vec<KeyStatus>, Refused> {
+    if words.len() > STATUSES_MAX {
+        let count = words.len();
+        return Err(Refused::bad_request(format!("filters.status has {count} entries: use at most {STATUSES_MAX}")));
+    }
     let all = [KeyStatus::Active, KeyStatus::Revoked, KeyStatus::Expired];
     let parse = |word: &String| {
         let found = all.into_iter().find(|status| key::status_word(*status) == word);

@@ -52,7 +52,7 @@ struct Newcomer {
 async fn add(State(context): State<Context>, request: Request<Body>) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
     // The body first: it may take a while, and who sends it must be an administrator when it is here.
-    let body = body::read(body, BODY_BYTES_MAX).await?;
+    let body = body::read(&head.headers, body, BODY_BYTES_MAX).await?;
     let user = authorize(&context, &head.headers).await?;
     let wrong = |what: String| Refused::new(StatusCode::BAD_REQUEST, format!("invalid request body: {what}"));
     let wanted: Value = unambiguous::parse(&body).map_err(wrong)?;
