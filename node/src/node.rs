@@ -124,6 +124,7 @@ impl Node {
         let settings = gateway::Settings {
             traces: traces.clone(),
             body_memory: config.gateway.body_memory,
+            sse_keep_alive: config.gateway.sse_keep_alive,
             ..gateway::Settings::new(upstream)
         };
         let gateway = gateway

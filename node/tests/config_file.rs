@@ -68,6 +68,10 @@ fn values_carry_their_units_and_variables_win() {
     assert_eq!(config.gateway.limits.body_max, 2 << 30);
     assert_eq!(config.gateway.limits.idle_timeout, Duration::from_secs(120));
     assert_eq!(config.node.id, NodeId(7));
+    assert_eq!(config.gateway.sse_keep_alive, None);
+    let text = "[gateway]\nsse_keep_alive = \"15s\"";
+    let kept = |environment| parse(text, environment).unwrap().gateway.sse_keep_alive.unwrap().as_secs();
+    assert_eq!((kept(&[]), kept(&[("TOLLGATE_GATEWAY_SSE_KEEP_ALIVE", "1m")])), (15, 60));
 }
 
 #[test]
@@ -117,6 +121,9 @@ fn mistakes_are_told_with_what_would_be_right() {
         ("[gateway]\nidle_timeout = 10", &[&format!("gateway.idle_timeout: 10 {DURATION}")]),
         ("[gateway]\nidle_timeout = \"10 parsecs\"", &[&format!("gateway.idle_timeout: \"10 parsecs\" {DURATION}")]),
         ("[gateway]\nidle_timeout = \"0s\"", &["gateway.idle_timeout: \"0s\" is too small: it must be above zero"]),
+        ("[gateway]\nsse_keep_alive = \"30\"", &[&format!("gateway.sse_keep_alive: \"30\" {DURATION}")]),
+        ("[gateway]\nsse_keep_alive = \"500ms\"", &["gateway.sse_keep_alive: 500ms is not within 1s and 600s"]),
+        ("[gateway]\nsse_keep_alive = \"1h\"", &["gateway.sse_keep_alive: 3600s is not within 1s and 600s"]),
         ("[gateway]\nbody_max = \"32MB\"", &[&format!("gateway.body_max: \"32MB\" {SIZE}")]),
         (
             "[gateway]\nbody_max = \"99999999999999999999GiB\"",

@@ -1,5 +1,7 @@
 //! `[gateway]`: the port for inference.
 
+use std::time::Duration;
+
 use super::section::Reader;
 use super::{Files, Node, limits};
 use crate::accept::Limits;
@@ -15,6 +17,8 @@ pub struct Gateway {
     pub tls: Option<Files>,
     /// `body_memory`: bytes of request bodies that are in memory at once; default 256 MiB.
     pub body_memory: usize,
+    /// `sse_keep_alive`: a stream that has begun and is silent for so long gets a sign of life; default none.
+    pub sse_keep_alive: Option<Duration>,
     /// Its limits.
     pub limits: Limits,
 }
@@ -39,6 +43,9 @@ impl Gateway {
             }
         };
         let body_memory = section.size("body_memory", 256 << 20);
-        Gateway { listen, public_url, tls, body_memory, limits: limits::read(section, node.drain_timeout) }
+        let sse_keep_alive =
+            section.duration_within("sse_keep_alive", Duration::from_secs(1)..=Duration::from_secs(600));
+        let limits = limits::read(section, node.drain_timeout);
+        Gateway { listen, public_url, tls, body_memory, sse_keep_alive, limits }
     }
 }

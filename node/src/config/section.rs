@@ -125,6 +125,19 @@ impl<'a> Section<'a> {
         self.unit(key, default, units::DURATION, units::duration, |duration| !duration.is_zero())
     }
 
+    /// A duration within bounds, if one was written.
+    pub(super) fn duration_within(&self, key: &'static str, bounds: RangeInclusive<Duration>) -> Option<Duration> {
+        if !self.has(key) {
+            return None;
+        }
+        let duration = self.duration(key, *bounds.start());
+        if !bounds.contains(&duration) {
+            let (least, most) = (bounds.start().as_secs(), bounds.end().as_secs());
+            self.mistake(key, format!("{duration:?} is not within {least}s and {most}s"));
+        }
+        Some(duration)
+    }
+
     /// A size in bytes, at least one.
     pub(super) fn size(&self, key: &'static str, default: usize) -> usize {
         self.unit(key, default, units::SIZE, units::size, |size| *size > 0)

@@ -71,6 +71,16 @@ impl Complaint {
         }
     }
 
+    /// The same where the status can no longer be told.
+    pub(super) fn into_refusal(self, status: StatusCode, endpoint: &Endpoint, retry: RetryAdvice) -> Refusal {
+        let message = self.message();
+        self.into_answer(status, endpoint, retry).err().unwrap_or_else(|| Refusal::Replica {
+            status,
+            message: message.unwrap_or_else(|| format!("the replica refused the call: {status}")),
+            retry,
+        })
+    }
+
     /// Whether it is `{"error": {…}}`, which OpenAI's SDKs understand as it is.
     fn is_error_object(&self) -> bool {
         #[derive(serde::Deserialize)]

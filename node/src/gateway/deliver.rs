@@ -1,17 +1,21 @@
 //! From a replica's answer to the caller's: streams are relayed, everything else is read whole, judged and settled.
 
 use std::future::poll_fn;
+use std::time::Duration;
 
 use actors::Permit;
 use actors::epp::Outcome;
-use http::{HeaderValue, Response, StatusCode, header};
+use actors::quota::LimitStanding;
+use http::{HeaderValue, Response, header};
 
 use super::body::CallBody;
 use super::complaint::Complaint;
+use super::dialect::Dialect;
 use super::endpoint::Endpoint;
 use super::judge::{METADATA, Worth, judge};
+use super::keep_alive::KeepAlive;
 use super::outcome::{self, OTHER_TYPE};
-use super::progress::Progress;
+use super::progress::{HiddenUsage, Progress};
 use super::proxy::Answer;
 use super::refusal::Refusal;
 use super::respond;
@@ -25,47 +29,86 @@ use crate::Context;
 /// An answer that is not streamed has at most this many bytes. Embeddings of a large batch are the largest.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
+/// What is known of a call's answer before it comes.
+pub(super) struct Terms {
+    endpoint: &'static Endpoint,
+    choices: Choices,
+    hidden: HiddenUsage,
+    wants_metadata: bool,
+    keep_alive: Option<Duration>,
+}
+
+impl Terms {
+    /// Of the call with this body. In a stream that is silent for `keep_alive` there are signs of life.
+    pub(super) fn of(endpoint: &'static Endpoint, body: &CallBody, keep_alive: Option<Duration>) -> Terms {
+        let choices = Choices { prompts: body.prompts, each: body.choices / body.prompts.max(1) };
+        let (hidden, wants_metadata) = (body.hidden_usage(endpoint), body.wants_metadata());
+        Terms { endpoint, choices, hidden, wants_metadata, keep_alive }
+    }
+
+    pub(super) fn endpoint(&self) -> &'static Endpoint {
+        self.endpoint
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.endpoint.dialect()
+    }
+}
+
 /// Hands the replica's answer to the caller, in the call's dialect.
 pub(super) async fn deliver(
     context: &Context,
     answer: Answer,
     guard: ChargeGuard,
     permit: &Permit,
-    endpoint: &Endpoint,
-    body: &CallBody,
+    terms: &Terms,
 ) -> Result<Response<Body>, Refusal> {
-    let status = answer.head.status;
-    let mut response = if status == StatusCode::OK && answer.is_stream() {
-        let choices = Choices { prompts: body.prompts, each: body.choices / body.prompts.max(1) };
-        let hidden = body.hidden_usage(endpoint);
-        let progress = Progress::new(endpoint.kind, hidden, choices, answer.body.learnt().clone());
+    if answer.is_stream() {
         let standing = guard.standing();
-        let (metrics, model) = (context.metrics.clone(), permit.model().id.name.clone());
-        let relay = Relay::new(answer.body, answer.route, progress, endpoint.dialect(), guard, metrics, model);
-        let mut response = Response::new(Body::Relay(Box::new(relay)));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-        respond::add_limits(&standing, endpoint.dialect(), headers);
-        response
-    } else {
-        let failed = |stage| context.metrics.upstream_failed(&permit.model().id.name, stage);
-        whole(context, answer, guard, endpoint, body, failed).await?
-    };
+        let mut relay = relay(context, answer, guard, permit, terms);
+        relay.keep_alive(terms.keep_alive.map(|interval| KeepAlive::new(interval, terms.dialect().sign_of_life())));
+        return Ok(stream(Body::Relay(relay), &standing, terms.dialect()));
+    }
+    let status = answer.head.status;
+    let failed = |stage| context.metrics.upstream_failed(&permit.model().id.name, stage);
+    let mut response = whole(context, answer, guard, terms, failed).await?;
     *response.status_mut() = status;
     Ok(response)
+}
+
+/// Passes on what a replica streams.
+pub(super) fn relay(
+    context: &Context,
+    answer: Answer,
+    guard: ChargeGuard,
+    permit: &Permit,
+    terms: &Terms,
+) -> Box<Relay> {
+    let Terms { endpoint, choices, hidden, .. } = *terms;
+    let progress = Progress::new(endpoint.kind, hidden, choices, answer.body.learnt().clone());
+    let (metrics, model) = (context.metrics.clone(), permit.model().id.name.clone());
+    Box::new(Relay::new(answer.body, answer.route, progress, endpoint.dialect(), guard, metrics, model))
+}
+
+/// The head of a stream.
+pub(super) fn stream(body: Body, standing: &[LimitStanding], dialect: Dialect) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    respond::add_limits(standing, dialect, headers);
+    response
 }
 
 async fn whole(
     context: &Context,
     mut answer: Answer,
     mut guard: ChargeGuard,
-    endpoint: &Endpoint,
-    body: &CallBody,
+    terms: &Terms,
     failed: impl Fn(&'static str),
 ) -> Result<Response<Body>, Refusal> {
-    let status = answer.head.status;
+    let (status, endpoint) = (answer.head.status, terms.endpoint);
     let retry = RetryAdvice::read(&answer.head.headers, context.doors.clock.wall());
     let judged = if status.is_success() {
         match answer.body.collect(ANSWER_MAX).await {
@@ -90,7 +133,7 @@ async fn whole(
             let mut response = Response::new(Body::Whole(bytes));
             let kind = answer.head.headers.remove(header::CONTENT_TYPE).unwrap_or(JSON);
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
-            if let Some(metadata) = answer.head.headers.remove(METADATA).filter(|_| body.wants_metadata()) {
+            if let Some(metadata) = answer.head.headers.remove(METADATA).filter(|_| terms.wants_metadata) {
                 response.headers_mut().insert(METADATA, metadata);
             }
             if !status.is_success() {

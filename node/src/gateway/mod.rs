@@ -24,6 +24,7 @@ mod endpoint;
 mod estimate;
 mod held;
 mod judge;
+mod keep_alive;
 mod learnt;
 mod outcome;
 mod pick;
@@ -48,6 +49,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, Version, header};
@@ -63,9 +65,10 @@ use authorize::authorize;
 use body::{BodyBudget, CallBody, Steering};
 use call_id::CallId;
 use count::Counter;
-use deliver::deliver;
+use deliver::{Terms, deliver};
 use dialect::Dialect;
 use endpoint::Endpoint;
+use keep_alive::OnItsWay;
 use pick::Shape;
 use proxy::proxy;
 use record::Record;
@@ -87,12 +90,14 @@ pub struct Settings {
     pub body_memory: usize,
     /// Where the spans of calls go.
     pub traces: Traces,
+    /// A stream that has begun and is silent for so long gets a sign of life, again and again.
+    pub sse_keep_alive: Option<Duration>,
 }
 
 impl Settings {
-    /// Defaults fit for production: bodies have 256 MiB, and there are no spans.
+    /// Defaults fit for production: bodies have 256 MiB, and there are no spans and no signs of life.
     pub fn new(upstream: Upstream) -> Settings {
-        Settings { upstream, body_memory: 256 << 20, traces: Traces::default() }
+        Settings { upstream, body_memory: 256 << 20, traces: Traces::default(), sse_keep_alive: None }
     }
 }
 
@@ -172,9 +177,16 @@ impl Inner {
         proxy::prioritize(&mut request, steering.priority());
         known.span.continue_in(&mut request.headers);
         context.metrics.overhead(endpoint.path, "admitted", began.elapsed());
-        let answer = proxy(context, &self.settings.upstream, &permit, &shape, request, &mut guard).await?;
+        let terms = Terms::of(endpoint, &body, self.settings.sse_keep_alive);
+        let upstream = &self.settings.upstream;
         // The body of the response holds the charge guard and the route to its last byte, then settles.
-        deliver(context, answer, guard, &permit, endpoint, &body).await
+        if let Some(interval) = self.settings.sse_keep_alive.filter(|_| body.streams) {
+            let (context, upstream) = (context.clone(), upstream.clone());
+            let call = OnItsWay { context, upstream, permit, shape, request, guard, terms, room };
+            return keep_alive::proxy_and_deliver(call, interval).await;
+        }
+        let answer = proxy(context, upstream, &permit, &shape, request, &mut guard, None).await?;
+        deliver(context, answer, guard, &permit, &terms).await
     }
 
     /// The list of the one model at its prefix, or the model itself if `id` is one of its names: authorized, never metered.

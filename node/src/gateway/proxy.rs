@@ -2,7 +2,7 @@
 //!
 //! Safe means: nothing of an answer has arrived and the failure says that nothing was produced (no connection, a connection
 //! closed before the first byte of a body, 502, 503, an engine that died). A stream counts as answered when its first event is
-//! here, because its head comes before the first token. A replica that stays silent is waited for and not replaced: it may be at
+//! here, because its head comes before the first token; signs of life ([`super::keep_alive`]) change nothing of that. A replica that stays silent is waited for and not replaced: it may be at
 //! work. A call is retried once, within the pool's retry budget.
 
 use actors::epp::Outcome;
@@ -12,6 +12,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, response};
 
 use super::endpoint::Endpoint;
+use super::keep_alive::Begun;
 use super::outcome;
 use super::pick::{Shape, rank};
 use super::refusal::Refusal;
@@ -50,7 +51,7 @@ pub(super) struct Answer {
 impl Answer {
     /// Whether it is a stream of events.
     pub(super) fn is_stream(&self) -> bool {
-        is_event_stream(&self.head.headers)
+        self.head.status == StatusCode::OK && is_event_stream(&self.head.headers)
     }
 }
 
@@ -85,7 +86,8 @@ fn is_hop_by_hop(name: &HeaderName, from: &HeaderMap) -> bool {
     options.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
 }
 
-/// Sends `request` to one replica after the other until one answers. Errors: none did; then nothing is charged.
+/// Sends `request` to one replica after the other until one answers. Tells whoever wants to know when a stream has begun. Errors: none
+/// did; then nothing is charged.
 pub(super) async fn proxy(
     context: &Context,
     upstream: &Upstream,
@@ -93,15 +95,19 @@ pub(super) async fn proxy(
     shape: &Shape,
     request: Outgoing,
     guard: &mut ChargeGuard,
+    begun: Option<&Begun>,
 ) -> Result<Answer, Refusal> {
     let mut ranking = rank(context, permit, shape).inspect_err(|_| guard.waive())?;
     let mut route = ranking.next_route().inspect_err(|_| guard.waive())?;
     loop {
         guard.sent(route.base(), upstream.learnt(route.base()), route.engine_output());
-        let failed = match attempt(context, upstream, &route, request.clone()).await {
+        let failed = match attempt(context, upstream, &route, request.clone(), begun).await {
             Ok((head, body)) => return Ok(Answer { head, body, route }),
             Err(failed) => failed,
         };
+        if let Some(begun) = begun {
+            begun.is_gone();
+        }
         route.report(failed.outcome());
         context.metrics.upstream_failed(&permit.model().id.name, "before_first_byte");
         guard.not_sent();
@@ -159,6 +165,7 @@ async fn attempt(
     upstream: &Upstream,
     route: &Route,
     request: Outgoing,
+    begun: Option<&Begun>,
 ) -> Result<(response::Parts, AnswerBody), Failed> {
     let mut exchange = upstream.send(route.base(), request).await.map_err(Failed::Upstream)?;
     let status = exchange.head.status;
@@ -168,6 +175,9 @@ async fn attempt(
     let is_stream = is_event_stream(&exchange.head.headers);
     let mut death = None;
     if is_stream {
+        if let Some(begun) = begun.filter(|_| status == StatusCode::OK) {
+            begun.is_here();
+        }
         let first = exchange.body.first().await.map_err(Failed::Upstream)?.ok_or(UpstreamError::Closed);
         death = outcome::engine_died_at_once(first.map_err(Failed::Upstream)?);
     } else if status == StatusCode::INTERNAL_SERVER_ERROR

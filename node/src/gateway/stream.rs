@@ -13,6 +13,7 @@ use http_body::{Frame, SizeHint};
 use tracing::info;
 
 use super::dialect::Dialect;
+use super::keep_alive::{KeepAlive, Next, Waiting};
 use super::outcome;
 use super::progress::{Progress, Stage};
 use super::settle::ChargeGuard;
@@ -26,6 +27,8 @@ pub(super) enum Body {
     Whole(Bytes),
     /// Passed on event by event.
     Relay(Box<Relay>),
+    /// A stream that has not brought an event yet.
+    Waiting(Box<Waiting>),
     /// An answer of the public API.
     Public(axum::body::Body),
 }
@@ -35,10 +38,18 @@ impl http_body::Body for Body {
     type Error = Box<dyn StdError + Send + Sync>;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Body::Waiting(waiting) = &mut *self {
+            match ready!(waiting.poll_next(cx)) {
+                Next::Sign(sign) => return Poll::Ready(Some(Ok(Frame::data(sign)))),
+                Next::Relay(relay) => *self = Body::Relay(relay),
+                Next::Last(event) => *self = Body::Whole(event),
+            }
+        }
         match &mut *self {
             Body::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Body::Relay(relay) => relay.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            Body::Waiting(_) => Poll::Pending,
             Body::Public(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }
@@ -47,6 +58,7 @@ impl http_body::Body for Body {
         match self {
             Body::Whole(bytes) => bytes.is_empty(),
             Body::Relay(relay) => relay.upstream.is_none() && relay.ready.is_empty(),
+            Body::Waiting(_) => false,
             Body::Public(body) => body.is_end_stream(),
         }
     }
@@ -54,7 +66,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Body::Relay(_) => SizeHint::default(),
+            Body::Relay(_) | Body::Waiting(_) => SizeHint::default(),
             Body::Public(body) => body.size_hint(),
         }
     }
@@ -74,6 +86,8 @@ pub(super) struct Relay {
     metrics: Metrics,
     model: std::sync::Arc<str>,
     ready: VecDeque<Bytes>,
+    /// Here if there are signs of life.
+    keep_alive: Option<KeepAlive>,
 }
 
 /// Makes one piece of several: each would be a chunk of its own for the caller.
@@ -96,7 +110,12 @@ impl Relay {
         model: std::sync::Arc<str>,
     ) -> Relay {
         let (upstream, route, scanner, ready) = (Some(upstream), Some(route), Scanner::default(), VecDeque::new());
-        Relay { upstream, scanner, progress, dialect, guard, route, metrics, model, ready }
+        Relay { upstream, scanner, progress, dialect, guard, route, metrics, model, ready, keep_alive: None }
+    }
+
+    /// From now on there are these signs of life while it is silent.
+    pub(super) fn keep_alive(&mut self, keep_alive: Option<KeepAlive>) {
+        self.keep_alive = keep_alive;
     }
 
     /// Never fails: a failure is an event in the stream.
@@ -104,14 +123,26 @@ impl Relay {
         loop {
             ready!(self.guard.poll_noted(cx));
             if let Some(bytes) = self.ready.pop_front() {
+                if let Some(keep_alive) = &mut self.keep_alive {
+                    keep_alive.gave();
+                }
                 return Poll::Ready(Some(bytes));
             }
             let Some(upstream) = &mut self.upstream else { return Poll::Ready(None) };
-            match ready!(upstream.poll_piece(cx)) {
-                Some(Ok(piece)) => self.take(piece),
-                Some(Err(error)) => self.broken(&error.to_string(), outcome::of_error(&error)),
-                None => self.ended(),
+            match upstream.poll_piece(cx) {
+                Poll::Pending => return self.poll_sign(cx),
+                Poll::Ready(Some(Ok(piece))) => self.take(piece),
+                Poll::Ready(Some(Err(error))) => self.broken(&error.to_string(), outcome::of_error(&error)),
+                Poll::Ready(None) => self.ended(),
             }
+        }
+    }
+
+    /// A sign of life, once it is due. What was given to the caller before are whole events.
+    fn poll_sign(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        match &mut self.keep_alive {
+            Some(keep_alive) if self.progress.stage() == Stage::Open => keep_alive.poll_sign(cx).map(Some),
+            _ => Poll::Pending,
         }
     }
 

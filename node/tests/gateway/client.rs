@@ -74,7 +74,17 @@ impl Connection {
 
     /// Reads until `text` has been seen; what was read stays to be read again.
     pub(crate) async fn read_until(&mut self, text: &str) {
-        while memchr::memmem::find(&self.read, text.as_bytes()).is_none() {
+        self.read_until_times(text, 1).await;
+    }
+
+    /// How often `text` is in what was read.
+    pub(crate) fn count(&self, text: &str) -> usize {
+        memchr::memmem::find_iter(&self.read, text.as_bytes()).count()
+    }
+
+    /// The same until it has been seen so often.
+    pub(crate) async fn read_until_times(&mut self, text: &str, times: usize) {
+        while self.count(text) < times {
             assert!(
                 self.more().await,
                 "the connection closed before {text:?}: {}",

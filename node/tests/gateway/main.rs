@@ -16,6 +16,7 @@ mod endings;
 mod floods;
 mod hang_ups;
 mod hard;
+mod keep_alive;
 mod limits;
 mod media;
 mod poison;

@@ -4,20 +4,38 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 /// What calls are answered with from now on, and what they were asked.
 #[derive(Clone, Default)]
 pub(crate) struct Script(Arc<Mutex<Inner>>);
 
-#[derive(Default)]
 struct Inner {
-    /// The head; chunked pieces follow it if it says so.
+    /// The head; chunked pieces follow it if it says so. An empty piece is a pause.
     head: String,
     pieces: Vec<Vec<u8>>,
     end: End,
+    /// How many pauses are over.
+    go_on: Arc<Semaphore>,
+    /// How many calls are in one.
+    paused: usize,
     /// Calls in which a text occurs get this whole answer instead.
     poison: Option<(String, String)>,
     requests: Vec<String>,
+}
+
+impl Default for Inner {
+    fn default() -> Inner {
+        Inner {
+            head: String::new(),
+            pieces: Vec::new(),
+            end: End::Proper,
+            go_on: Arc::new(Semaphore::new(0)),
+            paused: 0,
+            poison: None,
+            requests: Vec::new(),
+        }
+    }
 }
 
 /// What follows the last piece of an answer.
@@ -39,6 +57,27 @@ impl Script {
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n";
         let pieces = pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| piece.to_vec()).collect();
         self.set(head.to_owned(), pieces, if ends { End::Proper } else { End::Cut });
+    }
+
+    /// A stream of events in these pieces, with a pause wherever one is empty.
+    pub(crate) fn paused_stream(&self, pieces: &[&str], end: End) {
+        let pieces = pieces.iter().map(|piece| piece.as_bytes().to_vec()).collect();
+        self.pieces("200 OK", "text/event-stream", pieces, end);
+    }
+
+    /// All of this head, a pause, and then this end.
+    pub(crate) fn paused_head(&self, head: &str, end: End) {
+        self.set(head.to_owned(), vec![Vec::new()], end);
+    }
+
+    /// How many calls wait in a pause.
+    pub(crate) fn open_calls(&self) -> usize {
+        self.0.lock().unwrap().paused
+    }
+
+    /// Ends a pause, or the next one.
+    pub(crate) fn go_on(&self) {
+        self.0.lock().unwrap().go_on.add_permits(1);
     }
 
     /// An answer of this content type in these pieces.
@@ -101,6 +140,7 @@ impl Script {
                 stream.write_all(answer.as_bytes()).await.unwrap_or_default();
                 continue;
             }
+            let go_on = self.0.lock().unwrap().go_on.clone();
             let (head, pieces, end) = {
                 let mut inner = self.0.lock().unwrap();
                 let poison = inner.poison.as_ref().filter(|(text, _)| request.contains(text));
@@ -111,6 +151,17 @@ impl Script {
             stream.set_nodelay(true).unwrap();
             let _ = stream.write_all(head.as_bytes()).await;
             for piece in &pieces {
+                if piece.is_empty() {
+                    self.0.lock().unwrap().paused += 1;
+                    let mut nothing = [0];
+                    let goes_on = tokio::select! {
+                        pause = go_on.acquire() => pause.map(|pause| pause.forget()).is_ok(),
+                        // The other side has left.
+                        _ = stream.read(&mut nothing) => false,
+                    };
+                    self.0.lock().unwrap().paused -= 1;
+                    if goes_on { continue } else { return }
+                }
                 let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
                 chunk.extend_from_slice(piece);
                 chunk.extend_from_slice(b"\r\n");

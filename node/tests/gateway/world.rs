@@ -89,6 +89,22 @@ impl World {
         traces: Traces,
         limits: Limits,
     ) -> World {
+        World::start_set(urls, tokens, upstream, limits, |settings| Settings { traces, ..settings }).await
+    }
+
+    /// One whose silent streams get a sign of life after each `interval`.
+    pub(crate) async fn start_kept_alive(urls: &[String], interval: Duration) -> World {
+        let keep = |settings| Settings { sse_keep_alive: Some(interval), ..settings };
+        World::start_set(urls, PLENTY, UpstreamSettings::default(), limits(), keep).await
+    }
+
+    async fn start_set(
+        urls: &[String],
+        tokens: u64,
+        upstream: UpstreamSettings,
+        limits: Limits,
+        set: impl FnOnce(Settings) -> Settings,
+    ) -> World {
         let doors = Doors::real();
         let cluster = Cluster::start(cluster_settings(), Arc::new(MemoryDisk::new()), doors.clone()).await.unwrap();
         let upstream = Upstream::new(&doors, upstream);
@@ -106,7 +122,7 @@ impl World {
         let (drain, drained) = oneshot::channel::<()>();
         let port = Port { listener, tls: None, limits };
         let drained = async move { drained.await.unwrap_or_default() };
-        let settings = Settings { traces, ..Settings::new(upstream) };
+        let settings = set(Settings::new(upstream));
         let served = tokio::spawn(gateway::serve(context.clone(), settings, port, public, drained));
         let mut world = World { context, address, key: String::new(), drain: Some(drain), served };
         world.furnish(urls, tokens).await;

@@ -194,13 +194,13 @@ def wait_until_ready(process: Process, directory: Path, port: int) -> dict[str, 
 
 
 @contextmanager
-def running_dev(directory: Path, *arguments: str, nodes: int = 1) -> Iterator[Dev]:
+def running_dev(directory: Path, *arguments: str, nodes: int = 1, env: dict[str, str] | None = None) -> Iterator[Dev]:
     """`tollgate dev` on free ports with its data below `directory`; stopped, and its end checked, when the block is left."""
     data, home = directory / "data", directory / "home"
     home.mkdir(parents=True, exist_ok=True)
     gateway, admin = free_ports(nodes), free_ports(nodes)
     ports = ["--gateway-port", str(gateway), "--admin-port", str(admin)]
-    process = Process(["dev", "--data-dir", str(data), "--nodes", str(nodes), *ports, *arguments], directory / "dev.log")
+    process = Process(["dev", "--data-dir", str(data), "--nodes", str(nodes), *ports, *arguments], directory / "dev.log", os.environ | (env or {}))
     try:
         dev = Dev(process, data, wait_until_ready(process, data, gateway), home)
         yield dev

@@ -35,7 +35,7 @@ use options::StreamOptions;
 use scan::{Fault, Scanner};
 use sizes::{Compared, Size};
 
-pub(super) use budget::BodyBudget;
+pub(super) use budget::{BodyBudget, BodyHold};
 pub(super) use decode::ACCEPTED;
 pub(super) use read::read;
 pub(super) use steering::Steering;

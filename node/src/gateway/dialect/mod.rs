@@ -44,6 +44,14 @@ impl Dialect {
         }
     }
 
+    /// What stands between two events of a stream and says nothing but that it goes on. Anthropic's API has an event for it.
+    pub(super) fn sign_of_life(self) -> &'static [u8] {
+        match self {
+            Dialect::OpenAi | Dialect::Responses => b": keep-alive\n\n",
+            Dialect::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
+        }
+    }
+
     /// Adds this dialect's own rate-limit headers for a limit, unless a tighter one of its kind has them already.
     pub(super) fn limit_headers(self, limit: &LimitStanding, headers: &mut HeaderMap) {
         match self {
