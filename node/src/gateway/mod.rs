@@ -17,6 +17,7 @@ mod body;
 mod call_id;
 mod ceiling;
 mod complaint;
+mod cors;
 mod count;
 mod deliver;
 mod dialect;
@@ -64,6 +65,7 @@ use authenticate::authenticate;
 use authorize::authorize;
 use body::{BodyBudget, CallBody, Steering};
 use call_id::CallId;
+use cors::Cors;
 use count::Counter;
 use deliver::{Terms, deliver};
 use dialect::Dialect;
@@ -218,20 +220,26 @@ impl Inner {
 
     /// Answers any request on the gateway's port.
     async fn answer(&self, request: Request<accept::Body>) -> Response<Body> {
+        let cors = Cors::of(&self.context.cluster.view(), request.headers());
+        let mut response = self.answer_any_page(request, &cors).await;
+        cors.add_to(response.headers_mut());
+        // What a replica says is text a caller had a part in: no browser may take it for a page.
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+
+    async fn answer_any_page(&self, request: Request<accept::Body>, cors: &Cors) -> Response<Body> {
         let (mut head, body) = request.into_parts();
         request::tidy(&mut head.uri);
         let id = CallId::of(&head.headers, &*self.context.doors.chance);
         let mut known = Known::default();
         let spoken = Dialect::of_request(head.uri.path(), &head.headers);
         let (route, dialect, result) = match request::target(&head) {
+            _ if cors::is_preflight(&head) => ("preflight", spoken, cors.preflight(&head)),
             Err(refusal) => ("none", spoken, Err(refusal)),
             Ok(Target::Root) => ("/", spoken, Ok(respond::root())),
             Ok(Target::Public) => match self.admit(&head, &body.peer()) {
-                Ok(()) => {
-                    let mut response = self.public(Request::from_parts(head, body)).await;
-                    forbid_sniffing(&mut response);
-                    return response;
-                }
+                Ok(()) => return self.public(Request::from_parts(head, body)).await,
                 Err(refusal) => ("public", spoken, Err(refusal)),
             },
             Ok(Target::Models { model, id: asked }) => {
@@ -262,7 +270,6 @@ impl Inner {
             response.headers_mut().insert("request-id", id.shown().clone());
         }
         response.headers_mut().insert("x-request-id", id.shown().clone());
-        forbid_sniffing(&mut response);
         if closes && head.version < Version::HTTP_2 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -313,11 +320,6 @@ impl Known {
             info!(route, status, reason, subscription, model, id, own_id, "refused");
         }
     }
-}
-
-/// What a replica says is text a caller had a part in: no browser may take it for a page.
-fn forbid_sniffing(response: &mut Response<Body>) {
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
 impl Service<Request<accept::Body>> for Gateway {

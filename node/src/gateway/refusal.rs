@@ -35,6 +35,12 @@ pub(super) enum Refusal {
         /// The upstream path.
         path: &'static str,
     },
+    /// A browser asks whether a page of this origin may call.
+    #[error("pages of the origin `{0}` may not call: the Tenant's spec.cors.allowedOrigins does not have it")]
+    OriginNotAllowed(String),
+    /// A browser's question that no browser asks.
+    #[error("{0}")]
+    BadPreflight(&'static str),
     /// Replicas keep no state that a gateway could find again.
     #[error(
         "no such response or conversation: none is kept here, whatever `store` says; send the whole input with each request"
@@ -137,6 +143,7 @@ impl Refusal {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Refusal::BadRequest(_)
+            | Refusal::BadPreflight(_)
             | Refusal::InvalidBody { .. }
             | Refusal::AmbiguousModel { .. }
             | Refusal::ModelMismatch { .. } => StatusCode::BAD_REQUEST,
@@ -147,7 +154,10 @@ impl Refusal {
                 StatusCode::UNAUTHORIZED
             }
             // As upstream: whoever sends something that looks like an API key is told 403.
-            Refusal::Unauthenticated(_) | Refusal::ForgedIdentity(_) | Refusal::Denied(_) => StatusCode::FORBIDDEN,
+            Refusal::Unauthenticated(_)
+            | Refusal::ForgedIdentity(_)
+            | Refusal::Denied(_)
+            | Refusal::OriginNotAllowed(_) => StatusCode::FORBIDDEN,
             Refusal::Body(error) => match error {
                 crate::accept::BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 slow if slow.is_timeout() => StatusCode::REQUEST_TIMEOUT,
@@ -173,6 +183,8 @@ impl Refusal {
             Refusal::NoSuchPath { .. } => "unknown_url",
             Refusal::MethodNotAllowed { .. } => "method_not_allowed",
             Refusal::NoWebSocket { .. } => "web_socket_not_supported",
+            Refusal::OriginNotAllowed(_) => "origin_not_allowed",
+            Refusal::BadPreflight(_) => "invalid_preflight",
             Refusal::NotStored => "not_stored",
             Refusal::Unauthenticated(_) => "invalid_api_key",
             Refusal::ForgedIdentity(_) => "forged_identity",

@@ -10,6 +10,7 @@ mod client;
 mod clients;
 mod complaints;
 mod connections;
+mod cors;
 mod counts;
 mod edges;
 mod endings;

@@ -160,6 +160,17 @@ impl World {
         self.add_key("bob", "bobs", Duration::from_secs(3600)).await
     }
 
+    /// The Tenant lets pages of these origins call.
+    pub(crate) async fn allow_origins(&self, origins: &[&str]) {
+        let body = json!({"spec": {"cors": {"allowedOrigins": origins}}}).to_string();
+        let key = ObjectKey::new(Kind::Tenant, "models-as-a-service", "default-tenant");
+        let object = NewObject { key, labels: BTreeMap::new(), annotations: BTreeMap::new(), body };
+        validate(&object).unwrap();
+        let command = Command::UpdateObject { object, resource_version: None };
+        let applied = self.context.cluster.propose(command).await.unwrap();
+        assert!(matches!(applied.reply, Reply::Object(_)), "{:?}", applied.reply);
+    }
+
     /// What this node thinks of each replica of `llm/qwen`.
     pub(crate) fn replica_statuses(&self) -> Vec<&'static str> {
         let pools = self.context.actors.pools.snapshot();

@@ -7,6 +7,7 @@
 
 mod account;
 mod auth_policy;
+mod cors;
 mod fields;
 mod group;
 mod inference_service;
@@ -30,6 +31,7 @@ mod tests;
 
 pub use account::{service_account_groups, service_account_of, service_account_user};
 pub use auth_policy::AuthPolicySpec;
+pub use cors::AllowedOrigins;
 pub use group::{ADMINISTRATORS, GroupSpec};
 pub use inference_service::{InferenceServiceSpec, REPLICAS_ANNOTATION, REPLICAS_MAX};
 pub use kind::{Column, Kind, Scope};

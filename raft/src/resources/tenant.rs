@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::cors::{self, AllowedOrigins};
 use super::fields::{Fields, Report};
 use super::kind::Column;
 use super::limit;
@@ -48,6 +49,8 @@ pub struct TenantSpec {
     pub external_oidc: Option<ExternalOidc>,
     /// Whose calls share cached prefixes, where a subscription does not say it. Default: everybody's.
     pub cache_isolation: CacheIsolation,
+    /// `spec.cors.allowedOrigins`: whose pages may call from a browser, default nobody's.
+    pub allowed_origins: AllowedOrigins,
 }
 
 /// `spec.apiKeys.groups`: which groups an API key has.
@@ -104,6 +107,7 @@ impl Default for TenantSpec {
             gateway_name: "maas-default-gateway".to_owned(),
             external_oidc: None,
             cache_isolation: CacheIsolation::None,
+            allowed_origins: AllowedOrigins::default(),
         }
     }
 }
@@ -116,7 +120,7 @@ pub(super) const COLUMNS: &[Column] =
 pub(super) fn parse(report: &Report, body: &Fields<'_>, annotations: &BTreeMap<String, String>) -> TenantSpec {
     let cache_isolation = steering::parse_isolation(report, annotations).unwrap_or(CacheIsolation::None);
     let mut tenant = TenantSpec { cache_isolation, ..TenantSpec::default() };
-    let known = ["gatewayRef", "apiKeys", "externalOIDC", "telemetry", "payloadProcessing"];
+    let known = ["gatewayRef", "apiKeys", "externalOIDC", "telemetry", "payloadProcessing", "cors"];
     let Some(spec) = body.object("spec", &known) else { return tenant };
     if let Some(gateway) = spec.object("gatewayRef", &["namespace", "name"]) {
         parse_gateway(&gateway, "namespace", &mut tenant.gateway_namespace);
@@ -133,6 +137,9 @@ pub(super) fn parse(report: &Report, body: &Fields<'_>, annotations: &BTreeMap<S
     }
     tenant.external_oidc =
         spec.object("externalOIDC", &["issuerUrl", "clientId", "ttl"]).and_then(|oidc| parse_oidc(&oidc));
+    if let Some(cors) = spec.object("cors", &["allowedOrigins"]) {
+        tenant.allowed_origins = cors::parse(report, &cors);
+    }
     if let Some(telemetry) = spec.object("telemetry", &["enabled", "metrics"]) {
         parse_telemetry(&telemetry, &mut tenant);
     }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::key::KeysOfOwner;
 use super::{ApiKey, Meter, MeterId, MeterReading, State, Subject, Token};
 use crate::ids::Timestamp;
-use crate::resources::{DEFAULT_TENANT, KeyBounds, Kind, Limit, Object, ObjectKey, Spec, TENANT_NAMESPACE, TenantSpec};
+use crate::resources::{
+    AllowedOrigins, DEFAULT_TENANT, KeyBounds, Kind, Limit, Object, ObjectKey, Spec, TENANT_NAMESPACE, TenantSpec,
+};
 
 /// The state at one moment. Reads never wait and never see half a change.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +94,11 @@ impl State {
     /// How many API keys the tenant allows, and for how long it keeps those that have ended.
     pub fn key_bounds(&self) -> KeyBounds {
         self.written_tenant().map_or_else(KeyBounds::default, |tenant| tenant.key_bounds)
+    }
+
+    /// Whose pages may call from a browser; `None` is nobody's.
+    pub fn allowed_origins(&self) -> Option<&AllowedOrigins> {
+        self.written_tenant().map(|tenant| &tenant.allowed_origins).filter(|origins| !origins.is_none())
     }
 
     fn written_tenant(&self) -> Option<&TenantSpec> {
