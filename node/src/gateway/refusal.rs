@@ -14,10 +14,12 @@ pub(super) enum Refusal {
     #[error("{0}")]
     BadRequest(String),
     /// The path is none of the gateway's.
-    #[error("no such path: {path}")]
+    #[error("no such path: {path}{hint}")]
     NoSuchPath {
         /// As sent, without the query.
         path: String,
+        /// What may be wrong with the client's base URL.
+        hint: &'static str,
     },
     /// The path exists and wants another method.
     #[error("{path} accepts {allowed} only")]

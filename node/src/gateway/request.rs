@@ -73,7 +73,7 @@ pub(super) fn target(head: &Parts) -> Result<Target<'_>, Refusal> {
     accept::check_head(head).map_err(|bad| Refusal::BadRequest(bad.to_string()))?;
     let whole = head.uri.path();
     if let "/" | "/v1" = whole {
-        check_method(&head.method, &READ, "/", "GET")?;
+        check_method(&head.method, &READ, "/", "GET, HEAD")?;
         return Ok(Target::Root);
     }
     let (path, id) = model_id::split(whole).map_err(|bad| Refusal::BadRequest(bad.to_string()))?;
@@ -85,7 +85,7 @@ pub(super) fn target(head: &Parts) -> Result<Target<'_>, Refusal> {
     if rest == "/v1/models"
         && let Some(model) = model
     {
-        check_method(&head.method, &READ, "/v1/models", "GET")?;
+        check_method(&head.method, &READ, "/v1/models", "GET, HEAD")?;
         return Ok(Target::Models { model, id });
     }
     if let Some(endpoint) = Endpoint::at(&rest) {
@@ -98,7 +98,25 @@ pub(super) fn target(head: &Parts) -> Result<Target<'_>, Refusal> {
     if is_stored(&rest) {
         return Err(Refusal::NotStored);
     }
-    Err(Refusal::NoSuchPath { path: whole.to_owned() })
+    // What looks like a model's prefix may be another server's.
+    let hint = hint(whole.find("/v1/").map_or(&*rest, |at| &whole[at..]));
+    Err(Refusal::NoSuchPath { path: whole.to_owned(), hint })
+}
+
+/// OpenAI's SDKs want a base URL with `/v1` at its end, Anthropic's and Claude Code one without.
+fn hint(path: &str) -> &'static str {
+    let is_served = |path: &str| path == "/v1/models" || Endpoint::at(path).is_some();
+    if path == "/v1/realtime" || path.starts_with("/v1/realtime/") {
+        "; there are no realtime sessions here: send a POST to /v1/responses, with `stream: true` for a stream of events"
+    } else if is_served(&format!("/v1{path}")) {
+        "; is `/v1` missing at the end of the base URL?"
+    } else if path.strip_prefix("/v1").is_some_and(is_served) {
+        "; the base URL of this client must not end in `/v1`"
+    } else if is_served(path) {
+        "; in the base URL nothing goes before `/v1` but the namespace and the name of a model"
+    } else {
+        ""
+    }
 }
 
 const READ: [Method; 2] = [Method::GET, Method::HEAD];
@@ -271,6 +289,28 @@ mod tests {
         for line in table.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let (request, expected) = line.split_once(" -> ").unwrap();
             assert_eq!(ask(&format!("{} | host: gateway", request.trim())), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_base_url_with_or_without_v1_is_told_from_an_unknown_path() {
+        let table = [
+            ("/chat/completions", "is `/v1` missing"),
+            ("/ns/m/responses", "is `/v1` missing"),
+            ("/models", "is `/v1` missing"),
+            ("/v1/v1/messages", "must not end in `/v1`"),
+            ("/ns/m/v1/v1/messages", "must not end in `/v1`"),
+            ("/ns/m/v1/nothing", "no such path: /ns/m/v1/nothing"),
+            ("/v1/nothing", "no such path: /v1/nothing"),
+            ("/api/v1/chat/completions", "nothing goes before `/v1`"),
+            ("/v1/realtime", "no realtime sessions here"),
+            ("/ns/m/v1/realtime/sessions", "no realtime sessions here"),
+        ];
+        for (path, said) in table {
+            let request = http::Request::post(path).header("host", "a").body(()).unwrap();
+            let message = target(&request.into_parts().0).unwrap_err().to_string();
+            assert!(message.contains(said) && message.contains(path), "{message}");
+            assert_eq!(message.contains("base URL"), said.contains("`/v1`"), "{message}");
         }
     }
 
