@@ -7,11 +7,13 @@ use super::seeding::{CALCULUS, CODING_AGENTS, Seeded};
 /// How to start the agents and a program with an SDK. All of it stands in dev.env, so the lines work as they are.
 const CLIENTS: &str = r#"Claude Code:
 
-  ANTHROPIC_BASE_URL=$MAAS_URL ANTHROPIC_AUTH_TOKEN=$AGENT_API_KEY ANTHROPIC_MODEL=$MODEL_NAME     ANTHROPIC_DEFAULT_HAIKU_MODEL=$MODEL_NAME CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 claude
+  ANTHROPIC_BASE_URL=$MAAS_URL ANTHROPIC_AUTH_TOKEN=$AGENT_API_KEY ANTHROPIC_MODEL=$MODEL_NAME \
+    ANTHROPIC_DEFAULT_HAIKU_MODEL=$MODEL_NAME CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 claude
 
 Codex:
 
-  codex -m $MODEL_NAME -c model_provider=tollgate     -c "model_providers.tollgate={name="Tollgate", base_url="$MAAS_URL/v1", env_key="AGENT_API_KEY", wire_api="responses"}"
+  codex -m $MODEL_NAME -c model_provider=tollgate \
+    -c "model_providers.tollgate={name=\"Tollgate\", base_url=\"$MAAS_URL/v1\", env_key=\"AGENT_API_KEY\", wire_api=\"responses\"}"
 
 A Python program (pip install openai):
 
@@ -83,4 +85,38 @@ fn replicas(plan: &Plan) -> String {
 
 fn count(number: usize, word: &str) -> String {
     if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// What a shell makes of the lines for `program`, if that shows its arguments and `seen` of its environment.
+    fn run(program: &str, seen: &str) -> String {
+        let from = CLIENTS.lines().skip_while(|line| !line.trim_start().starts_with(program));
+        let mut command = String::new();
+        for line in from {
+            command.push_str(line);
+            command.push('\n');
+            if !line.ends_with('\\') {
+                break;
+            }
+        }
+        let script = format!("codex() {{ echo \"$@\"; }}; claude() {{ echo {seen}; }}; {command}");
+        let variables = [("MAAS_URL", "http://h:1"), ("MODEL_NAME", "m"), ("AGENT_API_KEY", "k")];
+        let output = Command::new("sh").arg("-euc").arg(script).envs(variables).output().expect("a shell");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text").trim_end().to_owned()
+    }
+
+    #[test]
+    fn the_lines_for_agents_mean_in_a_shell_what_they_should() {
+        let provider = r#"{name="Tollgate", base_url="http://h:1/v1", env_key="AGENT_API_KEY", wire_api="responses"}"#;
+        let arguments = format!("-m m -c model_provider=tollgate -c model_providers.tollgate={provider}");
+        assert_eq!(run("codex", ""), arguments);
+        let seen = "$ANTHROPIC_BASE_URL $ANTHROPIC_AUTH_TOKEN $ANTHROPIC_MODEL $ANTHROPIC_DEFAULT_HAIKU_MODEL";
+        assert_eq!(run("ANTHROPIC_BASE_URL", seen), "http://h:1 k m m");
+    }
 }
