@@ -492,7 +492,6 @@ fn subscriptions_and_policies_are_as_good_as_the_models_they_name() {
     };
     let granite = "MaaSModelRef llm/granite not found: an administrator of its namespace can create it";
     let mistral = "MaaSModelRef llm/mistral not found: an administrator of its namespace can create it";
-
     let failed = format!("Failed: False ReconcileFailed, {granite}; {mistral}, 1000000");
     assert_eq!(phases(&log), [failed.clone(), failed]);
     assert!(!is_usable_reference(&log.state, "llm", "granite"));
