@@ -126,7 +126,7 @@ fn is_stored(path: &str) -> bool {
     let below = |list: &str| path.strip_prefix(list).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     match path.strip_prefix("/v1/responses/") {
         // These work on what the request itself brings.
-        Some("compact" | "input_tokens") => false,
+        Some("compact" | "input_tokens" | "render" | "derender") => false,
         Some(_) => true,
         None => below("/v1/conversations"),
     }

@@ -59,6 +59,7 @@ async fn what_is_refused_is_refused_with_its_reason_and_costs_nothing() {
         (with(&good, "/llm/qwen/invocations", GOOD), "404 unknown_url"),
         (with(&good, "/llm/qwen/v1/load_lora_adapter", GOOD), "404 unknown_url"),
         (with(&good, "/llm/qwen/v1/responses/resp_1/cancel", ""), "404 not_stored"),
+        (with(&good, "/llm/qwen/v1/responses/render", GOOD), "404 unknown_url"),
         (with(&good, "/v1/messages/batches", GOOD), "404 not_found_error"),
         (
             with(&good, "/llm/qwen/v1/responses", r#"{"input":"x","previous_response_id":"resp_1"}"#),

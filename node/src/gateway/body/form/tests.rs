@@ -107,15 +107,37 @@ async fn a_stream_is_asked_for_usage_and_a_bound_is_told() {
 
 #[tokio::test]
 async fn what_steers_the_engine_does_not_reach_a_replica_and_what_is_unknown_does() {
-    let steering = ["priority", "request_id", "vllm_xargs", "vllm_xargs[x]", "cache_salt", "priority.x"];
-    let texts: String = steering.map(|name| text(name, "7")).concat();
+    let steering = [&ENGINE_FIELDS[..], &["vllm_xargs[x]", "priority.x"]].concat();
+    let texts: String = steering.iter().map(|name| text(name, "7")).collect();
     let hostile = file("name=\"vllm_xargs[f]\"; filename=\"f\"", "7");
+    // vLLM's other fields of speech.
+    let usual = [
+        "language",
+        "to_language",
+        "prompt",
+        "response_format",
+        "timestamp_granularities[]",
+        "use_beam_search",
+        "n",
+        "length_penalty",
+        "include_stop_str_in_output",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "seed",
+        "frequency_penalty",
+        "repetition_penalty",
+        "presence_penalty",
+    ];
+    let usual: String = usual.iter().map(|name| text(name, "1")).collect();
     let odd = [text("hotwords", "Tollgate\r\n--xy\"; name=\"model\""), text("x.y[z]-1_", "")].concat();
     let attached = file("name=\"speaker\"; filename=\"../../s.P-3\"\r\nContent-Type: text/html", "him");
-    let body = read_form([texts, hostile, odd.clone(), spoken(), attached, end()].concat()).await.unwrap();
+    let body =
+        read_form([texts, hostile, usual.clone(), odd.clone(), spoken(), attached, end()].concat()).await.unwrap();
     let written = written(&body, None);
-    assert!(steering.iter().all(|name| !written.contains(name)), "{written}");
-    assert!(written.contains(&odd), "{written}");
+    assert!(steering.iter().all(|name| !written.contains(&format!("name=\"{name}"))), "{written}");
+    assert!(written.contains(&[usual, odd].concat()), "{written}");
     let head = "name=\"speaker\"; filename=\"file\"\r\nContent-Type: application/octet-stream";
     assert!(written.contains(&file(head, "him")), "{written}");
 }
