@@ -69,11 +69,15 @@ def test_a_used_up_quota_is_a_rate_limit_error_that_says_everything(gov, connect
 
 
 def test_a_call_that_still_fits_is_admitted_after_a_larger_one_was_not(gov, connect, model):
-    # A limit that is not hard admits the large one, too, if nobody competes with it.
-    name = f"{gov.model_namespace}/{model}"
-    gov.subscribe("small-change", name, limit=1000, more=[{"limit": 1000, "window": "1h", "enforcement": "hard"}])
+    # Of a hard limit of prompts a call gets all that it needs, or nothing.
+    prompts = {"limit": 1000, "window": "1h", "unit": "input", "enforcement": "hard"}
+    gov.subscribe("small-change", f"{gov.model_namespace}/{model}", more=[prompts])
     client = connect(gov.key("small-change"))
-    use_up(client, model, tokens=200)
+    large = [{"role": "user", "content": "word " * 600}]
+    client.chat.completions.create(model=model, messages=large, max_tokens=1)
+    with pytest.raises(openai.RateLimitError) as refused:
+        client.chat.completions.create(model=model, messages=large, max_tokens=1)
+    assert "1000" in str(refused.value), refused.value
     assert ask(client, model, tokens=1).parse().usage.completion_tokens == 1
 
 
