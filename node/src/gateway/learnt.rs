@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actors::epp::Generated;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 /// Bytes of text in a token, as long as nothing has been learnt: few models have more in the mean.
 const TOKEN_BYTES: f64 = 6.0;
@@ -17,6 +18,8 @@ const STEP: f64 = 0.2;
 const STEP_DOWN: f64 = 0.02;
 /// A shorter answer teaches nothing.
 const TOKENS_MIN: u64 = 16;
+/// So often the log says that a replica reports nonsense, however many calls it answers.
+const ABSURD_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
 /// See the module. Shared by the calls of one replica.
 #[derive(Default)]
@@ -27,6 +30,7 @@ struct Inner {
     fingerprint: Option<Fingerprint>,
     token_bytes: Option<f64>,
     pace: Option<Pace>,
+    absurd_logged: Option<Instant>,
 }
 
 /// What a replica's streams say of its `system_fingerprint`.
@@ -60,6 +64,17 @@ impl Pace {
 }
 
 impl Learnt {
+    /// Whether the log should say that the replica has just reported nonsense.
+    pub(super) fn is_to_log_absurd(&self) -> bool {
+        let now = Instant::now();
+        let mut inner = self.inner();
+        let is_due = inner.absurd_logged.is_none_or(|logged| now - logged >= ABSURD_LOGGED_EVERY);
+        if is_due {
+            inner.absurd_logged = Some(now);
+        }
+        is_due
+    }
+
     /// As of the last stream that told, if one did.
     pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
         self.inner().fingerprint.clone()
@@ -131,6 +146,17 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_reports_nonsense_is_logged_now_and_then() {
+        let learnt = Learnt::default();
+        let mut logged = 0;
+        for _ in 0..300 {
+            logged += u32::from(learnt.is_to_log_absurd());
+            tokio::time::advance(SECOND / 10).await;
+        }
+        assert_eq!(logged, 3, "in 30 s");
+    }
 
     #[test]
     fn the_pace_of_a_replica_is_learnt_from_its_answers_and_hardly_from_slow_readers() {

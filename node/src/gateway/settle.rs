@@ -234,10 +234,10 @@ impl ChargeGuard {
     fn tell_of_absurd(&self, reservation: &Reservation) {
         let (charge, model) = (reservation.charge(), &*reservation.permit().model().id.name);
         let Charge { amount, beyond, .. } = charge;
-        let replica = self.flight.as_ref().map_or("", |flight| &*flight.replica);
         self.metrics.reported_absurdly(model);
+        let Some(flight) = self.flight.as_ref().filter(|flight| flight.learnt.is_to_log_absurd()) else { return };
         warn!(
-            replica,
+            replica = flight.replica,
             model,
             id = self.record.id(),
             input = amount.input + beyond.input,

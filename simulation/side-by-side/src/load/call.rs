@@ -29,8 +29,8 @@ impl Calls {
             r#"{{"model":"{model}","messages":[{{"role":"system","content":"Answer in a few words."}},{{"role":"user","content":""#
         );
         let end = match is_stream {
-            true => r#""}],"max_tokens":64,"stream":true,"stream_options":{"include_usage":true}}"#,
-            false => r#""}],"max_tokens":64}"#,
+            true => r#""}],"max_tokens":400,"stream":true,"stream_options":{"include_usage":true}}"#,
+            false => r#""}],"max_tokens":400}"#,
         };
         let text_bytes = body_bytes.saturating_sub(before.len() + NUMBER_DIGITS + 1 + end.len());
         let text: String = WORDS.chars().cycle().take(text_bytes).collect();
