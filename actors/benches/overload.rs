@@ -55,7 +55,8 @@ async fn main() {
     let (naively, exactly) = (counter.load(Ordering::SeqCst), tollgate.load(Ordering::SeqCst));
     println!("limit {LIMIT} tokens, {CALLS} calls at once");
     println!("check, then count: {naively} tokens used, {} calls admitted", naive.load(Ordering::SeqCst));
-    println!("Tollgate:          {exactly} tokens used, {} left", LIMIT - exactly);
+    let (left, owed) = (LIMIT.saturating_sub(exactly), exactly.saturating_sub(LIMIT));
+    println!("Tollgate:          {exactly} tokens used, {left} left, {owed} owed");
     // What the last call used beyond the rest that it was admitted on is owed.
     assert!(exactly < LIMIT + MOST && LIMIT < exactly + MOST, "the limit is used up, and passed by less than one call");
 }
