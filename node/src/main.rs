@@ -2,7 +2,8 @@
 
 use tikv_jemallocator::Jemalloc;
 
-/// A tenth to a sixth less CPU per call than glibc's, and half the memory after a burst: README.md, Numbers.
+/// Measured in three interleaved rounds of `compare.py`: 10 % less CPU per call than glibc's, 14 % with 10,000 keys, and half the memory
+/// after a burst.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

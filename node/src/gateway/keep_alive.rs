@@ -73,7 +73,7 @@ impl KeepAlive {
     }
 }
 
-/// Whether the head of a stream is here that has not brought anything yet. Told by the one who asks replicas.
+/// Whether the head of a stream is here that has not brought anything yet. Set by [`proxy`].
 pub(super) struct Begun(watch::Sender<bool>);
 
 impl Begun {

@@ -2,8 +2,8 @@
 //!
 //! Safe means: nothing of an answer has arrived and the failure says that nothing was produced (no connection, a connection
 //! closed before the first byte of a body, 502, 503, an engine that died). A stream counts as answered when its first event is
-//! here, because its head comes before the first token; signs of life ([`super::keep_alive`]) change nothing of that. A replica that stays silent is waited for and not replaced: it may be at
-//! work. A call is retried once, within the pool's retry budget.
+//! here, because its head comes before the first token; signs of life ([`super::keep_alive`]) change nothing of that. A replica that
+//! stays silent is waited for and not replaced: it may be at work. A call is retried once, within the pool's retry budget.
 
 use actors::epp::Outcome;
 use actors::{Permit, Route};
@@ -86,8 +86,8 @@ fn is_hop_by_hop(name: &HeaderName, from: &HeaderMap) -> bool {
     options.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
 }
 
-/// Sends `request` to one replica after the other until one answers. Tells whoever wants to know when a stream has begun. Errors: none
-/// did; then nothing is charged.
+/// Sends `request` to one replica after the other until one answers. Notes in `begun` when a stream has begun. Errors: none did; then
+/// nothing is charged.
 pub(super) async fn proxy(
     context: &Context,
     upstream: &Upstream,

@@ -227,10 +227,8 @@ impl ChargeGuard {
             self.record.write(&self.metrics, reservation.permit(), &charge, reserved);
         }
     }
-}
 
-impl ChargeGuard {
-    /// Somebody has to look at a replica that reports what cannot be true.
+    /// Counts a report that cannot be true, and logs the replica's name now and then.
     fn tell_of_absurd(&self, reservation: &Reservation) {
         let (charge, model) = (reservation.charge(), &*reservation.permit().model().id.name);
         let Charge { amount, beyond, .. } = charge;

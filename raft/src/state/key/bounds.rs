@@ -43,7 +43,7 @@ fn label_bytes(labels: &[(String, String)]) -> usize {
     labels.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 
-/// The API says the same earlier. This is for an API that forgets to.
+/// Errors: a text is too long. The admin API checks the same first; this holds if it does not.
 pub(super) fn check_texts(new: &NewKey) -> Result<(), CommandRefusal> {
     let fields = [
         ("name", new.name.len(), KEY_NAME_BYTES_MAX),

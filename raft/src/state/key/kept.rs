@@ -2,7 +2,8 @@
 //!
 //! A key that has ended is kept for the record, for as long as the Tenant says (`spec.apiKeys.retention`), and forgotten earlier if its
 //! owner has too many of them. A forgotten key is unknown, as if it had never been: nothing brings it back, since a creation that
-//! comes late is refused ([`State::check_in_time`]). Its meters go with it, or when no node holds anything of them. Each log entry forgets a few at most, so none takes long.
+//! comes late is refused ([`State::check_in_time`]). Its meters go with it, or when no node holds anything of them. Each log entry
+//! forgets a few at most, so none takes long.
 
 use std::ops::Bound;
 use std::sync::Arc;
